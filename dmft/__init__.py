@@ -1,0 +1,32 @@
+"""Dynamical mean-field theory of learning in a two-layer network: predict train and test curves."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dmft.checks import ConvergenceError, DivergenceError, MemoryLimitError, ParameterError, RunError
+from dmft.model import Model
+
+if TYPE_CHECKING:
+    from dmft import limits
+    from dmft.solve import solve
+
+__version__ = "0.1.0"
+__all__ = [
+    "ConvergenceError",
+    "DivergenceError",
+    "MemoryLimitError",
+    "Model",
+    "ParameterError",
+    "RunError",
+    "limits",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the solver (and with it jax) only when it is asked for, so that `dmft --help` is instant."""
+    if name == "solve":
+        return import_module("dmft.solve").solve
+    if name == "limits":
+        return import_module("dmft.limits")
+    raise AttributeError(f"module 'dmft' has no attribute {name!r}")

@@ -1,0 +1,90 @@
+"""Losses from order parameters (THEORY section 2), and the dataset both theory and simulation return.
+
+For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alpha epsilon M' - beta beta^T
+(M' = M and wbar' = wbar, or their change since t = 0 when centred), the test loss against clean labels is
+
+    test = (1/4)(tr E / D)^2 + |E|_F^2 / (2 D^2) + (alpha^2 / D) |wbar'|^2
+           [variance error]    [misalignment error]  [linear power]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import xarray
+
+#: Every observable: its meaning, as written on axes and in files. All are dimensionless.
+OBSERVABLES: dict[str, str] = {
+    "train_loss": "mean squared residual on the training set",
+    "test_loss": "mean squared error on new inputs, clean labels",
+    "variance_error": "(1/4) (tr E / D)^2",
+    "misalignment_error": "|E|_F^2 / (2 D^2)",
+    "linear_power": "(alpha^2 / D) |mean weight|^2",
+    "trace": "tr M / D",
+    "overlap": "beta^T M beta / D^2",
+    "mean_weight_norm": "|mean weight|^2 / D",
+}
+
+
+class TestLoss(NamedTuple):
+    """The test loss and its three parts, each with the shape of the inputs."""
+
+    __test__ = False  # not a test class
+
+    test_loss: Any
+    variance_error: Any
+    misalignment_error: Any
+    linear_power: Any
+
+
+def test_loss_terms(alpha: float, error_trace: Any, error_frobenius: Any, mean_weight_norm: Any) -> TestLoss:
+    """The decomposition of the test loss (THEORY section 2).
+
+    Args:
+        alpha: output scale.
+        error_trace: tr E / D, any shape.
+        error_frobenius: |E|_F^2 / D^2, same shape.
+        mean_weight_norm: |wbar'|^2 / D, same shape.
+    """
+    variance_error = 0.25 * error_trace**2
+    misalignment_error = 0.5 * error_frobenius
+    linear_power = alpha**2 * mean_weight_norm
+    return TestLoss(
+        variance_error + misalignment_error + linear_power, variance_error, misalignment_error, linear_power
+    )
+
+
+test_loss_terms.__test__ = False  # type: ignore[attr-defined]  # not a test function
+
+
+def build_dataset(
+    dims: tuple[str, ...],
+    time: Any,
+    values: dict[str, Any],
+    stderr: dict[str, Any],
+    attributes: dict[str, Any],
+) -> xarray.Dataset:
+    """Assemble the common dataset: every observable over `dims`, its standard error over time.
+
+    Args:
+        dims: ("time",) for theory, ("seed", "time") for simulation.
+        time: float64 (T,), strictly increasing, in the units of THEORY section 1.
+        values: arrays over `dims`, keyed by the names in OBSERVABLES.
+        stderr: arrays (T,), keyed likewise; stored as `<name>_stderr`.
+        attributes: model, settings, precision, version, seed: enough to run it again.
+    """
+    import numpy as np
+    import xarray
+
+    variables = {}
+    for name, meaning in OBSERVABLES.items():
+        variables[name] = (dims, np.asarray(values[name], dtype=np.float64), {"long_name": meaning, "units": "1"})
+        variables[f"{name}_stderr"] = (
+            ("time",),
+            np.asarray(stderr[name], dtype=np.float64),
+            {"long_name": f"standard error of the mean of {name}", "units": "1"},
+        )
+    time = np.asarray(time, dtype=np.float64)
+    coordinates = {"time": ("time", time, {"long_name": "training time", "units": "N D / alpha^2 x learning rate"})}
+    return xarray.Dataset(variables, coordinates, attributes)
