@@ -8,7 +8,7 @@ from dmft.model import Model
 
 if TYPE_CHECKING:
     from dmft import limits
-    from dmft.solve import solve
+    from dmft.solver import solve
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the solver (and with it jax) only when it is asked for, so that `dmft --help` is instant."""
     if name == "solve":
-        return import_module("dmft.solve").solve
+        return import_module("dmft.solver").solve
     if name == "limits":
         return import_module("dmft.limits")
     raise AttributeError(f"module 'dmft' has no attribute {name!r}")

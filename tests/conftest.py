@@ -1,0 +1,20 @@
+"""Options and run-time shape checking for the whole test-suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    import jax
+
+    skip_slow = pytest.mark.skip(reason="slow: give --run-slow")
+    skip_gpu = pytest.mark.skip(reason="needs an accelerator")
+    on_cpu = jax.default_backend() == "cpu"
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--run-slow"):
+            item.add_marker(skip_slow)
+        if "gpu" in item.keywords and on_cpu:
+            item.add_marker(skip_gpu)
