@@ -1,0 +1,26 @@
+"""Theory laid over simulation or measurement: z-scores, pictures, measures of grokking, the command line."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compare.agreement import Agreement, overlay
+    from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
+
+__all__ = ["Agreement", "GrokkingDelay", "Regime", "grokking_delay", "overlay", "regime"]
+
+_HOMES = {
+    "Agreement": "compare.agreement",
+    "GrokkingDelay": "compare.grokking",
+    "Regime": "compare.grokking",
+    "grokking_delay": "compare.grokking",
+    "overlay": "compare.agreement",
+    "regime": "compare.grokking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (and with it numpy, xarray, ...) only when it is asked for: `dmft --help` is instant."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'compare' has no attribute {name!r}")

@@ -1,0 +1,181 @@
+"""When train and test loss reach a threshold, the delay between them, and the regime that makes (THEORY section 10)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import NamedTuple
+
+import numpy as np
+import xarray
+
+from dmft.checks import ParameterError, check_real
+
+
+class Duration(NamedTuple):
+    """A time, or a difference of times, in the units of training time.
+
+    Attributes:
+        value: the time; the mean over the runs that reached it; NaN if none did.
+        error: its standard error; NaN if unknown (not reached, or reached by a single seed).
+        reached: whether every run (seed) reached it by t_max. If only some did, `value` is the mean over those,
+            and the mean over all of them is later than that.
+        runs_reached: how many runs reached it.
+        runs: how many runs there are; 1 for theory and for measured curves.
+    """
+
+    value: float
+    error: float
+    reached: bool
+    runs_reached: int
+    runs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GrokkingDelay:
+    """Times at which the losses first reach `threshold`, and delay = max(0, t_test - t_train)."""
+
+    threshold: float
+    t_train: Duration
+    t_test: Duration
+    delay: Duration
+
+
+class Regime(enum.StrEnum):
+    """How a run ends, by its threshold times."""
+
+    GROKS = "groks"
+    GENERALISES = "generalises"
+    MEMORISES = "memorises"
+    NOT_TRAINED = "not trained"
+    UNDECIDED = "undecided at t_max"
+
+
+def grokking_delay(dataset: xarray.Dataset, threshold: float = 0.1) -> GrokkingDelay:
+    """Times to reach a loss of `threshold`, and the delay of the test loss behind the train loss.
+
+    A crossing is the first time at which the curve is at or below the threshold, interpolated linearly in log t
+    (in t for the first interval, which begins at t = 0). A loss that never gets there has time NaN and
+    `reached=False`: that is not a delay of zero.
+
+    For a simulation the times are those of each seed; the value is their mean, the error their standard error. For
+    theory (or a mean curve) the error is the standard error of the loss at the crossing divided by the slope there,
+    and the error of the delay takes those of the two times as independent.
+
+    Args:
+        dataset: train_loss and test_loss over ("time",) with their `_stderr`, or over ("seed", "time").
+        threshold: L* > 0.
+
+    Raises:
+        ParameterError: the threshold is no positive number, or the dataset lacks a loss.
+    """
+    threshold = check_real("threshold", threshold, above=0.0)
+    for name in ("time", "train_loss", "test_loss"):
+        if name not in dataset.variables:
+            raise ParameterError(f"Argument `dataset` must hold `{name}`, but holds {', '.join(map(str, dataset))}.")
+    if "seed" in dataset.dims:
+        return _delay_over_seeds(dataset, threshold)
+    train, test = (_crossing_of_mean(dataset, name, threshold) for name in ("train_loss", "test_loss"))
+    both = train.reached and test.reached
+    delay = Duration(
+        max(0.0, test.value - train.value) if both else np.nan, float(np.hypot(train.error, test.error)), both, both, 1
+    )
+    return GrokkingDelay(threshold, train, test, delay)
+
+
+def regime(
+    dataset: xarray.Dataset,
+    threshold: float = 0.1,
+    *,
+    ratio: float = 3.0,
+    plateau_change: float = 0.05,
+    plateau_span: float = 3.0,
+) -> Regime:
+    """Which regime the run is in, judged on the mean curves (over seeds).
+
+    - groks: both losses reach `threshold`, and t_test > ratio * t_train;
+    - generalises: both do, and t_test <= ratio * t_train;
+    - memorises: the train loss does, and the test loss has levelled off above it;
+    - not trained: the train loss does not, and has levelled off;
+    - undecided at t_max: anything else.
+
+    "Levelled off" is a change of less than `plateau_change` (a fraction of the final value) over the last factor
+    `plateau_span` in time.
+
+    Args:
+        dataset: train_loss and test_loss over ("time",) or ("seed", "time").
+        threshold: L* > 0.
+        ratio: > 0.
+        plateau_change: > 0.
+        plateau_span: > 1.
+
+    Raises:
+        ParameterError: an argument is out of range.
+    """
+    ratio = check_real("ratio", ratio, above=0.0)
+    plateau_change = check_real("plateau_change", plateau_change, above=0.0)
+    plateau_span = check_real("plateau_span", plateau_span, above=1.0)
+    means = dataset.mean("seed") if "seed" in dataset.dims else dataset
+    times = grokking_delay(means, threshold)
+    if times.t_train.reached and times.t_test.reached:
+        return Regime.GROKS if times.t_test.value > ratio * times.t_train.value else Regime.GENERALISES
+    decisive, ending = ("test_loss", Regime.MEMORISES) if times.t_train.reached else ("train_loss", Regime.NOT_TRAINED)
+    level = _has_levelled_off(
+        means["time"].to_numpy(), means[decisive].to_numpy(), change=plateau_change, span=plateau_span
+    )
+    return ending if level else Regime.UNDECIDED
+
+
+def _has_levelled_off(time: np.ndarray, curve: np.ndarray, *, change: float, span: float) -> bool:
+    """Whether `curve` (T,) stays within `change` of its last value, as a range, since t_max / span."""
+    start = time[-1] / span
+    late = np.append(np.interp(start, time, curve), curve[time >= start])
+    return bool(np.ptp(late) < change * abs(curve[-1]))
+
+
+def _delay_over_seeds(dataset: xarray.Dataset, threshold: float) -> GrokkingDelay:
+    time = dataset["time"].to_numpy()
+    train, test = (
+        np.array([_crossing(time, curve, threshold)[0] for curve in dataset[name].transpose("seed", "time").to_numpy()])
+        for name in ("train_loss", "test_loss")
+    )
+    return GrokkingDelay(threshold, _over_runs(train), _over_runs(test), _over_runs(np.maximum(0.0, test - train)))
+
+
+def _over_runs(times: np.ndarray) -> Duration:
+    """Mean and standard error of `times` (runs,), NaN where a run never got there."""
+    reached = times[~np.isnan(times)]
+    count = reached.size
+    value = float(reached.mean()) if count else np.nan
+    error = float(reached.std(ddof=1) / np.sqrt(count)) if count > 1 else np.nan
+    return Duration(value, error, count == times.size, count, times.size)
+
+
+def _crossing_of_mean(dataset: xarray.Dataset, name: str, threshold: float) -> Duration:
+    time, curve = dataset["time"].to_numpy(), dataset[name].to_numpy()
+    value, slope = _crossing(time, curve, threshold)
+    if np.isnan(value):
+        return Duration(np.nan, np.nan, False, 0, 1)
+    error = np.nan
+    if f"{name}_stderr" in dataset:
+        stderr = float(np.interp(value, time, dataset[f"{name}_stderr"].to_numpy()))
+        error = 0.0 if value == time[0] else stderr / abs(slope)
+    return Duration(value, error, True, 1, 1)
+
+
+def _crossing(time: np.ndarray, curve: np.ndarray, threshold: float) -> tuple[float, float]:
+    """First time at which `curve` (T,) is at or below `threshold`, and d curve / d time there; NaN if there is none."""
+    below = np.flatnonzero(curve <= threshold)
+    if below.size == 0:
+        return np.nan, np.nan
+    after = int(below[0])
+    if after == 0:
+        return float(time[0]), np.nan
+    before = after - 1
+    drop = curve[before] - curve[after]
+    part = (curve[before] - threshold) / drop
+    if time[before] > 0.0:
+        log_ratio = np.log(time[after] / time[before])
+        value = float(time[before] * np.exp(part * log_ratio))
+        return value, float(-drop / (log_ratio * value))
+    return float(time[before] + part * (time[after] - time[before])), float(-drop / (time[after] - time[before]))

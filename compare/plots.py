@@ -1,0 +1,259 @@
+"""Pictures of curves: no physics here, and no state shared with other figures (no pyplot).
+
+Colours are those of Okabe and Ito, told apart by the colour-blind; observables also differ in line style and marker,
+so that a picture printed in grey can be read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from compare.curves import Side
+
+#: Points drawn of a simulated or measured curve, spread evenly over the logarithm of time.
+POINTS = 25
+
+#: A panel shows at most this many factors of ten below its largest value.
+DECADES = 5.0
+
+TIME_LABEL = r"training time $t$   (one unit: $N D / \alpha^2 \eta$ steps of gradient descent)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How one observable is drawn, and what it is called."""
+
+    label: str
+    color: str
+    line: str | tuple[float, tuple[float, ...]]
+    marker: str
+
+
+_FIRST = ("#0072B2", "-", "o")  # blue
+_SECOND = ("#D55E00", (0.0, (5.0, 1.5)), "s")  # vermilion
+_THIRD = ("#009E73", (0.0, (1.0, 1.0)), "^")  # bluish green
+
+#: Panels: title of the value axis, then its observables.
+LOSSES = (
+    "mean squared error",
+    {"train_loss": Style("train loss", *_FIRST), "test_loss": Style("test loss", *_SECOND)},
+)
+ORDER_PARAMETERS = (
+    "order parameter",
+    {
+        "trace": Style(r"trace  $\mathrm{tr}\,M/D$", *_FIRST),
+        "overlap": Style(r"overlap  $\beta^{T}\!M\beta/D^2$", *_SECOND),
+        "mean_weight_norm": Style(r"mean weight  $|\bar w|^2/D$", *_THIRD),
+    },
+)
+DECOMPOSITION = (
+    "part of the test loss",
+    {
+        "variance_error": Style("variance error", *_FIRST),
+        "misalignment_error": Style("misalignment error", *_SECOND),
+        "linear_power": Style("power in linear modes", *_THIRD),
+    },
+)
+
+_LOOK: dict[Any, Any] = {
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.0,
+    "legend.fontsize": 8.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.linewidth": 0.7,
+}
+
+
+def overlay_figure(first: Side, second: Side) -> Figure:
+    """Two sides over each other: losses above, order parameters and the parts of the test loss below.
+
+    Theory is drawn as lines with bands of one standard error, simulation and measurement as points with bars. Of two
+    sides of the same kind, the first is drawn pale and wide (or filled), the second thin (or open).
+    """
+    sides = (first, second)
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=(7.2, 6.4), layout="constrained", dpi=200)
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
+        lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]
+        rows = 2 if lower else 1
+        grid = figure.add_gridspec(rows, max(len(lower), 1), height_ratios=[1.25, 1.0][:rows])
+        places = [(grid[0, :], LOSSES), *((grid[1, column], panel) for column, panel in enumerate(lower))]
+        start, end = _time_range(sides)
+        for place, (title, styles) in places:
+            axes = figure.add_subplot(place)
+            _draw_panel(axes, styles, sides, start)
+            axes.set(ylabel=title, xscale="log", xlim=(start / 1.08, end * 1.08))
+            axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
+        figure.supxlabel(TIME_LABEL, fontsize=9.0)
+        figure.suptitle(_title(sides), fontsize=9.5)
+    return figure
+
+
+def _shown(styles: Mapping[str, Style], sides: Sequence[Side]) -> list[str]:
+    """Those observables of a panel that some side has, as curves over time alone."""
+    return [name for name in styles if any(_has(side, name) for side in sides)]
+
+
+def _has(side: Side, name: str) -> bool:
+    return name in side.curves and side.curves[name].dims == ("time",)
+
+
+def _time_range(sides: Sequence[Side]) -> tuple[float, float]:
+    """First positive and last time: a logarithmic axis has no room for t = 0, which is left out.
+
+    Where one side starts much earlier than the other (a fine grid near 0), the picture starts at most one factor
+    of three before the later one.
+    """
+    times = [side.curves["time"].to_numpy() for side in sides]
+    positive = [grid[grid > 0.0] for grid in times]
+    starts = [grid[0] for grid in positive if grid.size]
+    if not starts:
+        return 0.5, 1.0
+    end = max(grid[-1] for grid in positive if grid.size)
+    start = max(min(starts), max(starts) / 3.0, end * 1e-4)
+    return float(min(start, end / 2.0)), float(end)
+
+
+def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], start: float) -> None:
+    """Every observable of the panel, both sides, from time `start` on; the value axis is logarithmic."""
+    handles, labels, seen = [], [], []
+    for name in _shown(styles, sides):
+        marks = []
+        for index, side in enumerate(sides):
+            if not _has(side, name):
+                continue
+            repeated = sides[0].kind == sides[1].kind or "theory" not in (sides[0].kind, sides[1].kind)
+            time, value, error = (
+                side.curves[key].to_numpy() if key in side.curves.variables else np.array([])
+                for key in ("time", name, f"{name}_stderr")
+            )
+            shown = time >= start
+            curve = time[shown], value[shown], error[shown]
+            draw = _draw_line if side.kind == "theory" else _draw_points
+            marks.append(draw(axes, *curve, styles[name], index if repeated else None))
+            seen.append(curve[1])
+        handles.append(tuple(marks))
+        labels.append(styles[name].label)
+    _set_value_axis(axes, np.concatenate(seen) if seen else np.array([]))
+    axes.grid(which="major", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
+    axes.legend(handles, labels, loc="best", framealpha=0.85, edgecolor="none", handlelength=2.8, borderpad=0.3)
+
+
+def _draw_line(
+    axes: Axes,
+    time: np.ndarray,
+    value: np.ndarray,
+    error: np.ndarray,
+    style: Style,
+    place: int | None,
+) -> Any:
+    """A curve (T,) with a band of one standard error. Of two lines, that at place 0 is pale and wide, 1 thin."""
+    width, opacity = {0: (4.5, 0.3), 1: (1.0, 1.0), None: (1.7, 1.0)}[place]
+    spread = np.nan_to_num(error)
+    floor = 1e-3 * np.abs(value)
+    axes.fill_between(
+        time, np.maximum(value - spread, floor), value + spread, color=style.color, alpha=0.22, linewidth=0.0
+    )
+    line = "-" if place == 0 else style.line
+    return axes.plot(time, value, color=style.color, linestyle=line, linewidth=width, alpha=opacity)[0]
+
+
+def _draw_points(
+    axes: Axes,
+    time: np.ndarray,
+    value: np.ndarray,
+    error: np.ndarray,
+    style: Style,
+    place: int | None,
+) -> Any:
+    """About POINTS of the points (T,), with bars of one standard error. Of two sets, that at place 1 is drawn open."""
+    chosen = thin(time)
+    time, value, error = time[chosen], value[chosen], np.nan_to_num(error[chosen])
+    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
+    return axes.errorbar(
+        time,
+        value,
+        yerr=np.stack([lower, error]),
+        color=style.color,
+        linestyle="none",
+        marker=style.marker,
+        markersize=4.2,
+        markerfacecolor="white" if place == 1 else style.color,
+        markeredgecolor=style.color if place == 1 else "white",
+        markeredgewidth=0.9 if place == 1 else 0.4,
+        elinewidth=0.9,
+        capsize=1.6,
+        capthick=0.7,
+        zorder=3,
+    )
+
+
+def thin(time: np.ndarray) -> np.ndarray:
+    """Indices of about POINTS of the times (T,) > 0, evenly spread over log time, first and last included."""
+    if time.size <= POINTS:
+        return np.arange(time.size)
+    targets = np.geomspace(time[0], time[-1], POINTS)
+    right = np.clip(np.searchsorted(time, targets), 1, time.size - 1)
+    nearest = np.where(targets - time[right - 1] < time[right] - targets, right - 1, right)
+    return np.unique(nearest)
+
+
+def _set_value_axis(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic axis over the positive values, cut DECADES below the largest."""
+    positive = values[np.isfinite(values) & (values > 0.0)]
+    if positive.size == 0:
+        return
+    top = float(positive.max())
+    bottom = max(float(positive.min()), top * 10.0**-DECADES)
+    margin = (top / bottom) ** 0.05 * 1.05
+    axes.set(yscale="log", ylim=(bottom / margin, top * margin))
+
+
+def _title(sides: Sequence[Side]) -> str:
+    """The model's parameters, then what lines and points are."""
+    first, second = (side.attributes for side in sides)
+    parts = []
+    for name, symbol, always in (
+        ("alpha", r"\alpha", True),
+        ("epsilon", r"\epsilon", True),
+        ("kappa", r"\kappa", True),
+        ("dim", "D", True),
+        ("width", "N", True),
+        ("initial_overlap", r"m_0^2", False),
+        ("label_noise", r"\sigma", False),
+        ("weight_decay", r"\lambda", False),
+    ):
+        values = [_number(settings[name]) for settings in (first, second) if name in settings]
+        if values and (always or set(values) != {"0"}):
+            parts.append(f"${symbol} = {' | '.join(dict.fromkeys(values))}$")
+    if first.get("centered", second.get("centered")):
+        parts.append("centred")
+    return ",  ".join(parts) + ("\n" if parts else "") + ";  ".join(_described(side) for side in sides)
+
+
+def _number(value: object) -> str:
+    return r"\infty" if value == "infinite" else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _described(side: Side) -> str:
+    """Such as "points: simulation, mean of 8 seeds"."""
+    if side.kind == "theory":
+        return "lines: theory"
+    if side.kind == "simulation":
+        runs = "one seed" if side.runs == 1 else f"mean of {side.runs} seeds"
+        return f"points: simulation, {runs}"
+    return "points: measurement"
