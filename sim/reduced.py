@@ -1,0 +1,83 @@
+"""The exact reduced form: any width, infinite included, for the cost of at most D + 1 neurons (THEORY section 3).
+
+The flow is linear in each w_i given the residuals, so everything observable depends on the weights through
+M = (1/N) sum w_i w_i^T and wbar = (1/N) sum w_i alone. Write the rows v_i = w_i / sqrt(N) and a_i = 1 / sqrt(N):
+
+    f(x) = alpha sum_j [a_j h_j + (epsilon/2) h_j^2],  h_j = v_j.x,   M = sum v_j v_j^T,   wbar = sum a_j v_j,
+    v_j <- (1 - dt lambda) v_j - (dt/(alpha kappa)) sum_mu Delta_mu (a_j + epsilon h_j,mu) x_mu.
+
+All of it is unchanged when the N rows of (v, a) are rotated among themselves, so the triangular factor of that
+N x (D + 1) matrix, min(N, D + 1) rows, starts exactly the same dynamics. At infinite width the rows are U(0) with
+a = 0 and one more, c(0) = 0 with a = 1: the equations of THEORY section 3 for U and c.
+
+A step costs 4 P D min(N, D + 1) operations: X v^T for the residuals and its transpose back. Forming the D x D matrix
+X^T diag(Delta) X first saves nothing, because the residuals need X v^T anyway, and costs D^3 on top; so does evolving
+M itself. Measured at D = 100, P = 550 the three are equal within the noise of the timing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmft.model import Model
+from sim.data import Replica, plant
+
+
+class Rows(NamedTuple):
+    """The state, n = min(N, D + 1) rows: `vectors` v, (n, D), which move, and `linear` a, (n,), which does not.
+
+    numpy arrays as drawn, jax arrays in the loop.
+    """
+
+    vectors: Any
+    linear: Any
+
+
+def initial(model: Model, replica: Replica) -> Rows:
+    """The state at t = 0: a replica's rotated rows, or U(0) and c(0) = 0 at infinite width."""
+    dim = replica.beta.size
+    if model.width is None:
+        vectors = np.vstack([plant(model, replica.beta, np.eye(dim)), np.zeros(dim)])
+        return Rows(vectors, np.append(np.zeros(dim), 1.0))
+    rows = np.column_stack([replica.weights, np.ones(model.width)]) / np.sqrt(model.width)
+    triangular = np.asarray(np.linalg.qr(rows, mode="r"))
+    return Rows(triangular[:, :-1], triangular[:, -1])
+
+
+def forward(rows: Rows, inputs: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Row fields h, (P, n), and outputs f, (P,), on `inputs` (P, D)."""
+    h = inputs @ rows.vectors.T
+    return h, alpha * jnp.sum(h * (rows.linear + (0.5 * epsilon) * h), axis=1)
+
+
+def descend(
+    rows: Rows,
+    h: jax.Array,
+    residual: jax.Array,
+    inputs: jax.Array,
+    rate: jax.Array,
+    shrink: jax.Array,
+    epsilon: jax.Array,
+) -> Rows:
+    """The rows one gradient-descent step later.
+
+    Args:
+        rows: the state.
+        h: its fields, (P, n).
+        residual: Delta, (P,).
+        inputs: x, (P, D).
+        rate: dt / (alpha kappa).
+        shrink: 1 - dt lambda.
+        epsilon: weight of the quadratic feature.
+    """
+    force = residual[:, None] * (rows.linear + epsilon * h)
+    return rows._replace(vectors=shrink * rows.vectors - rate * (force.T @ inputs))
+
+
+def moments(rows: Rows) -> tuple[jax.Array, jax.Array]:
+    """M = sum_j v_j v_j^T, (D, D), and wbar = sum_j a_j v_j, (D,)."""
+    return rows.vectors.T @ rows.vectors, rows.linear @ rows.vectors
