@@ -178,7 +178,8 @@ def common_times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         ParameterError: there is none.
     """
     start, end = max(first[0], second[0]), min(first[-1], second[-1])
-    inside = [grid[(grid >= start) & (grid <= end)] for grid in (first, second)]
+    rounding = 1e-9 * abs(end)  # two ways to compute one final time may differ in the last bit
+    inside = [grid[(grid >= start - rounding) & (grid <= end + rounding)] for grid in (first, second)]
     coarser = min((grid for grid in inside if grid.size), key=len, default=np.array([]))
     if coarser.size == 0:
         raise ParameterError(
@@ -208,11 +209,12 @@ def _at(side: Side, name: str, dims: tuple[Any, ...], time: np.ndarray) -> _Samp
 
 
 def _interpolate(time: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`values` (G, ...) on `grid` (G,), interpolated linearly to `time` (T,) inside it; exact at the grid's points."""
+    """`values` (G, ...) on `grid` (G,), interpolated linearly to `time` (T,); exact at the grid's points."""
     if grid.size == 1:
         return values[np.zeros(time.size, dtype=int)]
     left = np.clip(np.searchsorted(grid, time, side="right") - 1, 0, grid.size - 2)
-    part = ((time - grid[left]) / (grid[left + 1] - grid[left])).reshape(-1, *(1,) * (values.ndim - 1))
+    part = np.clip((time - grid[left]) / (grid[left + 1] - grid[left]), 0.0, 1.0)
+    part = part.reshape(-1, *(1,) * (values.ndim - 1))
     lower, upper = values[left], values[left + 1]
     return np.where(part == 1.0, upper, np.where(part == 0.0, lower, (1.0 - part) * lower + part * upper))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
@@ -179,3 +179,13 @@ def _crossing(time: np.ndarray, curve: np.ndarray, threshold: float) -> tuple[fl
         value = float(time[before] * np.exp(part * log_ratio))
         return value, float(-drop / (log_ratio * value))
     return float(time[before] + part * (time[after] - time[before])), float(-drop / (time[after] - time[before]))
+
+
+def regime_record(times: GrokkingDelay, ending: Regime) -> dict[str, Any]:
+    """Threshold times, delay and regime as plain JSON-able values; what was not reached is None."""
+
+    def record(duration: Duration) -> dict[str, Any]:
+        return {name: None if value != value else value for name, value in duration._asdict().items()}
+
+    named = {name: record(getattr(times, name)) for name in ("t_train", "t_test", "delay")}
+    return {"threshold": times.threshold, **named, "regime": str(ending)}

@@ -26,7 +26,7 @@ POINTS = 25
 #: A panel shows at most this many factors of ten below its largest value.
 DECADES = 5.0
 
-TIME_LABEL = r"training time $t$   (one unit: $N D / \alpha^2 \eta$ steps of gradient descent)"
+TIME_LABEL = r"training time $t$   (one unit is $N D / (\alpha^2 \eta)$ steps at learning rate $\eta$)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,11 +242,18 @@ def _title(sides: Sequence[Side]) -> str:
             parts.append(f"${symbol} = {' | '.join(dict.fromkeys(values))}$")
     if first.get("centered", second.get("centered")):
         parts.append("centred")
-    return ",  ".join(parts) + ("\n" if parts else "") + ";  ".join(_described(side) for side in sides)
+    kinds = [_described(side) for side in sides]
+    if sides[0].kind == sides[1].kind:
+        kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]
+    return "\n".join([",  ".join(parts), ";  ".join(kinds)]).strip()
 
 
 def _number(value: object) -> str:
     return r"\infty" if value == "infinite" else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+#: What tells two sides of one kind apart.
+_MARKS = {"theory": ("wide", "thin"), "simulation": ("filled", "open"), "measurement": ("filled", "open")}
 
 
 def _described(side: Side) -> str:
@@ -254,6 +261,6 @@ def _described(side: Side) -> str:
     if side.kind == "theory":
         return "lines: theory"
     if side.kind == "simulation":
-        runs = "one seed" if side.runs == 1 else f"mean of {side.runs} seeds"
+        runs = "one seed" if side.runs == 1 else rf"mean of {side.runs} seeds $\pm$ standard error"
         return f"points: simulation, {runs}"
     return "points: measurement"

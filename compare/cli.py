@@ -1,0 +1,179 @@
+"""The console command `dmft`: solve the theory, simulate the network, compare the two.
+
+Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error. Results
+appear when the whole command has succeeded; a run that fails leaves no file. jax, xarray and matplotlib are imported
+inside the commands, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError
+
+import dmft
+from compare.files import finished, output_folder, write_dataset, write_figure, write_json
+from compare.options import CompareOptions, Settings, SimulateOptions, SolveOptions, settle
+
+if TYPE_CHECKING:
+    import xarray
+
+app = App(
+    name="dmft",
+    help="Dynamical mean-field theory of learning in a two-layer network, and simulations of the same network.",
+    version=dmft.__version__,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (without the program's name; None: those of the process); the exit code."""
+    try:
+        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        command(*bound.args, **bound.kwargs)
+    except (CycloptsError, dmft.ParameterError) as error:
+        return _complain(error, 2)
+    except (dmft.RunError, OSError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            return _complain("Out of memory; a smaller --dim, --width, --seeds or --t-max needs less.", 1)
+        raise
+    return 0
+
+
+def _complain(error: object, code: int) -> int:
+    print(f"dmft: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+@app.command
+def solve(*, options: SolveOptions | None = None) -> None:
+    """Solve the theory and write its curves to DIR/theory.nc.
+
+    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
+    """
+    settings = settle(options or SolveOptions(), simulated=False)
+    with output_folder(settings.out) as folder:
+        _say_model(settings)
+        theory, _ = _timed(lambda: _solve(settings))
+        with finished(folder / "theory.nc") as part:
+            write_dataset(part, theory)
+        _say_files(folder, "theory.nc")
+
+
+@app.command
+def simulate(*, options: SimulateOptions | None = None) -> None:
+    """Train the network on random data, several times, and write its curves to DIR/simulation.nc.
+
+    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
+    """
+    settings = settle(options or SimulateOptions(), simulated=True)
+    with output_folder(settings.out) as folder:
+        _say_model(settings)
+        simulation, _ = _timed(lambda: _simulate(settings))
+        with finished(folder / "simulation.nc") as part:
+            write_dataset(part, simulation)
+        _say_files(folder, "simulation.nc")
+
+
+@app.command
+def compare(*, options: CompareOptions | None = None) -> None:
+    """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
+
+    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
+    """
+    settings = settle(options or CompareOptions(), simulated=True)
+    with output_folder(settings.out) as folder:
+        _say_model(settings)
+        theory, solve_seconds = _timed(lambda: _solve(settings))
+        simulation, simulate_seconds = _timed(lambda: _simulate(settings))
+        timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
+        _write_comparison(folder, theory, simulation, timings)
+
+
+def _write_comparison(
+    folder: Path, theory: xarray.Dataset, simulation: xarray.Dataset, timings: dict[str, float]
+) -> None:
+    """Write the four files of `dmft compare`, all or none, and print its tables."""
+    from compare.agreement import overlay
+    from compare.grokking import grokking_delay, regime, regime_record
+    from compare.tables import agreement_table, grokking_table
+
+    agreement = overlay(theory, simulation)
+    measures = {
+        name: (grokking_delay(dataset), regime(dataset))
+        for name, dataset in (("theory", theory), ("simulation", simulation))
+    }
+    summary = agreement.summary()
+    summary["grokking"] = {name: regime_record(*measure) for name, measure in measures.items()}
+    summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
+    with contextlib.ExitStack() as stack:
+        # Moved to their places in reverse order, the summary last.
+        parts = {
+            name: stack.enter_context(finished(folder / name))
+            for name in ("summary.json", "overlay.png", "simulation.nc", "theory.nc")
+        }
+        write_dataset(parts["theory.nc"], theory)
+        write_dataset(parts["simulation.nc"], simulation)
+        write_figure(parts["overlay.png"], agreement.figure(), "png")
+        write_json(parts["summary.json"], summary)
+    for note in summary["notes"]:
+        print(f"note: {note}")
+    print(f"\n{agreement_table(summary)}\n\n{grokking_table(measures)}\n")
+    _say_files(folder, "theory.nc", "simulation.nc", "overlay.png", "summary.json")
+
+
+def _solve(settings: Settings) -> xarray.Dataset:
+    return dmft.solve(
+        settings.model,
+        settings.t_max,
+        step=settings.step,
+        rtol=settings.rtol,
+        precision=settings.precision,
+        seed=settings.seed,
+        kernels=settings.kernels,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _simulate(settings: Settings) -> xarray.Dataset:
+    import sim
+
+    return sim.simulate(
+        settings.model,
+        settings.t_max,
+        seeds=settings.seeds,
+        step=settings.step,
+        form=settings.form,
+        precision=settings.precision,
+        seed=settings.seed,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What `run` returns, and the seconds it took."""
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
+def _say_model(settings: Settings) -> None:
+    from compare.tables import model_line
+
+    print(f"{model_line(settings.model)}; t_max = {settings.t_max:g}", flush=True)
+
+
+def _say_files(folder: Path, *names: str) -> None:
+    print("wrote " + ", ".join(str(folder / name) for name in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

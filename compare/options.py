@@ -1,0 +1,223 @@
+"""The options of the command line: each is listed here, once, and the same name is a key of the TOML file.
+
+An option left out takes its value from the file, else from DEFAULTS. A model is given by all of --alpha, --epsilon
+and --kappa (what else is left out is as in `dmft.Model`); with none of them it is the built-in case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from cyclopts import Parameter
+
+from dmft import Model, ParameterError
+from dmft.checks import check_choice, check_integer, check_real
+
+#: The built-in case: it learns its training set first and the rule much later.
+BUILT_IN_CASE: dict[str, Any] = {"alpha": 2.0, "epsilon": 0.25, "kappa": 4.0, "dim": 100, "initial_overlap": 0.1}
+
+#: What the other options are when left out.
+DEFAULTS: dict[str, Any] = {
+    "t_max": 100.0,
+    "step": None,
+    "rtol": 0.01,
+    "seeds": 8,
+    "form": "auto",
+    "kernels": False,
+    "precision": "float64",
+    "seed": 0,
+    "out": "dmft-out",
+}
+
+#: Without these there is no model.
+REQUIRED = ("alpha", "epsilon", "kappa")
+
+Form = Literal["auto", "network", "reduced"]
+Precision = Literal["float64", "float32"]
+
+
+def _whole(_type: Any, tokens: Any) -> int:
+    """Read an integer as such: 1.5 is refused, not rounded."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be an integer, but is {text!r}") from None
+
+
+_Real = float | None
+_Whole = Annotated[int | None, Parameter(converter=_whole)]
+
+
+def _help(text: str, name: str | None = None) -> Parameter:
+    """Help for an option, with the value it takes when it is left out."""
+    for label, values in (("default", DEFAULTS), ("built-in case", BUILT_IN_CASE)):
+        if name in values and values[name] is not None:
+            value = values[name]
+            text += f" [{label}: {f'{value:g}' if isinstance(value, float) else value}]"
+    return Parameter(help=text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The fields of `dmft.Model`."""
+
+    alpha: Annotated[_Real, _help("Output scale (laziness), > 0.", "alpha")] = None
+    epsilon: Annotated[_Real, _help("Weight of the quadratic feature, >= 0.", "epsilon")] = None
+    kappa: Annotated[_Real, _help("Sample ratio P / D, > 0.", "kappa")] = None
+    dim: Annotated[_Whole, _help("Input dimension D >= 2; left out: infinite (a simulation needs it).", "dim")] = None
+    width: Annotated[_Whole, _help("Number of hidden neurons N >= 1; left out: infinite.")] = None
+    initial_overlap: Annotated[_Real, _help("Planted overlap with the target, >= 0.", "initial_overlap")] = None
+    centered: Annotated[bool | None, _help("Train f - f(t=0) instead of f.")] = None
+    label_noise: Annotated[_Real, _help("Standard deviation of the noise on training labels, >= 0.")] = None
+    weight_decay: Annotated[_Real, _help("Rate of weight decay, >= 0.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What theory and simulation share."""
+
+    t_max: Annotated[_Real, _help("Training time, > 0.", "t_max")] = None
+    step: Annotated[_Real, _help("Step of gradient descent, > 0; left out: gradient flow.")] = None
+    precision: Annotated[Precision | None, _help("Floating-point numbers.", "precision")] = None
+    seed: Annotated[_Whole, _help("Random stream, >= 0.", "seed")] = None
+    out: Annotated[str | None, _help("Folder for the results.", "out")] = None
+    config: Annotated[str | None, _help("TOML file of options (initial_overlap = 0.1); options win over it.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TheoryOptions:
+    """The solver's accuracy."""
+
+    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulationOptions:
+    """The simulation's size and form."""
+
+    seeds: Annotated[_Whole, _help("Independent draws of data and weights, >= 1.", "seeds")] = None
+    form: Annotated[Form | None, _help("Plain network, exact reduced form, or the cheaper one.", "form")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft solve`."""
+
+    kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulateOptions(SimulationOptions, RunOptions, ModelOptions):
+    """Options of `dmft simulate`."""
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions(SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft compare`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a command runs with: options, file and defaults merged and checked."""
+
+    model: Model
+    t_max: float
+    step: float | None
+    rtol: float
+    seeds: int
+    form: str
+    kernels: bool
+    precision: str
+    seed: int
+    out: str
+
+
+def settle(options: RunOptions, *, simulated: bool) -> Settings:
+    """Merge options, TOML file and defaults, and check every value.
+
+    Args:
+        options: the options of one command.
+        simulated: whether the command simulates, which needs a finite dimension.
+
+    Raises:
+        ParameterError: the message names the option or the key, its value and what is allowed.
+    """
+    given = _given(options)
+    model = _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+    if simulated and model.dim is None:
+        raise ParameterError("Argument `dim` must be an integer >= 2 to simulate, but is not given (infinite).")
+    if simulated and model.width is None and given.get("form") == "network":
+        raise ParameterError("Argument `form` must be auto or reduced at infinite width, but is 'network'.")
+    rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
+    step = None if rest["step"] is None else check_real("step", rest["step"], above=0.0)
+    t_max = check_real("t_max", rest["t_max"], above=0.0)
+    if step is not None and step > t_max:
+        raise ParameterError(f"Argument `step` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
+    return Settings(
+        model=model,
+        t_max=t_max,
+        step=step,
+        rtol=check_real("rtol", rest["rtol"], above=0.0),
+        seeds=check_integer("seeds", rest["seeds"], at_least=1),
+        form=check_choice("form", rest["form"], get_args(Form)),
+        kernels=_check_flag("kernels", rest["kernels"]),
+        precision=check_choice("precision", rest["precision"], get_args(Precision)),
+        seed=check_integer("seed", rest["seed"], at_least=0),
+        out=_check_text("out", rest["out"]),
+    )
+
+
+def _names(options: type | object) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(options))  # type: ignore[arg-type]
+
+
+def _given(options: RunOptions) -> dict[str, Any]:
+    """The values that were given, by the file or as options; options win."""
+    allowed = [name for name in _names(options) if name != "config"]
+    given = {} if options.config is None else _read_config(options.config, allowed)
+    return given | {name: value for name in allowed if (value := getattr(options, name)) is not None}
+
+
+def _read_config(path: str, allowed: list[str]) -> dict[str, Any]:
+    """The flat keys of the TOML file at `path`; ParameterError if it cannot be read or a key is not `allowed`."""
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ParameterError(
+            f"Argument `config` must be a TOML file that can be read, but is {path!r} ({reason})."
+        ) from None
+    for key in content:
+        if key not in allowed:
+            raise ParameterError(f"Key `{key}` in {path!r} is no option here; allowed: {', '.join(allowed)}.")
+    return content
+
+
+def _build_model(given: dict[str, Any]) -> Model:
+    """The model of these fields: with none of REQUIRED the built-in case, changed where other fields are given."""
+    missing = [name for name in REQUIRED if name not in given]
+    model = Model(**{**BUILT_IN_CASE, **given} if missing else given)
+    if 0 < len(missing) < len(REQUIRED):
+        raise ParameterError(
+            f"Argument `{missing[0]}` must be given too: all of --alpha, --epsilon and --kappa, or none of them."
+        )
+    return model
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ParameterError(f"Argument `{name}` must be true or false, but is {value!r}.")
+    return value
+
+
+def _check_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ParameterError(f"Argument `{name}` must be a text that is not empty, but is {value!r}.")
+    return value

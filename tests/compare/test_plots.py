@@ -1,0 +1,57 @@
+"""Pictures: written whole, in the right format, with every curve told apart."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from compare import overlay, plots
+from dmft import ParameterError
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF")])
+def test_plot_writes_the_format_of_the_ending(name, start, tmp_path, make_theory, make_simulation):
+    path = overlay(make_theory(), make_simulation()).plot(tmp_path / name)
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_unknown_endings_are_refused(tmp_path, make_theory):
+    with pytest.raises(ParameterError, match=r"\.png or \.pdf"):
+        overlay(make_theory(), make_theory()).plot(tmp_path / "picture.bmp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_has_named_axes_title_and_distinct_styles(make_theory, make_simulation):
+    before = dict(matplotlib.rcParams)
+    figure = overlay(make_theory(), make_simulation()).figure()
+    assert dict(matplotlib.rcParams) == before
+    assert len(figure.axes) == 3
+    assert r"\kappa = 4" in figure.get_suptitle()
+    assert "8 seeds" in figure.get_suptitle()
+    for axes in figure.axes:
+        assert axes.get_ylabel()
+        assert axes.get_xscale() == "log"
+        assert axes.get_xlim()[0] > 0.0
+        assert axes.get_legend() is not None
+    for _, styles in (plots.LOSSES, plots.ORDER_PARAMETERS, plots.DECOMPOSITION):
+        for part in ("color", "line", "marker"):
+            assert len({getattr(style, part) for style in styles.values()}) == len(styles)
+
+
+def test_measured_curves_leave_lines_alone_below(make_theory, make_simulation):
+    simulation = make_simulation(seeds=1)
+    measured = {name: simulation[name].values for name in ("time",)}
+    measured |= {name: simulation[name].values[0] for name in ("train_loss", "test_loss")}
+    assert len(overlay(make_theory(), measured).figure().axes) == 3
+    assert len(overlay(measured, measured).figure().axes) == 1
+    assert len(overlay(make_theory(), make_theory()).figure().axes) == 3
+    assert len(overlay(make_theory(), simulation).figure().axes) == 3
+
+
+def test_points_are_thinned_evenly_in_log_time():
+    time = np.linspace(0.01, 100.0, 10000)
+    chosen = plots.thin(time)
+    assert chosen[0] == 0
+    assert chosen[-1] == time.size - 1
+    assert 15 <= chosen.size <= plots.POINTS
+    assert plots.thin(time[:5]).tolist() == [0, 1, 2, 3, 4]
