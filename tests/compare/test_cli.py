@@ -1,0 +1,286 @@
+"""The command line: what it writes, what it refuses and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import xarray
+
+import dmft
+import sim
+from compare.cli import main
+from compare.options import BUILT_IN_CASE, CompareOptions, SimulateOptions, SolveOptions, settle
+from dmft import Model, ParameterError
+from dmft.model import field_names
+
+
+@pytest.fixture
+def fake_runs(monkeypatch, make_theory, make_simulation):
+    """`solve` and `simulate` replaced by instant ones that record their arguments."""
+    calls = {}
+
+    def solve(model, t_max, **options):
+        calls["solve"] = (model, t_max, options)
+        return make_theory()
+
+    def simulate(model, t_max, **options):
+        calls["simulate"] = (model, t_max, options)
+        return make_simulation(seeds=options["seeds"])
+
+    monkeypatch.setitem(vars(dmft), "solve", solve)
+    monkeypatch.setitem(vars(sim), "simulate", simulate)
+    return calls
+
+
+def run(*arguments):
+    """The command line in a fresh process."""
+    return subprocess.run(
+        [sys.executable, "-m", "compare.cli", *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def one_line(text):
+    """The single line of an error, without a traceback."""
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].startswith("dmft: ")
+    return lines[0]
+
+
+def test_help_and_usage_errors_import_nothing_heavy():
+    code = (
+        "import sys; from compare.cli import main\n"
+        "codes = [main(['--help']), main(['compare', '--help']), main(['solve', '--alpha', '-1'])]\n"
+        "heavy = {'jax', 'xarray', 'matplotlib', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "print(codes, heavy); sys.exit(bool(heavy) or codes != [0, 0, 2])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-200:] + result.stderr
+    for option in ("--initial-overlap", "--centered", "--rtol", "--seeds", "--config", "--t-max", "--step"):
+        assert option in result.stdout
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == dmft.__version__
+
+
+def test_bad_usage_ends_a_process_with_code_2_and_one_line(tmp_path):
+    result = run("solve", "--alpha", "-1", "--out", str(tmp_path / "results"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert one_line(result.stderr) == "dmft: Argument `alpha` must be a finite number > 0, but is -1."
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["solve", "--kappa", "0"], ["`kappa`", "> 0", "is 0"]),
+        (["solve", "--kappa", "nan"], ["`kappa`", "finite", "nan"]),
+        (["solve", "--alpha", "1"], ["`epsilon`", "must be given"]),
+        (["solve", "--epsilon", "abc"], ["--epsilon", "abc", "float"]),
+        (["solve", "--dim", "1.5"], ["--dim", "integer", "1.5"]),
+        (["solve", "--dim", "1"], ["`dim`", ">= 2", "is 1"]),
+        (["solve", "--width", "0"], ["`width`", ">= 1", "is 0"]),
+        (["solve", "--t-max", "0"], ["`t_max`", "> 0", "is 0"]),
+        (["solve", "--step", "-0.1"], ["`step`", "> 0", "-0.1"]),
+        (["solve", "--step", "200"], ["`step`", "t_max = 100", "200"]),
+        (["solve", "--rtol", "0"], ["`rtol`", "> 0", "is 0"]),
+        (["solve", "--precision", "half"], ["--precision", "half", "float32"]),
+        (["solve", "--seed", "-1"], ["`seed`", ">= 0", "-1"]),
+        (["solve", "--centered=perhaps"], ["--centered", "perhaps", "bool"]),
+        (["solve", "--seeds", "3"], ["--seeds", "Unknown option"]),
+        (["solve", "--alph", "1"], ["--alph", "Did you mean"]),
+        (["solve", "--alpha"], ["--alpha", "requires an argument"]),
+        (["solve", "surplus"], ["surplus"]),
+        (["solve", "--config", "missing.toml"], ["`config`", "missing.toml", "No such file"]),
+        (["simulate", "--alpha", "1", "--epsilon", "0.5", "--kappa", "3"], ["`dim`", "integer >= 2", "infinite"]),
+        (["simulate", "--seeds", "0"], ["`seeds`", ">= 1", "is 0"]),
+        (["simulate", "--form", "fast"], ["--form", "fast", "reduced"]),
+        (["simulate", "--form", "network"], ["`form`", "reduced", "network"]),
+        (["compare", "--dim", "10", "--kappa", "0.01"], ["`kappa`", "0.05"]),
+        (["nothing"], ["nothing", "solve", "compare"]),
+    ],
+)
+def test_bad_usage_names_argument_value_and_what_is_allowed(arguments, words, tmp_path, monkeypatch, fake_runs, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = one_line(captured.err)
+    assert all(word in line for word in words), line
+    assert not fake_runs
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be_written_are_refused_before_the_run(tmp_path, fake_runs, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["compare", "--out", str(out)]) == 2
+        line = one_line(capsys.readouterr().err)
+        assert "`out`" in line
+        assert str(out) in line
+    assert main(["compare", "--out", ""]) == 2
+    assert not fake_runs
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"alhpa = 1.0\n", ["`alhpa`", "allowed", "alpha"]),
+        (b"kernels = true\n", ["`kernels`", "no option here"]),
+        (b"[model]\nalpha = 1.0\n", ["`model`", "no option"]),
+        (b"alpha = \n", ["`config`", "line 1"]),
+        (b"\xff\xfe\n", ["`config`", "utf-8"]),
+        (b'alpha = "one"\n', ["`alpha`", "'one'"]),
+        (b"alpha = true\n", ["`alpha`", "True"]),
+        (b"dim = 10.5\n", ["`dim`", "10.5"]),
+        (b"centered = 1\n", ["`centered`", "True or False", "1"]),
+        (b"t_max = 'long'\n", ["`t_max`", "'long'"]),
+        (b"seeds = 0\n", ["`seeds`", "is 0"]),
+        (b"out = 3\n", ["`out`", "3"]),
+        (b"precision = 'half'\n", ["`precision`", "float32", "'half'"]),
+    ],
+)
+def test_bad_config_files_are_refused(content, words, tmp_path, monkeypatch, fake_runs, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_bytes(content)
+    assert main(["compare", "--config", "run.toml"]) == 2
+    line = one_line(capsys.readouterr().err)
+    assert all(word in line for word in words), line
+    assert not fake_runs
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_runs):
+    out = tmp_path / "deep" / "out"
+    (tmp_path / "run.toml").write_text(
+        "alpha = 1\nepsilon = 0.5\nkappa = 3.0\ndim = 40\ncentered = true\nlabel_noise = 0.2\nseeds = 3\nstep = 0.5\n"
+    )
+    arguments = ["--kappa", "2", "--no-centered", "--rtol", "0.02", "--seed", "7", "--out", str(out)]
+    assert main(["compare", "--config", str(tmp_path / "run.toml"), *arguments]) == 0
+    model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=40, label_noise=0.2)
+    common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": sys.stderr.isatty()}
+    assert fake_runs["solve"] == (model, 100.0, {**common, "rtol": 0.02, "kernels": False})
+    assert fake_runs["simulate"] == (model, 100.0, {**common, "seeds": 3, "form": "auto"})
+    assert (out / "overlay.png").exists()
+
+
+def test_model_options_are_the_fields_of_the_model():
+    options = set(vars(SolveOptions()))
+    assert set(field_names()) <= options
+    assert options - set(field_names()) == {"t_max", "step", "rtol", "precision", "seed", "out", "config", "kernels"}
+
+
+def test_without_a_model_the_built_in_case_is_run():
+    assert settle(CompareOptions(), simulated=True).model == Model(**BUILT_IN_CASE)
+    assert settle(CompareOptions(dim=50), simulated=True).model == Model(**BUILT_IN_CASE).replace(dim=50)
+
+
+def test_a_model_that_is_given_has_the_defaults_of_model():
+    options = SimulateOptions(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
+    assert settle(options, simulated=True).model == Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
+    with pytest.raises(ParameterError, match="`epsilon` must be given too"):
+        settle(SimulateOptions(alpha=1.0, kappa=3.0, dim=20), simulated=True)
+
+
+@pytest.mark.usefixtures("fake_runs")
+def test_compare_writes_four_files_and_prints_verdicts(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", "--out", str(out), "--seeds", "6"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["overlay.png", "simulation.nc", "summary.json", "theory.nc"]
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    for name, row in summary["observables"].items():
+        assert row["verdict"] in ("agrees", "differs")
+        assert name in printed
+    assert "max |z|" in printed
+    assert summary["seeds"] == [None, 6]
+    assert set(summary["timings"]) == {"solve_seconds", "simulate_seconds"}
+    assert summary["grokking"]["theory"]["regime"] == "groks"
+    assert summary["second"]["alpha"] == 2.0
+    with xarray.open_dataset(out / "simulation.nc", engine="h5netcdf") as dataset:
+        assert dataset.sizes["seed"] == 6
+    with xarray.open_dataset(out / "theory.nc", engine="h5netcdf") as dataset:
+        assert Model.from_attributes(dataset.attrs) == Model(**BUILT_IN_CASE)
+    assert (out / "theory.nc").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_solve_and_simulate_write_one_file_each(tmp_path, fake_runs, capsys):
+    assert main(["solve", "--kernels", "--out", str(tmp_path)]) == 0
+    assert fake_runs["solve"][2]["kernels"] is True
+    assert main(["simulate", "--width", "5", "--form", "network", "--out", str(tmp_path)]) == 0
+    assert fake_runs["simulate"][2]["form"] == "network"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["simulation.nc", "theory.nc"]
+    assert "theory.nc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "words"),
+    [
+        (dmft.DivergenceError("The loss diverged at t = 3;\nuse step < 0.1."), 1, "diverged at t = 3; use step < 0.1."),
+        (dmft.MemoryLimitError("needs 9 GiB"), 1, "needs 9 GiB"),
+        (MemoryError(), 1, "Out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"), 1, "Out of memory"),
+        (OSError(28, "No space left on device"), 1, "No space left"),
+    ],
+)
+@pytest.mark.usefixtures("fake_runs")
+def test_a_run_that_fails_ends_with_code_1_and_leaves_nothing(failure, code, words, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setitem(vars(sim), "simulate", fail)
+    assert main(["compare", "--out", str(tmp_path / "a" / "b")]) == code
+    assert words in one_line(capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("fake_runs")
+def test_interrupting_is_quiet(tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(vars(dmft), "solve", interrupt)
+    assert main(["solve", "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("fake_runs")
+def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypatch, capsys):
+    assert main(["compare", "--out", str(tmp_path)]) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("compare.cli.write_json", fail)
+    assert main(["compare", "--out", str(tmp_path), "--seeds", "4"]) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    capsys.readouterr()
+
+
+def test_simulate_for_real(tmp_path):
+    """A small run through the real simulation in a fresh process: quiet, and readable afterwards."""
+    result = run("simulate", "--dim", "10", "--t-max", "1", "--step", "0.1", "--seeds", "2", "--out", str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    with xarray.open_dataset(tmp_path / "simulation.nc", engine="h5netcdf") as dataset:
+        assert dict(dataset.sizes) == {"seed": 2, "time": 11}
+        assert dataset["time"].values[-1] == pytest.approx(1.0)
+
+
+def test_diverging_simulation_for_real(tmp_path):
+    result = run("simulate", "--dim", "10", "--t-max", "500", "--step", "50", "--seeds", "2", "--out", str(tmp_path))
+    assert result.returncode == 1
+    assert "step" in one_line(result.stderr)
+    assert not list(tmp_path.iterdir())
