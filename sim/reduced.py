@@ -6,9 +6,9 @@ M = (1/N) sum w_i w_i^T and wbar = (1/N) sum w_i alone. Write the rows v_i = w_i
     f(x) = alpha sum_j [a_j h_j + (epsilon/2) h_j^2],  h_j = v_j.x,   M = sum v_j v_j^T,   wbar = sum a_j v_j,
     v_j <- (1 - dt lambda) v_j - (dt/(alpha kappa)) sum_mu Delta_mu (a_j + epsilon h_j,mu) x_mu.
 
-All of it is unchanged when the N rows of (v, a) are rotated among themselves, so the triangular factor of that
-N x (D + 1) matrix, min(N, D + 1) rows, starts exactly the same dynamics. At infinite width the rows are U(0) with
-a = 0 and one more, c(0) = 0 with a = 1: the equations of THEORY section 3 for U and c.
+All of it is unchanged when the N rows of (v, a) are rotated among themselves, so any D + 1 rows with the same second
+moments sum_j (v_j, a_j) (v_j, a_j)^T start exactly the same dynamics. At infinite width they are the rows of U(0) with
+a = 0, and c(0) = 0 with a = 1: the equations of THEORY section 3 for U and c.
 
 A step costs 4 P D min(N, D + 1) operations: v X^T for the residuals, and the forces times X. Forming the D x D matrix
 X^T diag(Delta) X first saves nothing, because the residuals need v X^T anyway, and costs D^3 on top; so does evolving
@@ -44,8 +44,10 @@ def initial(model: Model, replica: Replica) -> Rows:
         vectors = np.vstack([plant(model, replica.beta, np.eye(dim)), np.zeros(dim)])
         return Rows(vectors, np.append(np.zeros(dim), 1.0))
     rows = np.column_stack([replica.weights, np.ones(model.width)]) / np.sqrt(model.width)
-    triangular = np.asarray(np.linalg.qr(rows, mode="r"))
-    return Rows(triangular[:, :-1], triangular[:, -1])
+    if model.width > dim + 1:  # any D + 1 rows with the same second moments will do
+        values, vectors = np.linalg.eigh(rows.T @ rows)
+        rows = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+    return Rows(rows[:, :-1], rows[:, -1])
 
 
 def forward(rows: Rows, inputs: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
