@@ -49,19 +49,19 @@ LOSSES = (
     {"train_loss": Style("train loss", *_FIRST), "test_loss": Style("test loss", *_SECOND)},
 )
 ORDER_PARAMETERS = (
-    "order parameter",
+    r"$\mathrm{tr}\,M/D,\ \ \beta^T\!M\beta/D^2,\ \ |\bar w|^2/D$",
     {
-        "trace": Style(r"trace  $\mathrm{tr}\,M/D$", *_FIRST),
-        "overlap": Style(r"overlap  $\beta^{T}\!M\beta/D^2$", *_SECOND),
-        "mean_weight_norm": Style(r"mean weight  $|\bar w|^2/D$", *_THIRD),
+        "trace": Style("trace", *_FIRST),
+        "overlap": Style("overlap", *_SECOND),
+        "mean_weight_norm": Style("mean weight", *_THIRD),
     },
 )
 DECOMPOSITION = (
     "part of the test loss",
     {
-        "variance_error": Style("variance error", *_FIRST),
-        "misalignment_error": Style("misalignment error", *_SECOND),
-        "linear_power": Style("power in linear modes", *_THIRD),
+        "variance_error": Style("variance", *_FIRST),
+        "misalignment_error": Style("misalignment", *_SECOND),
+        "linear_power": Style("linear power", *_THIRD),
     },
 )
 
@@ -69,7 +69,7 @@ _LOOK: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.labelsize": 9.0,
     "axes.titlesize": 9.0,
-    "legend.fontsize": 8.0,
+    "legend.fontsize": 7.5,
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
     "axes.linewidth": 0.7,
@@ -80,7 +80,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
     """Two sides over each other: losses above, order parameters and the parts of the test loss below.
 
     Theory is drawn as lines with bands of one standard error, simulation and measurement as points with bars. Of two
-    sides of the same kind, the first is drawn pale and wide (or filled), the second thin (or open).
+    sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open).
     """
     sides = (first, second)
     with matplotlib.rc_context(_LOOK):
@@ -150,7 +150,18 @@ def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], 
     axes.grid(which="major", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
-    axes.legend(handles, labels, loc="best", framealpha=0.85, edgecolor="none", handlelength=2.8, borderpad=0.3)
+    axes.legend(  # above the panel, where it can hide no curve
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        borderaxespad=0.1,
+        ncols=3,
+        columnspacing=0.9,
+        handlelength=2.1,
+        handletextpad=0.4,
+        frameon=False,
+    )
 
 
 def _draw_line(
@@ -180,7 +191,7 @@ def _draw_points(
     style: Style,
     place: int | None,
 ) -> Any:
-    """About POINTS of the points (T,), with bars of one standard error. Of two sets, that at place 1 is drawn open."""
+    """About POINTS of the points (T,), with bars of one standard error. Of two sets, place 0 is pale, 1 open."""
     chosen = thin(time)
     time, value, error = time[chosen], value[chosen], np.nan_to_num(error[chosen])
     lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
@@ -191,7 +202,8 @@ def _draw_points(
         color=style.color,
         linestyle="none",
         marker=style.marker,
-        markersize=4.2,
+        markersize=6.5 if place == 0 else 4.2,
+        alpha=0.5 if place == 0 else 1.0,
         markerfacecolor="white" if place == 1 else style.color,
         markeredgecolor=style.color if place == 1 else "white",
         markeredgewidth=0.9 if place == 1 else 0.4,
@@ -245,7 +257,7 @@ def _title(sides: Sequence[Side]) -> str:
     kinds = [_described(side) for side in sides]
     if sides[0].kind == sides[1].kind:
         kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]
-    return "\n".join([",  ".join(parts), ";  ".join(kinds)]).strip()
+    return "\n".join([",  ".join(parts), ";  ".join([*kinds, "bands and bars: one standard error"])]).strip()
 
 
 def _number(value: object) -> str:
@@ -253,7 +265,7 @@ def _number(value: object) -> str:
 
 
 #: What tells two sides of one kind apart.
-_MARKS = {"theory": ("wide", "thin"), "simulation": ("filled", "open"), "measurement": ("filled", "open")}
+_MARKS = {"theory": ("wide", "thin"), "simulation": ("pale", "open"), "measurement": ("pale", "open")}
 
 
 def _described(side: Side) -> str:
@@ -261,6 +273,6 @@ def _described(side: Side) -> str:
     if side.kind == "theory":
         return "lines: theory"
     if side.kind == "simulation":
-        runs = "one seed" if side.runs == 1 else rf"mean of {side.runs} seeds $\pm$ standard error"
+        runs = "one seed" if side.runs == 1 else f"mean of {side.runs} seeds"
         return f"points: simulation, {runs}"
     return "points: measurement"
