@@ -17,11 +17,11 @@ from dmft import Model, ParameterError
 from dmft.checks import check_choice, check_integer, check_real
 
 #: The built-in case: it learns its training set first and the rule much later.
-BUILT_IN_CASE: dict[str, Any] = {"alpha": 2.0, "epsilon": 0.25, "kappa": 4.0, "dim": 100, "initial_overlap": 0.1}
+BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
 
 #: What the other options are when left out.
 DEFAULTS: dict[str, Any] = {
-    "t_max": 100.0,
+    "t_max": 60.0,
     "step": None,
     "rtol": 0.01,
     "seeds": 8,
