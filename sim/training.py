@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -127,5 +128,7 @@ def group_size(model: Model, form: Form, seeds: int, precision: str) -> int:
 
 def device_memory() -> float:
     """Bytes free on the accelerator, or infinity on the CPU and where the device does not say."""
+    if jax.default_backend() == "cpu":
+        return math.inf
     statistics = jax.devices()[0].memory_stats() or {}
-    return float(statistics.get("bytes_limit", np.inf)) - float(statistics.get("bytes_in_use", 0))
+    return float(statistics.get("bytes_limit", math.inf)) - float(statistics.get("bytes_in_use", 0))
