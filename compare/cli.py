@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (without the program's name; None: those of the process); the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        command(*bound.args, **bound.kwargs)
+        with _plain_warnings():
+            command(*bound.args, **bound.kwargs)
     except (CycloptsError, dmft.ParameterError) as error:
         return _complain(error, 2)
     except (dmft.RunError, OSError) as error:
@@ -51,6 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(error: object, code: int) -> int:
     print(f"dmft: {' '.join(str(error).split())}", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings as one line each, without the place in the code."""
+
+    def show(message: object, *_: object, **__: object) -> None:
+        print(f"dmft: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @app.command

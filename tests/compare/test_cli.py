@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import xarray
 
 import dmft
 import sim
+from compare import overlay
 from compare.cli import main
 from compare.options import BUILT_IN_CASE, DEFAULTS, CompareOptions, SimulateOptions, SolveOptions, settle
 from dmft import Model, ParameterError
@@ -284,3 +286,17 @@ def test_diverging_simulation_for_real(tmp_path):
     assert result.returncode == 1
     assert "step" in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_warnings_are_one_line_without_a_place_in_the_code(tmp_path, monkeypatch, make_theory, capsys):
+    def solve(*_, **__):
+        warnings.warn("Tolerance not reached:\nerror 0.1.", UserWarning, stacklevel=2)
+        return make_theory(tolerance_met=0, tolerance_message="error 0.1", width=30)
+
+    monkeypatch.setitem(vars(dmft), "solve", solve)
+    assert main(["solve", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "dmft: warning: Tolerance not reached: error 0.1.\n"
+    assert overlay(solve(), solve()).first.notes == (
+        "The theory takes the width 30 as infinite.",
+        "The theory's tolerance was not reached: error 0.1.",
+    )
