@@ -72,9 +72,8 @@ def simulate(
     """
     t_max = check_real("t_max", t_max, above=0.0)
     seeds = check_integer("seeds", seeds, at_least=1)
-    plan = make_plan(model, t_max, step, form, times, precision, seed)
-    group = group_size(model, plan.form, seeds, precision)
-    groups = [range(first, min(first + group, seeds)) for first in range(0, seeds, group)]
+    plan = make_plan(model, t_max, seeds, step, form, times, precision, seed)
+    groups = [range(first, min(first + plan.group, seeds)) for first in range(0, seeds, plan.group)]
     with precision_context(precision), reporter(progress, seeds * plan.count) as report:
         values = np.concatenate([train_group(plan, indices, report) for indices in groups])
     time = plan.steps * plan.step
@@ -96,8 +95,10 @@ def simulate(
     return assemble(time, values, model.to_attributes() | settings)
 
 
-def make_plan(model: Model, t_max: float, step: float | None, form: str, times: Any, precision: str, seed: int) -> Plan:
-    """Check the arguments of `simulate` and fix what they leave open: form, step and observed steps."""
+def make_plan(
+    model: Model, t_max: float, seeds: int, step: float | None, form: str, times: Any, precision: str, seed: int
+) -> Plan:
+    """Check the arguments of `simulate` and fix what they leave open: form, step, observed steps, group size."""
     if not isinstance(model, Model):
         raise ParameterError(f"Argument `model` must be a dmft.Model, but is {model!r}.")
     if model.dim is None:
@@ -108,13 +109,14 @@ def make_plan(model: Model, t_max: float, step: float | None, form: str, times: 
         raise ParameterError(f"Argument `seed` must be an integer below 2^63, but is {seed}.")
     wanted = None if times is None else check_times(times, t_max)
     chosen = choose_form(model, form)
+    group = group_size(model, chosen, seeds, precision)  # before anything is drawn
     if step is None:
         count = math.ceil(t_max / default_step(model, draw_replica(model, seed, 0)))
         step = t_max / count
     else:
         step = check_real("step", step, above=0.0)
         count = max(1, round(t_max / step))
-    return Plan(model, chosen, step, count, observed_steps(count, step, wanted), precision, seed)
+    return Plan(model, chosen, step, count, observed_steps(count, step, wanted), precision, seed, group)
 
 
 def assemble(time: np.ndarray, values: np.ndarray, attributes: dict[str, Any]) -> xarray.Dataset:

@@ -27,7 +27,7 @@ TRAIN_LOSS = list(OBSERVABLES).index("train_loss")
 
 
 class Plan(NamedTuple):
-    """A checked request: `count` steps of size `step`, observed at the step numbers `steps`."""
+    """A checked request: `count` steps of size `step`, observed at step numbers `steps`, `group` replicas at once."""
 
     model: Model
     form: Form
@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     steps: np.ndarray
     precision: str
     seed: int
+    group: int
 
 
 def train_group(plan: Plan, indices: range, report: Callable[[int], None]) -> np.ndarray:

@@ -40,9 +40,10 @@ def test_bad_arguments_are_refused_by_name(name: str, changes: dict) -> None:
         simulate(**arguments)
 
 
-def test_too_large_a_model_is_refused_before_it_starts() -> None:
+@pytest.mark.parametrize("step", [None, 0.1])
+def test_too_large_a_model_is_refused_before_it_starts(step: float | None) -> None:
     with pytest.raises(MemoryLimitError, match=r"one seed with dim = 1000000, .* lower `dim`"):
-        simulate(MODEL.replace(dim=10**6), 1.0, step=0.1)
+        simulate(MODEL.replace(dim=10**6), 1.0, step=step)
 
 
 def test_a_seed_does_not_depend_on_the_others() -> None:

@@ -151,7 +151,7 @@ def test_auto_takes_the_form_with_fewer_rows(width: int | None) -> None:
 def test_replicas_together_train_as_one_after_the_other() -> None:
     """The batched loop of accelerators gives what the CPU's loop over replicas gives."""
     with precision_context("float64"):
-        batch = draw_batch(Plan(PLAIN, REDUCED, 0.1, 20, np.array([0, 20]), "float64", 0), range(3))
+        batch = draw_batch(Plan(PLAIN, REDUCED, 0.1, 20, np.array([0, 20]), "float64", 0, 3), range(3))
         coefficients = Coefficients(*map(jnp.asarray, (1.0, 0.5, 0.1 / 3.0, 1.0)))
         lengths = np.array([5, 1, 7, 0, 3], np.int32)
         (state, records), (other, others) = (
