@@ -86,9 +86,8 @@ def available_memory() -> float:
             fields = dict(line.split(":", 1) for line in file)
         limits.append(1024.0 * float(fields["MemAvailable"].split()[0]))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            with open(path) as file:
-                limits.append(float(file.read()))
+        with contextlib.suppress(OSError, ValueError), open(path) as file:
+            limits.append(float(file.read()))
     if not limits:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))

@@ -1,0 +1,68 @@
+"""The correlation kernels a second way: from their equations of motion (THEORY section 4, "Kernels").
+
+The engine builds C from the noise (propagator form).  The exact identities
+d_t C_c(t,s) = -(1/alpha) E[g(t) p(s)],  d_t C_q(t,s) = -(epsilon/alpha) E[q Delta(t) q(s)],
+d_t C_r(t,s) = -(epsilon/alpha) E[Delta(t) B(t,s)],  each with -lambda C(t,s) under weight decay,
+hold in the same multistep form on the grid.  The two forms differ by sampling error alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dmft.grid import Grid
+    from dmft.model import Model
+    from dmft.state import State
+
+
+def differential_correlations(model: Model, initial_overlap: float, grid: Grid, state: State) -> dict[str, np.ndarray]:
+    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
+    size = grid.size
+    weight = np.asarray(state.samples.weight, np.float64)
+    p, q, g, outlier = (
+        np.asarray(array, np.float64)[:size]
+        for array in (state.fields.p, state.fields.q, state.fields.force_common, state.fields.force_outlier)
+    )
+    bulk = np.einsum("s,nsm->nm", weight, np.asarray(state.history.force_correlation)[:size, :, :size])
+    forces = {
+        "correlation_common": (g * weight) @ p.T / model.alpha,
+        "correlation_outlier": model.epsilon / model.alpha * (outlier * weight) @ q.T,
+        "correlation_bulk": model.epsilon / model.alpha * bulk,
+    }
+    start = {"correlation_common": 0.0, "correlation_outlier": initial_overlap, "correlation_bulk": 1.0}
+    return {name: integrate(grid, model.weight_decay, force, start[name]) for name, force in forces.items()}
+
+
+def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float) -> np.ndarray:
+    """Solve d_t C(t,s) = -force(t,s) - weight_decay C(t,s) for a symmetric C with C(0,0) = start, on the grid.
+
+    Args:
+        force: (T, T), force[n, m] the expectation at first time n and second time m, needed for m <= n
+            (explicit steps: m <= n + 1).
+
+    Returns:
+        C, shape (T, T).
+    """
+    correlation = np.zeros((grid.size, grid.size))
+    correlation[0, 0] = start
+    for n in range(1, grid.size):
+        past = grid.previous[n] * correlation[n - 1] + grid.before[n] * correlation[max(n - 2, 0)]
+        if grid.explicit:
+
+            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
+                h = grid.weights[n - 1]
+                return (1 - h * weight_decay) * value - h * force[n - 1, m]
+        else:
+
+            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
+                h = grid.weights[n]
+                return (value - h * force[n, m]) / (1 + h * weight_decay)
+
+        correlation[n, :n] = advance(past[:n], slice(0, n))
+        correlation[:n, n] = correlation[n, :n]
+        diagonal = grid.previous[n] * correlation[n, n - 1] + grid.before[n] * correlation[n, max(n - 2, 0)]
+        correlation[n, n] = advance(diagonal, n)
+    return correlation

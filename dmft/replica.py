@@ -1,0 +1,214 @@
+"""One replica of the wide theory: draw samples, solve all rows, read off the curves (THEORY section 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmft.consistency import differential_correlations
+from dmft.grid import Grid
+from dmft.model import Model
+from dmft.noise import draw_samples, to_precision
+from dmft.order_parameters import test_loss_terms
+from dmft.state import Couplings, Residual, State, Steps, grow_state, state_bytes
+from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
+
+#: Row capacities: the work on rows of one capacity is compiled once, and rows are solved in the smallest that holds.
+CAPACITIES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How one replica is sampled: S samples (a power of two), K noise modes in each sector, "float64" or "float32"."""
+
+    samples: int
+    modes: int
+    precision: str
+
+    @classmethod
+    def choose(cls, samples: int, points: int, precision: str) -> Sampling:
+        """As many modes as points, up to half the samples."""
+        return cls(samples, min(points, samples // 2), precision)
+
+
+class Replica(NamedTuple):
+    """What one replica predicts on its grid."""
+
+    curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
+    differential: dict[str, np.ndarray]  # the same with correlations in differential form
+    kernels: dict[str, np.ndarray]  # (T, T) each
+    rounds: np.ndarray  # (T,) inner iterations
+    mismatch: np.ndarray  # (T,) what they left, relative
+
+
+class Stopped(NamedTuple):
+    """A replica that could not go on: the first row that failed, and the number of good rows' losses."""
+
+    row: int
+    reason: str
+
+
+def replica_bytes(points: int, sampling: Sampling) -> int:
+    """Memory of one replica at its largest, in bytes: the state, and its copy while it grows or is read."""
+    itemsize = 8 if sampling.precision == "float64" else 4
+    return int(1.6 * state_bytes(capacity_for(points), sampling.samples, sampling.modes, itemsize))
+
+
+def capacity_for(points: int) -> int:
+    """The smallest capacity that holds `points` rows."""
+    return next((capacity for capacity in CAPACITIES if capacity >= points), points)
+
+
+def solve_replica(
+    model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, iteration: Iteration
+) -> Replica | Stopped:
+    """Solve one replica on `grid`.  Runs inside a precision context."""
+    dtype = jnp.dtype(sampling.precision)
+    couplings = Couplings(
+        *(
+            jnp.asarray(x, dtype)
+            for x in (model.alpha, model.epsilon, model.kappa, model.weight_decay, _seed_overlap(model))
+        )
+    )
+    seeded = _seed_overlap(model) > 0
+    state = _start(model, sampling, seed, couplings, grid)
+    row = 0 if grid.explicit else 1
+    while row < grid.size:
+        capacity = state.rounds.shape[0]
+        # an explicit step also writes the kernels of the next row
+        stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
+        steps = _steps(grid, capacity, dtype)
+        if grid.explicit:
+            state = _compiled(advance_explicit, couplings, steps, state, row, stop, seeded=seeded)
+        else:
+            state = _compiled(advance_implicit, couplings, steps, state, row, stop, seeded=seeded, iteration=iteration)
+        failure = _failure(state, row, stop, iteration)
+        if failure is not None:
+            return failure
+        row = stop
+        if row < grid.size:
+            state = grow_state(state, capacity_for(capacity + 1))
+    return _read(model, grid, couplings, state)
+
+
+def _seed_overlap(model: Model) -> float:
+    """overlap(0) of a random initialisation, 1/D; 0 if the overlap is planted or D is infinite."""
+    return 0.0 if model.dim is None or model.initial_overlap > 0 else 1.0 / model.dim
+
+
+def initial_overlap(model: Model) -> float:
+    """overlap(0) = b(0)^2: planted, or 1/D."""
+    return model.initial_overlap or _seed_overlap(model)
+
+
+def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, couplings: Couplings, grid: Grid) -> State:
+    dtype = couplings.alpha.dtype
+    samples = to_precision(draw_samples(sampling.samples, sampling.modes, seed), dtype)
+    target = 0.5 * samples.u**2 + model.label_noise * samples.label
+    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
+    residual = Residual(target, output if model.centered else jnp.zeros_like(output))
+    capacity = min(CAPACITIES[1], capacity_for(grid.size))
+    state = start_state(couplings, residual, samples, jnp.asarray(initial_overlap(model) ** 0.5, dtype), capacity)
+    return state if grid.explicit else initial_row(couplings, state)
+
+
+def _steps(grid: Grid, capacity: int, dtype: Any) -> Steps:
+    """The grid's multistep weights for `capacity` rows; rows beyond the grid get weight 0."""
+
+    def fit(array: np.ndarray) -> jax.Array:
+        rows = np.zeros(capacity)
+        rows[: min(capacity, grid.size)] = array[:capacity]
+        return jnp.asarray(rows, dtype)
+
+    return Steps(fit(grid.weights), fit(grid.previous), fit(grid.before))
+
+
+_cache: dict[Any, Any] = {}
+_cache_lock = threading.Lock()
+
+
+def _compiled(function: Any, couplings: Couplings, steps: Steps, state: State, first: int, stop: int, **static: Any):
+    """Call a jitted `function`, compiling it once per shape even when several threads ask at the same time."""
+    arguments = (couplings, steps, state, jnp.int32(first), jnp.int32(stop))
+    leaves = jax.tree.leaves(arguments)
+    key = (function, tuple((leaf.shape, leaf.dtype) for leaf in leaves), tuple(static.values()), jax.default_backend())
+    with _cache_lock:
+        if key not in _cache:
+            _cache[key] = function.lower(*arguments, **static).compile()
+    return _cache[key](*arguments)
+
+
+def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopped | None:
+    """The first row of first <= n < stop that did not converge, is not finite or exploded."""
+    loss = np.asarray(state.fields.residual**2 @ state.samples.weight)[:stop]
+    mismatch = np.asarray(state.mismatch)[:stop]
+    rounds = np.asarray(state.rounds)[:stop]
+    start = loss[0]
+    for row in range(first, stop):
+        if not np.isfinite(loss[row]) or loss[row] > 1e3 * max(start, 1e-300):
+            return Stopped(row, "diverged")
+        if not mismatch[row] <= iteration.tolerance:
+            return Stopped(row, f"residual {mismatch[row]:.1e} after {rounds[row]} rounds")
+        if np.any(np.asarray(state.fields.variance[row]) < 0):
+            return Stopped(row, "negative variance of the bath")
+    return None
+
+
+def _read(model: Model, grid: Grid, c: Couplings, state: State) -> Replica:
+    """Curves and kernels of a finished replica as NumPy float64."""
+    size = grid.size
+    kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
+    square = {
+        name: getattr(kernels, name)[:, :size]
+        for name in ("response_common", "response_outlier", "response_bulk", "correlation_bulk")
+    }
+    strength = 1 / (model.alpha**2 * model.kappa)
+    noise_c = (square["response_common"] * grid.weights) @ kernels.factor_common
+    noise_d = (square["response_outlier"] * grid.weights) @ kernels.factor_outlier
+    b = kernels.target_overlap
+    bulk = np.tril(square["correlation_bulk"])
+    propagator = {
+        "correlation_common": strength * noise_c @ noise_c.T,
+        "correlation_outlier": strength * model.epsilon**2 * noise_d @ noise_d.T + np.outer(b, b),
+        "correlation_bulk": bulk + np.tril(bulk, -1).T,
+    }
+    differential = differential_correlations(model, initial_overlap(model), grid, state)
+    train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
+    return Replica(
+        curves=wide_observables(model, train, b, propagator),
+        differential=wide_observables(model, train, b, differential),
+        kernels=propagator | {name: square[name] for name in square if name.startswith("response")},
+        rounds=np.asarray(state.rounds)[:size],
+        mismatch=np.asarray(state.mismatch)[:size],
+    )
+
+
+def wide_observables(
+    model: Model, train_loss: np.ndarray, target_overlap: np.ndarray, correlations: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every observable from the equal-time kernels (THEORY section 4, "Losses").
+
+    trace = C_r + C_c + C_q, overlap = b^2, and with E = alpha epsilon M' - beta beta^T
+    tr E/D = alpha epsilon trace' - 1,
+    |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1,
+    the bulk's own |M|_F^2/D^2 being O(1/D).  Centred: trace' = trace - trace(0), and the spike part is that of
+    d d^T - d(0) d(0)^T with d(0) = m0 beta.
+    """
+    c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
+    trace, overlap = c_r + c_c + c_q, target_overlap**2
+    planted = overlap[0] if model.centered else 0.0
+    spike = c_q**2 - 2 * planted * overlap + planted**2
+    strength = model.alpha * model.epsilon
+    loss = test_loss_terms(
+        model.alpha,
+        strength * (trace - (trace[0] if model.centered else 0.0)) - 1,
+        strength**2 * (spike + c_c**2) - 2 * strength * (overlap - planted) + 1,
+        c_c,
+    )
+    values = {"train_loss": train_loss, "trace": trace, "overlap": overlap, "mean_weight_norm": c_c}
+    return values | loss._asdict()
