@@ -49,6 +49,7 @@ class Agreement:
             neither side has an error, z is 0 if the values are equal to rounding and otherwise +inf or -inf; where
             an error is unknown (one seed), z is NaN.
         degrees: effective degrees of freedom of each z; same variables and shapes.
+        difference: first - second as a fraction of the larger absolute value of the two; likewise.
         first: the first side.
         second: the second side.
         significance: chance of a false alarm that each observable's verdict allows.
@@ -56,6 +57,7 @@ class Agreement:
 
     z: xarray.Dataset
     degrees: xarray.Dataset
+    difference: xarray.Dataset
     first: Side
     second: Side
     significance: float
@@ -65,6 +67,7 @@ class Agreement:
 
         `observables` holds for each common observable:
             max_abs_z, time: largest finite |z|, and where;
+            difference: first - second there, as a fraction of the larger of the two;
             threshold: what |z| may reach there (two-sided, corrected for the number of tests);
             p_value: smallest two-sided p-value over the times, times the number of tests, at most 1;
             mean_square_z: mean of z^2 over the compared times; about 1 for exact errors, nu/(nu-2) for estimated ones;
@@ -122,6 +125,7 @@ class Agreement:
             row |= {
                 "max_abs_z": float(abs(z[worst])),
                 "time": float(self.z["time"][int(worst[0])]),
+                "difference": float(self.difference[name].to_numpy()[worst]),
                 "threshold": float(stats.t.isf(0.5 * self.significance / tests, degrees[worst])),
                 "mean_square_z": float(np.mean(z[finite] ** 2)),
             }
@@ -132,7 +136,7 @@ def overlay(first: object, second: object, *, significance: float = 0.05) -> Agr
     """Lay two sets of curves over each other: theory, simulation or measurement, in any combination.
 
     They are compared at the times of the coarser one (fewer times in the common range) that lie in the range of
-    both; the other is interpolated linearly in time. A simulation enters with its mean over seeds.
+    both (`common_times`); the other is interpolated linearly in time. A simulation enters with its mean over seeds.
 
     Args:
         first: dataset of `solve` or `simulate`, or measured curves: a mapping, a dataset or an object with `time`,
@@ -157,22 +161,34 @@ def overlay(first: object, second: object, *, significance: float = 0.05) -> Agr
     if not names:
         raise ParameterError("Argument `second` must share an observable with `first`, but shares none.")
     time = common_times(*(side.curves["time"].to_numpy() for side in sides))
-    z, degrees = {}, {}
+    z, degrees, difference = {}, {}, {}
     for name in names:
         dims = sides[0].curves[name].dims
         if set(dims) != set(sides[1].curves[name].dims):
             raise ParameterError(
                 f"Argument `second` must hold `{name}` over {dims}, but it is over {sides[1].curves[name].dims}."
             )
-        values, degrees_here = _score(*(_at(side, name, dims, time) for side in sides))
-        z[name] = (dims, values, {"long_name": f"difference of {name} over its standard error", "units": "1"})
-        degrees[name] = (dims, degrees_here)
+        samples = [_at(side, name, dims, time) for side in sides]
+        scores, degrees_of_freedom = _score(*samples)
+        z[name] = (dims, scores, {"long_name": f"difference of {name} over its standard error", "units": "1"})
+        degrees[name] = (dims, degrees_of_freedom)
+        difference[name] = (dims, _relative_difference(*(sample.value for sample in samples)))
     coordinates = {"time": ("time", time, sides[0].curves["time"].attrs)}
-    return Agreement(xarray.Dataset(z, coordinates), xarray.Dataset(degrees, coordinates), *sides, significance)
+    return Agreement(
+        z=xarray.Dataset(z, coordinates),
+        degrees=xarray.Dataset(degrees, coordinates),
+        difference=xarray.Dataset(difference, coordinates),
+        first=sides[0],
+        second=sides[1],
+        significance=significance,
+    )
 
 
 def common_times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Those times of the coarser grid that lie in the range of both grids, each (T,) increasing.
+
+    Times strictly inside the other grid's first interval are left out: many curves start quadratically from zero,
+    where no linear interpolation holds.
 
     Raises:
         ParameterError: there is none.
@@ -180,13 +196,14 @@ def common_times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     start, end = max(first[0], second[0]), min(first[-1], second[-1])
     rounding = 1e-9 * abs(end)  # two ways to compute one final time may differ in the last bit
     inside = [grid[(grid >= start - rounding) & (grid <= end + rounding)] for grid in (first, second)]
-    coarser = min((grid for grid in inside if grid.size), key=len, default=np.array([]))
-    if coarser.size == 0:
+    place = min((index for index in (0, 1) if inside[index].size), key=lambda index: inside[index].size, default=None)
+    if place is None:
         raise ParameterError(
             f"Argument `second` must overlap `first` in time, [{first[0]:g}, {first[-1]:g}], but covers "
             f"[{second[0]:g}, {second[-1]:g}]."
         )
-    return coarser
+    coarser, finer = inside[place], (second, first)[place]
+    return coarser[(coarser <= finer[0]) | (coarser >= finer[:2][-1] - rounding)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,3 +250,9 @@ def _score(first: _Sample, second: _Sample) -> tuple[np.ndarray, np.ndarray]:
     inverse = share_first**2 / max(first.degrees, 1.0) + share_second**2 / max(second.degrees, 1.0)
     degrees = np.where(inverse > 0.0, 1.0 / np.where(inverse > 0.0, inverse, 1.0), np.inf)
     return z, np.where(exact, np.inf, degrees)
+
+
+def _relative_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(first - second) / max(|first|, |second|), 0 where both vanish."""
+    size = np.maximum(np.abs(first), np.abs(second))
+    return (first - second) / np.where(size == 0.0, 1.0, size)

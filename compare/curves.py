@@ -84,10 +84,14 @@ def _theory(dataset: xarray.Dataset) -> Side:
     runs = None if replicas is None else int(replicas)
     degrees = math.inf if runs is None else float(runs - 1)
     curves = dataset[[*names, *(f"{name}_stderr" for name in names)]]
-    notes = (
-        ("One replica of the theory has no standard error: nothing can be said about agreement.",) if runs == 1 else ()
-    )
-    return Side("theory", curves, degrees, runs, _plain(dataset.attrs), notes)
+    notes = []
+    if runs == 1:
+        notes.append("One replica has no standard error: nothing can be said about agreement.")
+    if dataset.attrs.get("width", "infinite") != "infinite":
+        notes.append(f"The theory takes the width {dataset.attrs['width']} as infinite.")
+    if not dataset.attrs.get("tolerance_met", True):
+        notes.append(f"The theory's tolerance was not reached: {dataset.attrs.get('tolerance_message')}.")
+    return Side("theory", curves, degrees, runs, _plain(dataset.attrs), tuple(notes))
 
 
 def _measurement(argument: str, source: object) -> Side:

@@ -78,7 +78,11 @@ def grokking_delay(dataset: xarray.Dataset, threshold: float = 0.1) -> GrokkingD
     train, test = (_crossing_of_mean(dataset, name, threshold) for name in ("train_loss", "test_loss"))
     both = train.reached and test.reached
     delay = Duration(
-        max(0.0, test.value - train.value) if both else np.nan, float(np.hypot(train.error, test.error)), both, both, 1
+        max(0.0, test.value - train.value) if both else np.nan,
+        float(np.hypot(train.error, test.error)),
+        both,
+        int(both),
+        1,
     )
     return GrokkingDelay(threshold, train, test, delay)
 

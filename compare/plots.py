@@ -111,19 +111,16 @@ def _has(side: Side, name: str) -> bool:
 
 
 def _time_range(sides: Sequence[Side]) -> tuple[float, float]:
-    """First positive and last time: a logarithmic axis has no room for t = 0, which is left out.
+    """From the first positive time that both sides resolve to the last time, at most a factor of 10^4.
 
-    Where one side starts much earlier than the other (a fine grid near 0), the picture starts at most one factor
-    of three before the later one.
+    A logarithmic axis has no room for t = 0, which is left out.
     """
-    times = [side.curves["time"].to_numpy() for side in sides]
-    positive = [grid[grid > 0.0] for grid in times]
+    positive = [grid[grid > 0.0] for grid in (side.curves["time"].to_numpy() for side in sides)]
     starts = [grid[0] for grid in positive if grid.size]
     if not starts:
         return 0.5, 1.0
     end = max(grid[-1] for grid in positive if grid.size)
-    start = max(min(starts), max(starts) / 3.0, end * 1e-4)
-    return float(min(start, end / 2.0)), float(end)
+    return float(min(max(*starts, end * 1e-4), end / 2.0)), float(end)
 
 
 def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], start: float) -> None:
@@ -139,11 +136,10 @@ def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], 
                 side.curves[key].to_numpy() if key in side.curves.variables else np.array([])
                 for key in ("time", name, f"{name}_stderr")
             )
-            shown = time >= start
-            curve = time[shown], value[shown], error[shown]
             draw = _draw_line if side.kind == "theory" else _draw_points
-            marks.append(draw(axes, *curve, styles[name], index if repeated else None))
-            seen.append(curve[1])
+            shown = time > 0.0 if side.kind == "theory" else time >= start
+            marks.append(draw(axes, time[shown], value[shown], error[shown], styles[name], index if repeated else None))
+            seen.append(value[time >= start])
         handles.append(tuple(marks))
         labels.append(styles[name].label)
     _set_value_axis(axes, np.concatenate(seen) if seen else np.array([]))

@@ -20,14 +20,15 @@ def model_line(model: Model) -> str:
 
 
 def agreement_table(summary: dict[str, Any]) -> str:
-    """Largest |z| of each observable, its time, what it may reach, and the verdict (`Agreement.summary`)."""
-    rows: list[tuple[str, ...]] = [("observable", "max |z|", "at time", "threshold", "verdict")]
+    """Largest |z| of each observable, when, the difference then, what |z| may reach, and the verdict."""
+    rows: list[tuple[str, ...]] = [("observable", "max |z|", "may reach", "at time", "difference", "verdict")]
     for name, row in summary["observables"].items():
-        numbers = ("-" if row.get(key) is None else f"{row[key]:.3g}" for key in ("max_abs_z", "time", "threshold"))
+        numbers = ("-" if row.get(key) is None else f"{row[key]:.3g}" for key in ("max_abs_z", "threshold", "time"))
+        difference = "-" if row.get("difference") is None else f"{row['difference']:+.1%}"
         verdict = row["verdict"]
         if row["exact_differences"]:
-            verdict += f" ({row['exact_differences']} times without error on either side)"
-        rows.append((name, *numbers, verdict))
+            verdict += f" ({row['exact_differences']} times with no error on either side)"
+        rows.append((name, *numbers, difference, verdict))
     return _aligned(rows)
 
 

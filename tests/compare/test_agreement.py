@@ -61,6 +61,12 @@ def test_common_times_keep_an_end_that_differs_by_rounding():
         common_times(first, second + 2.0)
 
 
+def test_the_first_interval_of_the_finer_curve_is_left_out():
+    fine, coarse = np.linspace(0.0, 10.0, 101), np.array([0.0, 0.05, 0.1, 5.0])
+    np.testing.assert_array_equal(common_times(fine, coarse), [0.0, 0.1, 5.0])
+    np.testing.assert_array_equal(common_times(coarse, fine), [0.0, 0.1, 5.0])
+
+
 def test_without_errors_equal_values_score_zero_and_others_infinity():
     first = curves([0, 1, 2], [0.3, 0.1 + 0.2, 1.0], [0.0, 0.0, 0.1])
     second = curves([0, 1, 2], [0.5, 0.3, 1.0], [0.0, 0.0, 0.0])
@@ -133,6 +139,8 @@ def test_summary_tells_settings_counts_and_threshold(make_theory, make_simulatio
     assert row["max_abs_z"] == pytest.approx(float(abs(z[worst])))
     assert row["time"] == float(z["time"][worst])
     assert row["threshold"] == pytest.approx(stats.t.isf(0.025 / 25, float(agreement.degrees["overlap"][worst])))
+    sides = [float(side.curves["overlap"].interp(time=row["time"])) for side in (agreement.first, agreement.second)]
+    assert row["difference"] == pytest.approx((sides[0] - sides[1]) / max(sides))
     assert row["mean_square_z"] == pytest.approx(float((z**2).mean()))
 
 

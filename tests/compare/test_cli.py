@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import xarray
 
@@ -281,6 +282,21 @@ def test_simulate_for_real(tmp_path):
         assert dataset["time"].values[-1] == pytest.approx(1.0)
 
 
+def test_compare_for_real(tmp_path):
+    """Theory and simulation of the same discrete gradient descent, in a fresh process."""
+    options = ["--alpha", "1", "--epsilon", "0.5", "--kappa", "3", "--dim", "50", "--initial-overlap", "0.1"]
+    result = run("compare", *options, "--t-max", "2", "--step", "0.2", "--seeds", "4", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["compared_times"] == 11
+    assert summary["first"]["step"] == summary["second"]["step"] == 0.2
+    assert summary["observables"]["train_loss"]["verdict"] == "agrees"
+    for name in ("theory.nc", "simulation.nc"):
+        with xarray.open_dataset(tmp_path / name, engine="h5netcdf") as dataset:
+            np.testing.assert_allclose(dataset["time"], 0.2 * np.arange(11))
+
+
 def test_diverging_simulation_for_real(tmp_path):
     result = run("simulate", "--dim", "10", "--t-max", "500", "--step", "50", "--seeds", "2", "--out", str(tmp_path))
     assert result.returncode == 1
@@ -289,14 +305,16 @@ def test_diverging_simulation_for_real(tmp_path):
 
 
 def test_warnings_are_one_line_without_a_place_in_the_code(tmp_path, monkeypatch, make_theory, capsys):
+    theory = make_theory(tolerance_met=0, tolerance_message="error 0.1", width=30)
+
     def solve(*_, **__):
         warnings.warn("Tolerance not reached:\nerror 0.1.", UserWarning, stacklevel=2)
-        return make_theory(tolerance_met=0, tolerance_message="error 0.1", width=30)
+        return theory
 
     monkeypatch.setitem(vars(dmft), "solve", solve)
     assert main(["solve", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().err == "dmft: warning: Tolerance not reached: error 0.1.\n"
-    assert overlay(solve(), solve()).first.notes == (
+    assert overlay(theory, theory).first.notes == (
         "The theory takes the width 30 as infinite.",
         "The theory's tolerance was not reached: error 0.1.",
     )

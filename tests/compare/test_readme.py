@@ -46,7 +46,7 @@ def test_continuous_integration_runs_the_second_command():
     assert result.stdout == blocks("sh")[1]
 
 
-@pytest.mark.parametrize("source", ["README.md", "docs/index.md"])
+@pytest.mark.parametrize("source", ["README.md", pytest.param("docs/index.md", marks=pytest.mark.slow)])
 def test_the_python_example_runs(source, tmp_path):
     text = (ROOT / source).read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
