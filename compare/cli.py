@@ -8,6 +8,7 @@ inside the commands, so that `--help` is instant.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (dmft.RunError, OSError) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
+        if arguments is None:  # the process is ours: do not wait for threads still at work
+            sys.stdout.flush()
+            os._exit(130)
         return 130
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
