@@ -3,7 +3,9 @@
 The engine builds C from the noise (propagator form).  The exact identities
 d_t C_c(t,s) = -(1/alpha) E[g(t) p(s)],  d_t C_q(t,s) = -(epsilon/alpha) E[q Delta(t) q(s)],
 d_t C_r(t,s) = -(epsilon/alpha) E[Delta(t) B(t,s)],  each with -lambda C(t,s) under weight decay,
-hold in the same multistep form on the grid.  The two forms differ by sampling error alone.
+hold in the same multistep form on the grid.  The two forms differ by sampling error alone.  What one step violates
+them by is therefore a control variate: its mean is known to be zero, and it is strongly correlated with the errors of
+the curves (`regress_out`).
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from dmft.state import State
 
 
-def differential_correlations(model: Model, initial_overlap: float, grid: Grid, state: State) -> dict[str, np.ndarray]:
-    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
+def forces(model: Model, grid: Grid, state: State) -> dict[str, np.ndarray]:
+    """(1/alpha) E[g p], (epsilon/alpha) E[q Delta q] and (epsilon/alpha) E[Delta B], each (T, T), first time first."""
     size = grid.size
     weight = np.asarray(state.samples.weight, np.float64)
     p, q, g, outlier = (
@@ -27,11 +29,66 @@ def differential_correlations(model: Model, initial_overlap: float, grid: Grid, 
         for array in (state.fields.p, state.fields.q, state.fields.force_common, state.fields.force_outlier)
     )
     bulk = np.einsum("s,nsm->nm", weight, np.asarray(state.history.force_correlation)[:size, :, :size])
-    forces = {
+    return {
         "correlation_common": (g * weight) @ p.T / model.alpha,
         "correlation_outlier": model.epsilon / model.alpha * (outlier * weight) @ q.T,
         "correlation_bulk": model.epsilon / model.alpha * bulk,
     }
+
+
+def violation(grid: Grid, weight_decay: float, force: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+    """What the propagator form of C(n, n) violates its equation of motion by in step n alone, shape (T,).
+
+    Args:
+        force: (T, T) as returned by `forces`.
+        correlation: (T, T), propagator form.
+    """
+    result = np.zeros(grid.size)
+    for n in range(1, grid.size):
+        past = grid.previous[n] * correlation[n - 1, n] + grid.before[n] * correlation[max(n - 2, 0), n]
+        if grid.explicit:
+            h = grid.weights[n - 1]
+            result[n] = correlation[n, n] - (1 - h * weight_decay) * past + h * force[n - 1, n]
+        else:
+            h = grid.weights[n]
+            result[n] = (1 + h * weight_decay) * correlation[n, n] - past + h * force[n, n]
+    return result
+
+
+def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over replicas of `values` at zero `controls`, and its standard error, by least squares at each time.
+
+    The controls have zero mean, so this is the usual control-variate estimate of the mean, with coefficients fitted
+    on the replicas themselves.  With fewer than MIN_FOR_CONTROLS replicas it is the plain mean.
+
+    Args:
+        values: (R, T).
+        controls: (R, T, C).
+
+    Returns:
+        Mean and standard error, each (T,).
+    """
+    count = len(values)
+    scale = np.sqrt(np.mean(controls**2, axis=0))
+    used = count >= MIN_FOR_CONTROLS
+    scaled = np.where(scale > 0, controls / np.where(scale > 0, scale, 1.0), 0.0) * used
+    design = np.concatenate([np.ones((count, values.shape[1], 1)), scaled], axis=-1).transpose(1, 0, 2)
+    inverse = np.linalg.pinv(design, rcond=1e-8)  # (T, 1 + C, R)
+    mean = np.einsum("tcr,rt->tc", inverse, values)
+    rest = values.T - np.einsum("trc,tc->tr", design, mean)
+    freedom = count - np.linalg.matrix_rank(design, rtol=1e-8)
+    variance = np.sum(rest**2, axis=1) / freedom * np.sum(inverse[:, 0] ** 2, axis=1)
+    return mean[:, 0], np.sqrt(variance)
+
+
+#: Replicas needed before the two control variates are worth their two degrees of freedom.
+MIN_FOR_CONTROLS = 6
+
+
+def differential_correlations(
+    model: Model, initial_overlap: float, grid: Grid, forces: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
     start = {"correlation_common": 0.0, "correlation_outlier": initial_overlap, "correlation_bulk": 1.0}
     return {name: integrate(grid, model.weight_decay, force, start[name]) for name, force in forces.items()}
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.consistency import differential_correlations
+from dmft.consistency import differential_correlations, forces, violation
 from dmft.grid import Grid
 from dmft.model import Model
 from dmft.noise import draw_samples, to_precision
@@ -41,6 +41,7 @@ class Replica(NamedTuple):
 
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
+    controls: np.ndarray  # (T, 2) what the correlations of c and d violate their equations of motion by
     kernels: dict[str, np.ndarray]  # (T, T) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
@@ -93,7 +94,7 @@ def solve_replica(
         row = stop
         if row < grid.size:
             state = grow_state(state, capacity_for(capacity + 1))
-    return _read(model, grid, couplings, state)
+    return _read(model, grid, state)
 
 
 def _seed_overlap(model: Model) -> float:
@@ -159,7 +160,7 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     return None
 
 
-def _read(model: Model, grid: Grid, c: Couplings, state: State) -> Replica:
+def _read(model: Model, grid: Grid, state: State) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
@@ -177,11 +178,17 @@ def _read(model: Model, grid: Grid, c: Couplings, state: State) -> Replica:
         "correlation_outlier": strength * model.epsilon**2 * noise_d @ noise_d.T + np.outer(b, b),
         "correlation_bulk": bulk + np.tril(bulk, -1).T,
     }
-    differential = differential_correlations(model, initial_overlap(model), grid, state)
+    force = forces(model, grid, state)
+    differential = differential_correlations(model, initial_overlap(model), grid, force)
+    controls = [
+        violation(grid, model.weight_decay, force[name], propagator[name])
+        for name in ("correlation_common", "correlation_outlier")
+    ]
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
     return Replica(
         curves=wide_observables(model, train, b, propagator),
         differential=wide_observables(model, train, b, differential),
+        controls=np.stack(controls, axis=-1),
         kernels=propagator | {name: square[name] for name in square if name.startswith("response")},
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],

@@ -24,6 +24,7 @@ from dmft.checks import (
     check_real,
     precision_context,
 )
+from dmft.consistency import regress_out
 from dmft.grid import Grid, explicit_grid, geometric_times, implicit_grid
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES, build_dataset
@@ -196,15 +197,14 @@ def _run_to_tolerance(plan: Plan, report: Callable[[int, int], None]) -> tuple[l
     """Replicas on the grid (and, for the flow, some on every other point) until the tolerance is met."""
     coarse: list[Replica] = []
     target = plan.replicas or FIRST_REPLICAS
+    first = min(target, FIRST_REPLICAS)
     if not plan.grid.explicit:
         half = dataclasses.replace(plan, grid=implicit_grid(plan.grid.times[::2]))
-        coarse = _run(half, range(MIN_REPLICAS), lambda done: report(done, target + MIN_REPLICAS))
+        coarse = _run(half, range(first), lambda done: report(done, target + first))
     fine: list[Replica] = []
     while True:
-        first = len(fine)
-        fine += _run(
-            plan, range(first, target), lambda done, f=first: report(len(coarse) + f + done, len(coarse) + target)
-        )
+        done, total = len(coarse) + len(fine), len(coarse) + target
+        fine += _run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
         if plan.replicas is not None or target >= MAX_REPLICAS:
             return fine, coarse
         excess = _excess(plan, fine, coarse)
@@ -281,23 +281,23 @@ def _stack(replicas: list[Replica], name: str, *, form: str = "curves") -> np.nd
     return np.stack([getattr(replica, form)[name] for replica in replicas])
 
 
-def _stderr(values: np.ndarray) -> np.ndarray:
-    return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+def _mean(replicas: list[Replica], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error of an observable on the replicas' grid, with the control variates regressed out."""
+    return regress_out(_stack(replicas, name), np.stack([replica.controls for replica in replicas]))
 
 
 def _step_error(plan: Plan, fine: list[Replica], coarse: list[Replica], name: str) -> np.ndarray:
-    """Second-order extrapolation, (coarse - fine)/3 on the same seeds, on the fine grid."""
+    """Second-order extrapolation, |coarse - fine|/3, on the fine grid."""
     if not coarse:
         return np.zeros(plan.grid.size)
-    difference = _stack(coarse, name) - _stack(fine[: len(coarse)], name)[:, ::2]
-    return _interpolate(plan.grid.times[::2], np.abs(difference.mean(0)) / 3, plan.grid.times)
+    difference = np.abs(_mean(coarse, name)[0] - _mean(fine, name)[0][::2]) / 3
+    return np.interp(plan.grid.times, plan.grid.times[::2], difference)
 
 
 def _excess(plan: Plan, fine: list[Replica], coarse: list[Replica]) -> Excess:
     worst = Excess(0.0, 0.0, "tolerance met")
     for name in CONTROLLED:
-        values = _stack(fine, name)
-        mean, sampling = values.mean(0), _stderr(values)
+        mean, sampling = _mean(fine, name)
         allowed = plan.rtol * np.abs(mean) + plan.atol * mean[0]
         total = np.hypot(sampling, _step_error(plan, fine, coarse, name))
         at = int(np.argmax(total / allowed))
@@ -348,20 +348,26 @@ def _dataset(
             return array[..., np.searchsorted(times, at)]
         return _interpolate(times, array, at)
 
+    def report_size(array: np.ndarray) -> np.ndarray:
+        """Sizes of errors: linear between the grid's times, so that they stay positive."""
+        return np.interp(at, times, array)
+
     values, stderr, extra = {}, {}, {}
-    for name in OBSERVABLES:
-        curves = report(_stack(fine, name))
-        values[name], stderr[name] = curves.mean(0), _stderr(curves)
-        extra[f"{name}_step_error"] = np.abs(report(_step_error(plan, fine, coarse, name)))
+    for name, meaning in OBSERVABLES.items():
+        mean, error = _mean(fine, name)
+        values[name], stderr[name] = report(mean), report_size(error)
+        extra[f"{name}_step_error"] = (
+            report_size(_step_error(plan, fine, coarse, name)),
+            f"time-step error of {meaning}",
+        )
         second = _stack(fine, name, form="differential") - _stack(fine, name)
-        extra[f"{name}_consistency"] = report(second.mean(0))
+        meaning = f"differential minus propagator form of {name}"
+        extra[f"{name}_consistency"] = report(second.mean(0)), meaning
+        spread = np.std(second, axis=0, ddof=1) / np.sqrt(len(fine))
+        extra[f"{name}_consistency_stderr"] = report_size(spread), f"standard error of the {meaning}"
     excess = _excess(plan, fine, coarse)
     dataset = build_dataset(("time",), at, values, stderr, _attributes(plan, fine, excess))
-    meanings = {"step_error": "time-step error", "consistency": "differential minus propagator form"}
-    for name, array in extra.items():
-        observable, _, kind = name.rpartition("_" + ("step_error" if name.endswith("step_error") else "consistency"))
-        del observable, kind
-        meaning = meanings["step_error" if name.endswith("step_error") else "consistency"]
+    for name, (array, meaning) in extra.items():
         dataset[name] = (("time",), array, {"long_name": meaning, "units": "1"})
     if kernels:
         dataset = _with_kernels(dataset, plan, fine)
