@@ -99,7 +99,8 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
     free = available_memory()
     if needed > free:
         raise MemoryLimitError(
-            f"{what} needs about {needed / 2**30:.3g} GiB of memory, but only {free / 2**30:.3g} GiB are free; {remedy}."
+            f"{what} needs about {needed / 2**30:.3g} GiB of memory, but only {free / 2**30:.3g} GiB are free; "
+            f"{remedy}."
         )
 
 

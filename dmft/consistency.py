@@ -45,7 +45,7 @@ def violation(grid: Grid, weight_decay: float, force: np.ndarray, correlation: n
     """
     result = np.zeros(grid.size)
     for n in range(1, grid.size):
-        past = grid.previous[n] * correlation[n - 1, n] + grid.before[n] * correlation[max(n - 2, 0), n]
+        past = grid.history(correlation[:, n], n)
         if grid.explicit:
             h = grid.weights[n - 1]
             result[n] = correlation[n, n] - (1 - h * weight_decay) * past + h * force[n - 1, n]
@@ -106,7 +106,7 @@ def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float) 
     correlation = np.zeros((grid.size, grid.size))
     correlation[0, 0] = start
     for n in range(1, grid.size):
-        past = grid.previous[n] * correlation[n - 1] + grid.before[n] * correlation[max(n - 2, 0)]
+        past = grid.history(correlation, n)
         if grid.explicit:
 
             def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
@@ -120,6 +120,5 @@ def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float) 
 
         correlation[n, :n] = advance(past[:n], slice(0, n))
         correlation[:n, n] = correlation[n, :n]
-        diagonal = grid.previous[n] * correlation[n, n - 1] + grid.before[n] * correlation[n, max(n - 2, 0)]
-        correlation[n, n] = advance(diagonal, n)
+        correlation[n, n] = advance(grid.history(correlation[:, n], n), n)
     return correlation

@@ -1,7 +1,7 @@
 """Time grids and the linear multistep weights that go with them (THEORY section 4, "Discrete GD").
 
-Both schemes are written  w_n = a1_n w_{n-1} + a2_n w_{n-2} + h_n (-F + force).  Explicit gradient descent has
-a1 = 1, a2 = 0 and F, force taken at row n-1; the implicit scheme takes them at row n.  A two-time integral
+Both schemes are written  w_n = sum_j a_{n,j} w_{n-j} + h_n (-F + force).  Explicit gradient descent has one a = 1 and
+takes F and force at row n-1; the implicit scheme (variable-step BDF) takes them at row n.  A two-time integral
 int R(t, s) v(s) ds becomes sum_m R(n, m) h_m v_m, so each scheme has its own exact mean-field theory.
 """
 
@@ -11,7 +11,10 @@ import dataclasses
 
 import numpy as np
 
-FIRST_STEP = 0.05
+FIRST_STEP = 0.02
+
+#: Highest order of the backward differentiation.
+ORDER = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +24,13 @@ class Grid:
     Attributes:
         times: (T,) strictly increasing, starts at 0.
         weights: (T,) quadrature weights h_n.  Implicit: h_0 = 0.  Explicit: all equal to the step.
-        previous: (T,) a1_n, the weight of row n-1.
-        before: (T,) a2_n, the weight of row n-2.
+        past: (T, ORDER) a_{n,j}, the weight of row n - 1 - j; 0 where there is no such row.
         explicit: True for gradient descent with a fixed step, False for gradient flow by implicit steps.
     """
 
     times: np.ndarray
     weights: np.ndarray
-    previous: np.ndarray
-    before: np.ndarray
+    past: np.ndarray
     explicit: bool
 
     @property
@@ -37,27 +38,42 @@ class Grid:
         """Number of times, 0 included."""
         return len(self.times)
 
+    def history(self, rows: np.ndarray, n: int) -> np.ndarray:
+        """sum_j a_{n,j} rows[n-1-j]: the multistep history of row n (n >= 1)."""
+        return sum(self.past[n, j] * rows[n - 1 - j] for j in range(min(n, ORDER)))  # type: ignore[return-value]
+
 
 def explicit_grid(step: float, t_max: float) -> Grid:
     """Gradient descent: every step 0..round(t_max / step)."""
     count = max(1, round(t_max / step)) + 1
-    ones = np.ones(count)
-    return Grid(step * np.arange(count), step * ones, ones, 0.0 * ones, explicit=True)
+    past = np.zeros((count, ORDER))
+    past[:, 0] = 1.0
+    return Grid(step * np.arange(count), np.full(count, step), past, explicit=True)
 
 
-def implicit_grid(times: np.ndarray) -> Grid:
-    """Variable-step BDF2 on the given times (implicit Euler for the first step), second order, L-stable.
+def implicit_grid(times: np.ndarray, order: int = ORDER) -> Grid:
+    """Variable-step backward differentiation of the given order on the given times.
 
-    With w = dt_n / dt_{n-1}: a1 = (1+w)^2/(1+2w), a2 = -w^2/(1+2w), h_n = dt_n (1+w)/(1+2w).
+    The derivative at t_n of the polynomial through w_n, ..., w_{n-q} is set equal to -F_n.  The first rows use the
+    order that their past allows, q = min(n, order).
     """
-    steps = np.diff(times)
-    weights, previous, before = (np.zeros(len(times)) for _ in range(3))
-    weights[1], previous[1] = steps[0], 1.0
-    ratio = steps[1:] / steps[:-1]
-    previous[2:] = (1 + ratio) ** 2 / (1 + 2 * ratio)
-    before[2:] = -(ratio**2) / (1 + 2 * ratio)
-    weights[2:] = steps[1:] * (1 + ratio) / (1 + 2 * ratio)
-    return Grid(np.asarray(times, dtype=np.float64), weights, previous, before, explicit=False)
+    times = np.asarray(times, dtype=np.float64)
+    weights, past = np.zeros(len(times)), np.zeros((len(times), ORDER))
+    for n in range(1, len(times)):
+        nodes = times[n] - times[n - np.arange(min(n, order) + 1)]  # 0 < t_n - t_{n-1} < ...
+        slopes = _end_slopes(nodes)
+        weights[n] = 1 / slopes[0]
+        past[n, : len(nodes) - 1] = -slopes[1:] / slopes[0]
+    return Grid(times, weights, past, explicit=False)
+
+
+def _end_slopes(nodes: np.ndarray) -> np.ndarray:
+    """Weights of values at `nodes` in minus the derivative at nodes[0] = 0 of their interpolation polynomial."""
+    scaled = nodes / nodes[-1]
+    powers = scaled ** np.arange(len(nodes))[:, None]
+    wanted = np.zeros(len(nodes))
+    wanted[1] = -1.0
+    return np.linalg.solve(powers, wanted) / nodes[-1]
 
 
 def geometric_times(t_max: float, points: int, first_step: float = FIRST_STEP) -> np.ndarray:

@@ -121,12 +121,10 @@ def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, coupl
 def _steps(grid: Grid, capacity: int, dtype: Any) -> Steps:
     """The grid's multistep weights for `capacity` rows; rows beyond the grid get weight 0."""
 
-    def fit(array: np.ndarray) -> jax.Array:
-        rows = np.zeros(capacity)
-        rows[: min(capacity, grid.size)] = array[:capacity]
-        return jnp.asarray(rows, dtype)
-
-    return Steps(fit(grid.weights), fit(grid.previous), fit(grid.before))
+    rows = min(capacity, grid.size)
+    weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
+    weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
+    return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
 
 
 _cache: dict[Any, Any] = {}

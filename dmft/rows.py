@@ -202,7 +202,7 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
     """The row of kernels that the samples of a proposed row imply: the fixed-point map of an implicit step.
 
     Args:
-        past: the multistep history a1 X(n-1, :) + a2 X(n-2, :) of every kernel.
+        past: the multistep history of every kernel.
         seeded: whether a random initialisation feeds the outlier.
     """
     h, samples = steps.weights, state.samples

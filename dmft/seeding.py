@@ -74,17 +74,14 @@ def implicit_seed_row(
     """Row n of the seed by an implicit step, and the source of b(n)."""
     h, rate = steps.weights, steps.weights[n] * c.epsilon / c.alpha
 
-    def past(array: Array) -> Array:
-        return steps.previous[n] * array[n - 1] + steps.before[n] * array[jnp.maximum(n - 2, 0)]
-
     at_n = jnp.arange(h.shape[0]) == n
     others = jnp.where(at_n, 0.0, feedback)
     diagonal = 1 + steps.weights[n] * c.weight_decay + rate * feedback[n]
-    response = (past(seed.response) + at_n - rate * others @ seed.response) / diagonal
-    initial = (past(seed.response_initial) - rate * others @ seed.response_initial) / diagonal
+    response = (steps.history(seed.response, n) + at_n - rate * others @ seed.response) / diagonal
+    initial = (steps.history(seed.response_initial, n) - rate * others @ seed.response_initial) / diagonal
     linear = linear_overlap(c, h, seed, n, response, initial, force)
     drift = others @ seed.linear + feedback[n] * linear
-    source = linear - past(seed.linear) + rate * drift + steps.weights[n] * c.weight_decay * linear
+    source = linear - steps.history(seed.linear, n) + rate * drift + steps.weights[n] * c.weight_decay * linear
     return SeedRow(response, force, initial, linear, feedback), source
 
 

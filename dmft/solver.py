@@ -25,7 +25,7 @@ from dmft.checks import (
     precision_context,
 )
 from dmft.consistency import regress_out
-from dmft.grid import Grid, explicit_grid, geometric_times, implicit_grid
+from dmft.grid import FIRST_STEP, Grid, explicit_grid, geometric_times, implicit_grid
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES, build_dataset
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
@@ -40,7 +40,7 @@ MIN_REPLICAS = 4
 FIRST_REPLICAS = 8
 MAX_REPLICAS = 64
 SAMPLES = 256
-POINTS_PER_LOG = 8.0
+POINTS_PER_LOG = 5.5
 OUTPUT_PER_POINT = 6
 
 
@@ -141,7 +141,8 @@ def check_times(times: Any, t_max: float) -> np.ndarray:
     valid = valid and array[0] >= 0 and array[-1] <= t_max * (1 + 1e-12) and bool(np.all(np.diff(array) > 0))
     if not valid:
         raise ParameterError(
-            f"Argument `times` must be a non-empty, strictly increasing list of times in [0, {t_max:g}], but is {times!r}."
+            f"Argument `times` must be a non-empty, strictly increasing list of times in [0, {t_max:g}], "
+            f"but is {times!r}."
         )
     return array
 
@@ -156,7 +157,7 @@ def choose_grid(t_max: float, step: float | None, points: int | None) -> Grid:
             raise ParameterError(f"Argument `step` must be at most t_max = {t_max:g}, but is {step:g}.")
         return explicit_grid(step, t_max)
     if points is None:
-        points = max(16, round(POINTS_PER_LOG * np.log1p(t_max / 0.05)))
+        points = max(16, round(POINTS_PER_LOG * np.log1p(t_max / FIRST_STEP)))
     points = check_integer("points", points, at_least=4)
     return implicit_grid(geometric_times(t_max, points + points % 2))
 
@@ -287,10 +288,10 @@ def _mean(replicas: list[Replica], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _step_error(plan: Plan, fine: list[Replica], coarse: list[Replica], name: str) -> np.ndarray:
-    """Second-order extrapolation, |coarse - fine|/3, on the fine grid."""
+    """From every other point to all: |coarse - fine|/7 for third order, on the fine grid."""
     if not coarse:
         return np.zeros(plan.grid.size)
-    difference = np.abs(_mean(coarse, name)[0] - _mean(fine, name)[0][::2]) / 3
+    difference = np.abs(_mean(coarse, name)[0] - _mean(fine, name)[0][::2]) / 7
     return np.interp(plan.grid.times, plan.grid.times[::2], difference)
 
 
@@ -318,12 +319,17 @@ def _excess(plan: Plan, fine: list[Replica], coarse: list[Replica]) -> Excess:
 
 
 def _interpolate(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Cubic spline along the last axis in log(1 + t/t_1), in which the solver's grids are nearly uniform."""
+    """Cubic spline along the last axis in the coordinate in which the solver's geometric grid is uniform."""
     from scipy.interpolate import CubicSpline
 
     if values.shape[-1] < 4:
         return np.apply_along_axis(lambda row: np.interp(at, times, row), -1, values)
-    return CubicSpline(np.log1p(times / times[1]), values, axis=-1)(np.log1p(at / times[1]))
+    growth = (times[2] - times[1]) / times[1] - 1
+
+    def coordinate(t: np.ndarray) -> np.ndarray:
+        return t if growth < 1e-6 else np.log1p(t * growth / times[1])
+
+    return CubicSpline(coordinate(times), values, axis=-1)(coordinate(at))
 
 
 def _output_times(plan: Plan, output: np.ndarray | None) -> np.ndarray:

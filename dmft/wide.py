@@ -68,12 +68,8 @@ _RESPONSES = ("response_common", "response_outlier", "response_bulk")
 
 
 def past_row(steps: Steps, kernels: Kernels, n: Array) -> Row:
-    """The multistep history a1 X(n-1, :) + a2 X(n-2, :) of every kernel (n >= 1)."""
-
-    def history(array: Array) -> Array:
-        return steps.previous[n] * array[n - 1] + steps.before[n] * array[jnp.maximum(n - 2, 0)]
-
-    return Row(*(history(array) for array in kernels[:8]))
+    """The multistep history of every kernel at row n >= 1."""
+    return Row(*(steps.history(array, n) for array in kernels[:8]))
 
 
 def predicted_row(kernels: Kernels, fields: Fields, weight: Array, n: Array) -> Row:
