@@ -55,6 +55,25 @@ def violation(grid: Grid, weight_decay: float, force: np.ndarray, correlation: n
     return result
 
 
+def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarray:
+    """What b(n) would change by if E[q Delta u] were replaced by E[d(q Delta)/du] (Stein's identity in u), (T,)."""
+    weight, u = np.asarray(state.samples.weight, np.float64), np.asarray(state.samples.u, np.float64)
+    force, slope = (
+        np.asarray(array, np.float64)[: grid.size]
+        for array in (state.fields.force_outlier, state.fields.target_outlier)
+    )
+    mismatch = model.epsilon / model.alpha * (slope @ weight - force @ (weight * u))
+    result = np.zeros(grid.size)
+    for n in range(1, grid.size):
+        at = n - 1 if grid.explicit else n
+        h, past = grid.weights[at], grid.history(result, n)
+        if grid.explicit:
+            result[n] = (1 - h * model.weight_decay) * past - h * mismatch[at]
+        else:
+            result[n] = (past - h * mismatch[at]) / (1 + h * model.weight_decay)
+    return result
+
+
 def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over replicas of `values` at zero `controls`, and its standard error, by least squares at each time.
 
@@ -81,8 +100,8 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
     return mean[:, 0], np.sqrt(variance)
 
 
-#: Replicas needed before the two control variates are worth their two degrees of freedom.
-MIN_FOR_CONTROLS = 6
+#: Replicas needed before the three control variates are worth their degrees of freedom.
+MIN_FOR_CONTROLS = 8
 
 
 def differential_correlations(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.consistency import differential_correlations, forces, violation
+from dmft.consistency import differential_correlations, forces, target_overlap_violation, violation
 from dmft.grid import Grid
 from dmft.model import Model
 from dmft.noise import draw_samples, to_precision
@@ -41,7 +41,7 @@ class Replica(NamedTuple):
 
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
-    controls: np.ndarray  # (T, 2) what the correlations of c and d violate their equations of motion by
+    controls: np.ndarray  # (T, 3) zero-mean violations of exact identities, see dmft.consistency
     kernels: dict[str, np.ndarray]  # (T, T) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
@@ -112,7 +112,9 @@ def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, coupl
     samples = to_precision(draw_samples(sampling.samples, sampling.modes, seed), dtype)
     target = 0.5 * samples.u**2 + model.label_noise * samples.label
     output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
-    residual = Residual(target, output if model.centered else jnp.zeros_like(output))
+    switch = jnp.asarray(float(model.centered), dtype)
+    slope = model.alpha * model.epsilon * initial_overlap(model)
+    residual = Residual(target, switch * output, switch * slope)
     capacity = min(CAPACITIES[1], capacity_for(grid.size))
     state = start_state(couplings, residual, samples, jnp.asarray(initial_overlap(model) ** 0.5, dtype), capacity)
     return state if grid.explicit else initial_row(couplings, state)
@@ -182,6 +184,7 @@ def _read(model: Model, grid: Grid, state: State) -> Replica:
         violation(grid, model.weight_decay, force[name], propagator[name])
         for name in ("correlation_common", "correlation_outlier")
     ]
+    controls.append(target_overlap_violation(model, grid, state))
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
     return Replica(
         curves=wide_observables(model, train, b, propagator),

@@ -50,6 +50,7 @@ class Slopes(NamedTuple):
     y_q: Float[Array, " S"]
     y_d: Float[Array, " S"]
     bath: Float[Array, "T S"]  # 2 e h_j G(n,j) B(n,j), the weights of W0
+    d_y: Float[Array, " S"]  # dDelta/dy = -d_y at fixed p_0, q_0, w_0
 
 
 def past_sum(weights: Float[Array, " T"], history: Float[Array, "T S T"]) -> Float[Array, "S T"]:
@@ -177,6 +178,7 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local
         y_q=delta * local.gain_q,
         y_d=q * local.gain_q,
         bath=bath.at[n].set(0.0),
+        d_y=1 / den,
     )
 
 
@@ -196,6 +198,18 @@ def tangent_row(c: Couplings, h: Float[Array, " T"], past: Tangent, row: Row, s:
         common=s.x_p[:, None] * p_0 + s.x_d[:, None] * d,
         outlier=s.y_q[:, None] * q_0 + s.y_d[:, None] * d,
     )
+
+
+def target_tangent_row(
+    c: Couplings, h: Float[Array, " T"], state: State, row: Row, s: Slopes
+) -> tuple[Float[Array, " S"], Float[Array, " S"], Float[Array, " S"]]:
+    """dDelta/du, d[(1 + epsilon p) Delta]/du and d[q Delta]/du of row n: y = u^2/2 and zeta^q = b u + ... move."""
+    fields, samples = state.fields, state.samples
+    p_0 = -c.k * ((row.response_common * h) @ fields.target_common)
+    q_0 = row.target_overlap - c.e * ((row.response_outlier * h) @ fields.target_outlier)
+    w_0 = -jnp.sum(s.bath * fields.target_residual, 0)
+    d = s.d_p * p_0 + s.d_q * q_0 + s.d_w * w_0 - s.d_y * samples.u * (1 + state.residual.initial_slope)
+    return d, s.x_p * p_0 + s.x_d * d, s.y_q * q_0 + s.y_d * d
 
 
 def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, past: Row, *, seeded: bool) -> Row:

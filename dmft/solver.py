@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: Observables on which the tolerance is met.
 CONTROLLED = ("train_loss", "test_loss")
 MIN_REPLICAS = 4
-FIRST_REPLICAS = 8
+FIRST_REPLICAS = 12
 MAX_REPLICAS = 64
 SAMPLES = 256
 POINTS_PER_LOG = 5.5

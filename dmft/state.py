@@ -95,9 +95,16 @@ class Fields(NamedTuple):
     force_common: Float[Array, "T S"]  # g = (1 + epsilon p) Delta
     force_outlier: Float[Array, "T S"]  # q Delta
     initial: Float[Array, "T S"]  # G_0 = H R_0
+    target_residual: Float[Array, "T S"]  # dDelta/du
+    target_common: Float[Array, "T S"]  # d[(1 + epsilon p) Delta]/du
+    target_outlier: Float[Array, "T S"]  # d[q Delta]/du
     basis_common: Float[Array, "K S"]
     basis_outlier: Float[Array, "K S"]
     modes: Int[Array, 2]  # basis vectors in use, common and outlier
+
+
+#: How many of the `Fields` are stacked rows (T, S); they come first.
+PER_ROW = 10
 
 
 class Tangent(NamedTuple):
@@ -123,6 +130,7 @@ class Residual(NamedTuple):
 
     target: Float[Array, " S"]  # y, label noise included
     initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
+    initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
 
 
 class State(NamedTuple):
@@ -150,7 +158,7 @@ def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
     shapes = [(t, t)] * 3 + [(t, k)] * 2 + [(t, t), (t,), (t,), (t, t)]
     kernels = Kernels(*(zeros(*shape) for shape in shapes))
     seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t))
-    fields = Fields(*(zeros(*shape) for shape in [(t, s)] * 7 + [(k, s)] * 2), jnp.zeros(2, jnp.int32))
+    fields = Fields(*(zeros(*shape) for shape in [(t, s)] * PER_ROW + [(k, s)] * 2), jnp.zeros(2, jnp.int32))
     tangents = [Tangent(*(zeros(t, s, t) for _ in range(3))) for _ in range(2)]
     history = History(*(zeros(t, s, t) for _ in range(3)), *tangents)
     return State(samples, residual, kernels, seed, fields, history, jnp.zeros(t, jnp.int32), zeros(t))
@@ -170,7 +178,7 @@ def grow_state(state: State, capacity: int) -> State:
         axes = (square if array.ndim == 2 and name not in narrow else (0,) for name, array in kernels._asdict().items())
         return type(kernels)(*(pad(array, *which) for array, which in zip(kernels, axes, strict=True)))
 
-    fields = Fields(*(pad(array, 0) for array in state.fields[:7]), *state.fields[7:])
+    fields = Fields(*(pad(array, 0) for array in state.fields[:PER_ROW]), *state.fields[PER_ROW:])
     history = jax.tree.map(lambda array: pad(array, 0, 2), state.history)
     return State(
         state.samples,
@@ -186,5 +194,5 @@ def grow_state(state: State, capacity: int) -> State:
 
 def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
     """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + 7 * capacity + 4 * modes + 4
+    per_sample = 9 * capacity**2 + PER_ROW * capacity + 4 * modes + 4
     return itemsize * (samples * per_sample + 7 * capacity**2 + 2 * capacity * modes)

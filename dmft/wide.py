@@ -14,6 +14,7 @@ from dmft.anderson import anderson
 from dmft.noise import Samples
 from dmft.rows import (
     Local,
+    Slopes,
     bulk_force_row,
     implied_row,
     local_fields,
@@ -21,9 +22,10 @@ from dmft.rows import (
     seed_row,
     slopes,
     tangent_row,
+    target_tangent_row,
 )
 from dmft.seeding import explicit_seed_step, feedback_row, force_row, start_seed, store_seed_row
-from dmft.state import Couplings, Fields, History, Kernels, Residual, Row, State, Steps, Tangent, empty_state
+from dmft.state import PER_ROW, Couplings, Fields, History, Kernels, Residual, Row, State, Steps, Tangent, empty_state
 
 
 class Iteration(NamedTuple):
@@ -55,8 +57,11 @@ def initial_row(c: Couplings, state: State) -> State:
     delta = 0.5 * c.alpha * c.epsilon * (q**2 + 1) - state.residual.initial_output - state.residual.target
     responses = {name: getattr(kernels, name).at[0, 0].set(1.0) for name in _RESPONSES}
     kernels = kernels._replace(**responses, correlation_bulk=kernels.correlation_bulk.at[0, 0].set(1.0))
+    slope = (c.alpha * c.epsilon * kernels.target_overlap[0] ** 2 - 1 - state.residual.initial_slope) * u
     values = (zero, q, delta, one, delta, q * delta, one)
-    fields = Fields(*(array.at[0].set(value) for array, value in zip(fields[:7], values, strict=True)), *fields[7:])
+    values += (slope, slope, kernels.target_overlap[0] * delta + q * slope)
+    stored = (array.at[0].set(value) for array, value in zip(fields[:PER_ROW], values, strict=True))
+    fields = Fields(*stored, *fields[PER_ROW:])
     history = state.history._replace(
         bath=state.history.bath.at[0, :, 0].set(1.0),
         force_correlation=state.history.force_correlation.at[0, :, 0].set(delta),
@@ -131,23 +136,24 @@ def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row) -> t
         put(history.under_common, under_common),
         put(history.under_outlier, under_outlier),
     )
-    state = _store_fields(c, state, n, row, local, bulk)
+    state = _store_fields(c, h, state, n, row, local, s)
     state = state._replace(history=history, kernels=_store_kernels(state.kernels, n, row, local))
     return state, state.samples.weight @ under_common.common, state.samples.weight @ under_outlier.outlier
 
 
-def _store_fields(c: Couplings, state: State, n: Array, row: Row, local: Local, bulk: Array) -> State:
+def _store_fields(c: Couplings, h: Array, state: State, n: Array, row: Row, local: Local, s: Slopes) -> State:
     fields = state.fields
     (_, unit_common), (_, unit_outlier) = row_forces(c, state, local)
-    fed = ((bulk[:, None] * fields.residual) * fields.initial).sum(0)
+    fed = (((row.response_bulk * h)[:, None] * fields.residual) * fields.initial).sum(0)
     initial = local.gain_r * (row.response_initial - c.e * fed)
     common, outlier = (1 + c.epsilon * local.p) * local.residual, local.q * local.residual
     values = (local.p, local.q, local.residual, local.variance, common, outlier, initial)
-    stored = (array.at[n].set(value) for array, value in zip(fields[:7], values, strict=True))
+    values += target_tangent_row(c, h, state, row, s)
+    stored = (array.at[n].set(value) for array, value in zip(fields[:PER_ROW], values, strict=True))
     units = jnp.stack([unit_common, unit_outlier])
     bases = (
         basis.at[mode].add(unit, mode="drop")
-        for basis, mode, unit in zip(fields[7:9], fields.modes, units, strict=True)
+        for basis, mode, unit in zip(fields[PER_ROW : PER_ROW + 2], fields.modes, units, strict=True)
     )
     modes = fields.modes + jnp.any(units != 0, axis=1)
     return state._replace(fields=Fields(*stored, *bases, modes))
