@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+#: Growth of the residual over the best one at which the iteration restarts.
+ASTRAY = 1e2
+
 
 class FixedPoint(NamedTuple):
     """Result: the last image of the map, the rounds spent, and max |f(x) - x| / scale at the end."""
@@ -27,9 +30,11 @@ def anderson(
     depth: int,
     max_rounds: int,
 ) -> FixedPoint:
-    """Solve x = f(x) by Anderson mixing (type II, mixing 1).
+    """Solve x = f(x) by Anderson mixing (type II, mixing 1), restarted from the best iterate where it goes astray.
 
-    Minimises |r_k - sum_j c_j (r_{j+1} - r_j)| over the last `depth` differences of residuals r = f(x) - x.
+    Minimises |r_k - sum_j c_j (r_{j+1} - r_j)| over the last `depth` differences of residuals r = f(x) - x.  An
+    iterate that is not finite or ASTRAY times worse than the best one is dropped together with the differences, and
+    the next one is a damped step from the best, half as long after every such restart.
 
     Args:
         function: f.
@@ -42,29 +47,54 @@ def anderson(
     dtype = start.dtype
     regularisation = 64 * float(jnp.finfo(dtype).eps)
 
-    def body(carry):
-        x, previous_x, previous_r, steps, differences, rounds, _, _ = carry
-        image = function(x * scale) / scale
-        r = image - x
-        slot = (rounds - 1) % depth
-        keep = rounds > 0
-        steps = jnp.where(keep, steps.at[slot].set(x - previous_x), steps)
-        differences = jnp.where(keep, differences.at[slot].set(r - previous_r), differences)
+    def body(carry: _Carry) -> _Carry:
+        image = function(carry.x * scale) / scale
+        r = image - carry.x
+        mismatch = jnp.max(jnp.abs(r))
+        astray = ~(mismatch <= ASTRAY * carry.best_mismatch)  # also if it is not a number
+        slot = carry.rounds % depth
+        first = carry.rounds == 0
+        steps = carry.steps.at[slot].set(jnp.where(first, 0.0, carry.x - carry.last_x))
+        differences = carry.differences.at[slot].set(jnp.where(first, 0.0, r - carry.last_r))
         size = jnp.linalg.norm(differences, axis=1)
         unit = differences / jnp.where(size > 0, size, 1.0)[:, None]
         gram = unit @ unit.T + jnp.diag(jnp.where(size > 0, regularisation, 1.0))
         weights = jnp.linalg.solve(gram, unit @ r) / jnp.where(size > 0, size, 1.0)
-        weights = jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
-        update = r - weights @ (steps + differences)
-        return x + update, x, r, steps, differences, rounds + 1, jnp.max(jnp.abs(r)), image
+        mixed = carry.x + r - weights @ (steps + differences)
+        better = mismatch < carry.best_mismatch
+        best_x, best_r = jnp.where(better, carry.x, carry.best_x), jnp.where(better, r, carry.best_r)
+        return _Carry(
+            x=jnp.where(astray, carry.best_x + carry.damping * carry.best_r, mixed),
+            last_x=jnp.where(astray, carry.best_x, carry.x),
+            last_r=jnp.where(astray, carry.best_r, r),
+            steps=jnp.where(astray, 0.0, steps),
+            differences=jnp.where(astray, 0.0, differences),
+            best_x=best_x,
+            best_r=best_r,
+            best_mismatch=jnp.where(better, mismatch, carry.best_mismatch),
+            damping=jnp.where(astray, 0.5 * carry.damping, carry.damping),
+            rounds=carry.rounds + 1,
+        )
 
-    def unfinished(carry):
-        rounds, mismatch = carry[5], carry[6]
-        return (rounds < max_rounds) & ~(mismatch <= tolerance) & jnp.all(jnp.isfinite(carry[0]))
+    def unfinished(carry: _Carry) -> Array:
+        return (carry.rounds < max_rounds) & ~(carry.best_mismatch <= tolerance)
 
-    n = start.shape[0]
     x = start / scale
-    store = jnp.zeros((depth, n), dtype)
-    carry = (x, x, jnp.zeros_like(x), store, store, jnp.int32(0), jnp.asarray(jnp.inf, dtype), x)
+    store, zero = jnp.zeros((depth, x.shape[0]), dtype), jnp.zeros_like(x)
+    infinite = jnp.asarray(jnp.finfo(dtype).max / 1e4, dtype)
+    carry = _Carry(x, x, zero, store, store, x, zero, infinite, jnp.asarray(0.5, dtype), jnp.int32(0))
     final = jax.lax.while_loop(unfinished, body, carry)
-    return FixedPoint(final[7] * scale, final[5], final[6])
+    return FixedPoint((final.best_x + final.best_r) * scale, final.rounds, final.best_mismatch)
+
+
+class _Carry(NamedTuple):
+    x: Array
+    last_x: Array
+    last_r: Array
+    steps: Array
+    differences: Array
+    best_x: Array
+    best_r: Array
+    best_mismatch: Array
+    damping: Array
+    rounds: Array

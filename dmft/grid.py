@@ -38,6 +38,13 @@ class Grid:
         """Number of times, 0 included."""
         return len(self.times)
 
+    def coordinate(self, t: np.ndarray) -> np.ndarray:
+        """Row number as a smooth function of time: n at times[n], in between along the geometric progression."""
+        growth = (self.times[2] - self.times[1]) / self.times[1] - 1 if self.size > 2 else 0.0
+        if abs(growth) < 1e-6:
+            return np.interp(t, self.times, np.arange(self.size))
+        return np.log1p(np.asarray(t) * growth / self.times[1]) / np.log1p(growth)
+
     def history(self, rows: np.ndarray, n: int) -> np.ndarray:
         """sum_j a_{n,j} rows[n-1-j]: the multistep history of row n (n >= 1)."""
         return sum(self.past[n, j] * rows[n - 1 - j] for j in range(min(n, ORDER)))  # type: ignore[return-value]
@@ -74,6 +81,17 @@ def _end_slopes(nodes: np.ndarray) -> np.ndarray:
     wanted = np.zeros(len(nodes))
     wanted[1] = -1.0
     return np.linalg.solve(powers, wanted) / nodes[-1]
+
+
+def thinned_times(times: np.ndarray, points: int) -> np.ndarray:
+    """`points` + 1 times along the geometric progression of `times`, with proportionally larger steps."""
+    growth = (times[2] - times[1]) / times[1] - 1
+    rows = np.linspace(0, len(times) - 1, points + 1)
+    if abs(growth) < 1e-6:
+        return np.interp(rows, np.arange(len(times)), times)
+    result = times[1] * np.expm1(rows * np.log1p(growth)) / growth
+    result[-1] = times[-1]
+    return result
 
 
 def geometric_times(t_max: float, points: int, first_step: float = FIRST_STEP) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dmft.consistency import differential_correlations, forces, target_overlap_violation, violation
 from dmft.grid import Grid
+from dmft.kernels import physical_response
 from dmft.model import Model
 from dmft.noise import draw_samples, to_precision
 from dmft.order_parameters import test_loss_terms
@@ -42,7 +43,7 @@ class Replica(NamedTuple):
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
     controls: np.ndarray  # (T, 3) zero-mean violations of exact identities, see dmft.consistency
-    kernels: dict[str, np.ndarray]  # (T, T) each
+    kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
 
@@ -190,7 +191,8 @@ def _read(model: Model, grid: Grid, state: State) -> Replica:
         curves=wide_observables(model, train, b, propagator),
         differential=wide_observables(model, train, b, differential),
         controls=np.stack(controls, axis=-1),
-        kernels=propagator | {name: square[name] for name in square if name.startswith("response")},
+        kernels=propagator
+        | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
     )
@@ -203,19 +205,22 @@ def wide_observables(
 
     trace = C_r + C_c + C_q, overlap = b^2, and with E = alpha epsilon M' - beta beta^T
     tr E/D = alpha epsilon trace' - 1,
-    |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1,
-    the bulk's own |M|_F^2/D^2 being O(1/D).  Centred: trace' = trace - trace(0), and the spike part is that of
-    d d^T - d(0) d(0)^T with d(0) = m0 beta.
+    |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
+    Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
+    If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
+    D directions, and its own |M'|_F^2/D^2, at least (C_r')^2/D.  At t = 0 they are then exact.
     """
     c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
-    trace, overlap = c_r + c_c + c_q, target_overlap**2
+    per_dim = 0.0 if model.dim is None else 1.0 / model.dim
+    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
     planted = overlap[0] if model.centered else 0.0
     spike = c_q**2 - 2 * planted * overlap + planted**2
+    bulk = per_dim * (c_r - (1.0 if model.centered else 0.0)) ** 2
     strength = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,
         strength * (trace - (trace[0] if model.centered else 0.0)) - 1,
-        strength**2 * (spike + c_c**2) - 2 * strength * (overlap - planted) + 1,
+        strength**2 * (spike + c_c**2 + bulk) - 2 * strength * (overlap - planted) + 1,
         c_c,
     )
     values = {"train_loss": train_loss, "trace": trace, "overlap": overlap, "mean_weight_norm": c_c}

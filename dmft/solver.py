@@ -25,7 +25,8 @@ from dmft.checks import (
     precision_context,
 )
 from dmft.consistency import regress_out
-from dmft.grid import FIRST_STEP, Grid, explicit_grid, geometric_times, implicit_grid
+from dmft.grid import FIRST_STEP, ORDER, Grid, explicit_grid, geometric_times, implicit_grid, thinned_times
+from dmft.kernels import KERNELS, on_output_times
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES, build_dataset
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
@@ -41,11 +42,24 @@ FIRST_REPLICAS = 12
 MAX_REPLICAS = 64
 SAMPLES = 256
 POINTS_PER_LOG = 5.5
-OUTPUT_PER_POINT = 6
+OUTPUT_PER_POINT = 8
+#: Ratios of points, fine to coarse, that the step error may be estimated from.
+COARSENING = (2.0, 1.5, 1.25)
+
+Report = Callable[[int, int], None]
 
 
 class ToleranceWarning(UserWarning):
     """The requested tolerance was not reached; the message and the dataset say by how much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Coarse:
+    """Replicas on a coarser grid, and the factor by which their step error exceeds the fine one, less one."""
+
+    grid: Grid
+    replicas: list[Replica]
+    divisor: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +138,7 @@ def solve(
         model, grid, sampling, rtol, atol, seed, replicas, choose_workers(grid, sampling), choose_iteration(precision)
     )
     with _progress(progress) as report:
-        fine, coarse = _run_to_tolerance(plan, report)
+        plan, fine, coarse = _run_to_tolerance(plan, report)
     return _dataset(plan, fine, coarse, output, kernels)
 
 
@@ -194,24 +208,40 @@ def choose_workers(grid: Grid, sampling: Sampling) -> int:
 # Run
 
 
-def _run_to_tolerance(plan: Plan, report: Callable[[int, int], None]) -> tuple[list[Replica], list[Replica]]:
-    """Replicas on the grid (and, for the flow, some on every other point) until the tolerance is met."""
-    coarse: list[Replica] = []
+def _run_to_tolerance(plan: Plan, report: Report) -> tuple[Plan, list[Replica], Coarse | None]:
+    """Replicas on the grid (and, for the flow, some on a coarser one) until the tolerance is met.
+
+    Returns the plan too: where a grid's steps were too large for the row solver, it has more points.
+    """
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
-    if not plan.grid.explicit:
-        half = dataclasses.replace(plan, grid=implicit_grid(plan.grid.times[::2]))
-        coarse = _run(half, range(first), lambda done: report(done, target + first))
+    coarse = None if plan.grid.explicit else _run_coarse(plan, first, report)
+    more = coarse.replicas if coarse else []
     fine: list[Replica] = []
     while True:
-        done, total = len(coarse) + len(fine), len(coarse) + target
+        done, total = len(more) + len(fine), len(more) + target
         fine += _run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
         if plan.replicas is not None or target >= MAX_REPLICAS:
-            return fine, coarse
+            return plan, fine, coarse
         excess = _excess(plan, fine, coarse)
         if excess.ratio <= 1 or excess.sampling_ratio <= 0.7:
-            return fine, coarse
+            return plan, fine, coarse
         target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(1.1 * target * excess.sampling_ratio**2))))
+
+
+def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
+    """The first replicas on a grid of half the points, or of more if its steps are too large to be solved."""
+    points = plan.grid.size - 1
+    for ratio in COARSENING:
+        thin = dataclasses.replace(plan, grid=implicit_grid(thinned_times(plan.grid.times, round(points / ratio))))
+        try:
+            replicas = _run(thin, range(count), lambda done: report(done, 2 * count))
+        except ConvergenceError:
+            if ratio == COARSENING[-1]:
+                raise
+            continue
+        return Coarse(thin.grid, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
+    raise AssertionError("unreachable: the last ratio returns or raises")
 
 
 def _run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Replica]:
@@ -223,16 +253,16 @@ def _run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Repl
             return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration)
 
     results: list[Replica] = []
-    with ThreadPoolExecutor(plan.workers) as pool:
-        try:
-            for result in pool.map(one, indices):
-                if isinstance(result, Stopped):
-                    _raise_stopped(plan, result)
+    pool = ThreadPoolExecutor(plan.workers)
+    try:
+        for result in pool.map(one, indices):
+            if isinstance(result, Stopped):
+                _raise_stopped(plan, result)
+            else:
                 results.append(result)
                 report(len(results))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    finally:  # an interrupt does not wait for the replicas under way
+        pool.shutdown(wait=False, cancel_futures=True)
     return results
 
 
@@ -287,15 +317,16 @@ def _mean(replicas: list[Replica], name: str) -> tuple[np.ndarray, np.ndarray]:
     return regress_out(_stack(replicas, name), np.stack([replica.controls for replica in replicas]))
 
 
-def _step_error(plan: Plan, fine: list[Replica], coarse: list[Replica], name: str) -> np.ndarray:
-    """From every other point to all: |coarse - fine|/7 for third order, on the fine grid."""
-    if not coarse:
+def _step_error(plan: Plan, fine: list[Replica], coarse: Coarse | None, name: str) -> np.ndarray:
+    """|coarse - fine| / (ratio^order - 1) on the fine grid: what the next refinement would change."""
+    if coarse is None:
         return np.zeros(plan.grid.size)
-    difference = np.abs(_mean(coarse, name)[0] - _mean(fine, name)[0][::2]) / 7
-    return np.interp(plan.grid.times, plan.grid.times[::2], difference)
+    at = coarse.grid.times
+    difference = _mean(coarse.replicas, name)[0] - _interpolate(plan.grid, _mean(fine, name)[0], at)
+    return np.interp(plan.grid.times, at, np.abs(difference) / coarse.divisor)
 
 
-def _excess(plan: Plan, fine: list[Replica], coarse: list[Replica]) -> Excess:
+def _excess(plan: Plan, fine: list[Replica], coarse: Coarse | None) -> Excess:
     worst = Excess(0.0, 0.0, "tolerance met")
     for name in CONTROLLED:
         mean, sampling = _mean(fine, name)
@@ -318,18 +349,11 @@ def _excess(plan: Plan, fine: list[Replica], coarse: list[Replica]) -> Excess:
 # Dataset
 
 
-def _interpolate(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Cubic spline along the last axis in the coordinate in which the solver's geometric grid is uniform."""
+def _interpolate(grid: Grid, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Cubic spline along the last axis in the coordinate in which the grid is uniform."""
     from scipy.interpolate import CubicSpline
 
-    if values.shape[-1] < 4:
-        return np.apply_along_axis(lambda row: np.interp(at, times, row), -1, values)
-    growth = (times[2] - times[1]) / times[1] - 1
-
-    def coordinate(t: np.ndarray) -> np.ndarray:
-        return t if growth < 1e-6 else np.log1p(t * growth / times[1])
-
-    return CubicSpline(coordinate(times), values, axis=-1)(coordinate(at))
+    return CubicSpline(grid.coordinate(grid.times), values, axis=-1)(grid.coordinate(at))
 
 
 def _output_times(plan: Plan, output: np.ndarray | None) -> np.ndarray:
@@ -345,14 +369,14 @@ def _output_times(plan: Plan, output: np.ndarray | None) -> np.ndarray:
 
 
 def _dataset(
-    plan: Plan, fine: list[Replica], coarse: list[Replica], output: np.ndarray | None, kernels: bool
+    plan: Plan, fine: list[Replica], coarse: Coarse | None, output: np.ndarray | None, kernels: bool
 ) -> xarray.Dataset:
     times, at = plan.grid.times, _output_times(plan, output)
 
     def report(array: np.ndarray) -> np.ndarray:
         if plan.grid.explicit:
             return array[..., np.searchsorted(times, at)]
-        return _interpolate(times, array, at)
+        return _interpolate(plan.grid, array, at)
 
     def report_size(array: np.ndarray) -> np.ndarray:
         """Sizes of errors: linear between the grid's times, so that they stay positive."""
@@ -383,8 +407,17 @@ def _dataset(
 
 
 def _with_kernels(dataset: xarray.Dataset, plan: Plan, fine: list[Replica]) -> xarray.Dataset:
-    """Add the six kernels, mean over replicas, bilinearly interpolated to the output times in both arguments."""
-    raise NotImplementedError
+    """Add the six kernels, means over replicas, over (time, time2)."""
+    at = dataset["time"].values
+    dataset = dataset.assign_coords(time2=("time2", at, {"long_name": "earlier time", **_units(dataset)}))
+    for name, meaning in KERNELS.items():
+        kernel = np.mean([replica.kernels[name] for replica in fine], axis=0)
+        dataset[name] = (("time", "time2"), on_output_times(plan.grid, name, kernel, at), {"long_name": meaning})
+    return dataset
+
+
+def _units(dataset: xarray.Dataset) -> dict[str, str]:
+    return {"units": dataset["time"].attrs["units"]}
 
 
 def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, Any]:
@@ -416,9 +449,13 @@ def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, An
     }
 
 
+def _ignore(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
 class _Silent:
     def __enter__(self) -> Callable[[int, int], None]:
-        return lambda done, total: None
+        return _ignore
 
     def __exit__(self, *_: object) -> None:
         return None
