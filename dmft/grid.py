@@ -108,7 +108,7 @@ def geometric_times(t_max: float, points: int, first_step: float = FIRST_STEP) -
         return float(first_step * np.expm1(points * log_ratio) / np.expm1(log_ratio) - t_max)
 
     upper = np.log(t_max / first_step) + 1.0
-    log_ratio = float(brentq(excess, 1e-12, upper / max(points - 1, 1) + 1e-6, xtol=1e-15))
+    log_ratio = float(brentq(excess, 1e-12, upper / max(points - 1, 1) + 1e-6, xtol=1e-15))  # type: ignore[arg-type]
     times = first_step * np.expm1(np.arange(points + 1) * log_ratio) / np.expm1(log_ratio)
     times[-1] = t_max
     return times

@@ -7,9 +7,8 @@ mirror pair, averages of even quantities are averages over the half, those of od
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -36,7 +35,7 @@ class Samples(NamedTuple):
     outlier: Float[Array, "K S"]
 
 
-def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence) -> Samples:
+def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any) -> Samples:
     """Scrambled Sobol points turned into moment-matched normals.
 
     The first Sobol coordinate orders u, the next ones (label noise, then common and outlier modes in turn) carry
@@ -46,9 +45,7 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence) -> Samp
         samples: S, a power of two.
         modes: K <= S - 3, number of noise modes in each sector.
         seed: source of the scrambling.
-
-    Returns:
-        NumPy float64 arrays in a `Samples`.
+        dtype: of the result; the matching itself is done in float64.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
@@ -60,7 +57,8 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence) -> Samp
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
     even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, normals[:, :1], normals[:, 1::2]]))
     odd = _orthonormal(weight, np.column_stack([u, normals[:, 2::2]]))
-    return Samples(weight, u, even[:, 2].copy(), even[:, 3:].T.copy(), odd[:, 1:].T.copy())
+    arrays = (weight, u, even[:, 2], even[:, 3:].T, odd[:, 1:].T)
+    return Samples._make(jnp.asarray(array, dtype) for array in arrays)
 
 
 def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +115,3 @@ def factor_row(
     adds = (size > rounding) & (mode < modes)
     unit = jnp.where(adds, rest / jnp.where(adds, size, 1.0), 0.0)
     return (first + second).at[mode].add(jnp.where(adds, size, 0.0), mode="drop"), unit
-
-
-def to_precision(samples: Samples, dtype: jnp.dtype) -> Samples:
-    """The samples as jax arrays of the given precision."""
-    return jax.tree.map(lambda array: jnp.asarray(array, dtype=dtype), samples)

@@ -14,7 +14,7 @@ from dmft.consistency import differential_correlations, forces, target_overlap_v
 from dmft.grid import Grid
 from dmft.kernels import physical_response
 from dmft.model import Model
-from dmft.noise import draw_samples, to_precision
+from dmft.noise import draw_samples
 from dmft.order_parameters import test_loss_terms
 from dmft.state import Couplings, Residual, State, Steps, grow_state, state_bytes
 from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
@@ -110,7 +110,7 @@ def initial_overlap(model: Model) -> float:
 
 def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, couplings: Couplings, grid: Grid) -> State:
     dtype = couplings.alpha.dtype
-    samples = to_precision(draw_samples(sampling.samples, sampling.modes, seed), dtype)
+    samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
     target = 0.5 * samples.u**2 + model.label_noise * samples.label
     output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
     switch = jnp.asarray(float(model.centered), dtype)

@@ -284,10 +284,10 @@ def row_forces(c: Couplings, state: State, local: Local) -> tuple[tuple, tuple]:
     """Rows n of F_c and F_d with their new basis vectors, from g = (1 + epsilon p) Delta and q Delta."""
     common = (1 + c.epsilon * local.p) * local.residual
     outlier = local.q * local.residual
-    fields, weight = state.fields, state.samples.weight
+    bases, weight = state.bases, state.samples.weight
     return (
-        factor_row(common, fields.basis_common, weight, fields.modes[0]),
-        factor_row(outlier, fields.basis_outlier, weight, fields.modes[1]),
+        factor_row(common, bases.common, weight, bases.modes[0]),
+        factor_row(outlier, bases.outlier, weight, bases.modes[1]),
     )
 
 

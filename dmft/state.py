@@ -86,7 +86,7 @@ class Seed(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """Per-sample processes, (T, S), and the orthonormal bases of their forces, (K, S)."""
+    """Per-sample processes, one row a time point."""
 
     p: Float[Array, "T S"]
     q: Float[Array, "T S"]
@@ -98,13 +98,14 @@ class Fields(NamedTuple):
     target_residual: Float[Array, "T S"]  # dDelta/du
     target_common: Float[Array, "T S"]  # d[(1 + epsilon p) Delta]/du
     target_outlier: Float[Array, "T S"]  # d[q Delta]/du
-    basis_common: Float[Array, "K S"]
-    basis_outlier: Float[Array, "K S"]
-    modes: Int[Array, 2]  # basis vectors in use, common and outlier
 
 
-#: How many of the `Fields` are stacked rows (T, S); they come first.
-PER_ROW = 10
+class Bases(NamedTuple):
+    """Orthonormal bases of the forces in sample space, and how many of their vectors are in use (the rest are 0)."""
+
+    common: Float[Array, "K S"]
+    outlier: Float[Array, "K S"]
+    modes: Int[Array, 2]  # common, outlier
 
 
 class Tangent(NamedTuple):
@@ -141,6 +142,7 @@ class State(NamedTuple):
     kernels: Kernels
     seed: Seed
     fields: Fields
+    bases: Bases
     history: History
     rounds: Array  # (T,) inner iterations spent on each row
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
@@ -155,13 +157,16 @@ def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
         return jnp.zeros(shape, dtype)
 
     t, s, k = capacity, count, modes
-    shapes = [(t, t)] * 3 + [(t, k)] * 2 + [(t, t), (t,), (t,), (t, t)]
-    kernels = Kernels(*(zeros(*shape) for shape in shapes))
+    square, line = (t, t), (t,)
+    shapes = [square] * 3 + [(t, k)] * 2 + [square, line, line, square]
+    kernels = Kernels._make(zeros(*shape) for shape in shapes)
     seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t))
-    fields = Fields(*(zeros(*shape) for shape in [(t, s)] * PER_ROW + [(k, s)] * 2), jnp.zeros(2, jnp.int32))
-    tangents = [Tangent(*(zeros(t, s, t) for _ in range(3))) for _ in range(2)]
-    history = History(*(zeros(t, s, t) for _ in range(3)), *tangents)
-    return State(samples, residual, kernels, seed, fields, history, jnp.zeros(t, jnp.int32), zeros(t))
+    fields = Fields._make(zeros(t, s) for _ in Fields._fields)
+    bases = Bases(zeros(k, s), zeros(k, s), jnp.zeros(2, jnp.int32))
+    tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
+    history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
+    rounds = jnp.zeros(t, jnp.int32)
+    return State(samples, residual, kernels, seed, fields, bases, history, rounds, zeros(t))
 
 
 def grow_state(state: State, capacity: int) -> State:
@@ -171,28 +176,20 @@ def grow_state(state: State, capacity: int) -> State:
     def pad(array: Array, *axes: int) -> Array:
         return jnp.pad(array, [(0, extra if axis in axes else 0) for axis in range(array.ndim)])
 
-    narrow = ("factor_common", "factor_outlier")  # (T, K)
+    def pad_kernel(name: str, array: Array) -> Array:
+        return pad(array, 0) if array.ndim == 1 or name.startswith("factor") else pad(array, 0, 1)
 
-    def pad_kernels(kernels: NamedTuple) -> NamedTuple:
-        square = (0, 1)
-        axes = (square if array.ndim == 2 and name not in narrow else (0,) for name, array in kernels._asdict().items())
-        return type(kernels)(*(pad(array, *which) for array, which in zip(kernels, axes, strict=True)))
-
-    fields = Fields(*(pad(array, 0) for array in state.fields[:PER_ROW]), *state.fields[PER_ROW:])
-    history = jax.tree.map(lambda array: pad(array, 0, 2), state.history)
-    return State(
-        state.samples,
-        state.residual,
-        pad_kernels(state.kernels),
-        pad_kernels(state.seed),
-        fields,
-        history,
-        pad(state.rounds, 0),
-        pad(state.mismatch, 0),
+    return state._replace(
+        kernels=Kernels._make(pad_kernel(*item) for item in state.kernels._asdict().items()),
+        seed=Seed._make(pad_kernel(*item) for item in state.seed._asdict().items()),
+        fields=Fields._make(pad(array, 0) for array in state.fields),
+        history=jax.tree.map(lambda array: pad(array, 0, 2), state.history),
+        rounds=pad(state.rounds, 0),
+        mismatch=pad(state.mismatch, 0),
     )
 
 
 def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
     """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + PER_ROW * capacity + 4 * modes + 4
+    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 4
     return itemsize * (samples * per_sample + 7 * capacity**2 + 2 * capacity * modes)

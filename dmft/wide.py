@@ -25,7 +25,7 @@ from dmft.rows import (
     target_tangent_row,
 )
 from dmft.seeding import explicit_seed_step, feedback_row, force_row, start_seed, store_seed_row
-from dmft.state import PER_ROW, Couplings, Fields, History, Kernels, Residual, Row, State, Steps, Tangent, empty_state
+from dmft.state import Bases, Couplings, Fields, History, Kernels, Residual, Row, State, Steps, Tangent, empty_state
 
 
 class Iteration(NamedTuple):
@@ -60,8 +60,7 @@ def initial_row(c: Couplings, state: State) -> State:
     slope = (c.alpha * c.epsilon * kernels.target_overlap[0] ** 2 - 1 - state.residual.initial_slope) * u
     values = (zero, q, delta, one, delta, q * delta, one)
     values += (slope, slope, kernels.target_overlap[0] * delta + q * slope)
-    stored = (array.at[0].set(value) for array, value in zip(fields[:PER_ROW], values, strict=True))
-    fields = Fields(*stored, *fields[PER_ROW:])
+    fields = Fields._make(array.at[0].set(value) for array, value in zip(fields, values, strict=True))
     history = state.history._replace(
         bath=state.history.bath.at[0, :, 0].set(1.0),
         force_correlation=state.history.force_correlation.at[0, :, 0].set(delta),
@@ -74,7 +73,7 @@ _RESPONSES = ("response_common", "response_outlier", "response_bulk")
 
 def past_row(steps: Steps, kernels: Kernels, n: Array) -> Row:
     """The multistep history of every kernel at row n >= 1."""
-    return Row(*(steps.history(array, n) for array in kernels[:8]))
+    return Row._make(steps.history(array, n) for array in kernels[:8])
 
 
 def predicted_row(kernels: Kernels, fields: Fields, weight: Array, n: Array) -> Row:
@@ -98,7 +97,9 @@ def predicted_row(kernels: Kernels, fields: Fields, weight: Array, n: Array) -> 
     size = jnp.sqrt(weight @ fields.residual[one] ** 2 / (weight @ fields.residual[two] ** 2))
     size = jnp.where(late, size, 1.0)
     return Row(
-        *(along_diagonal(getattr(kernels, name)) for name in _RESPONSES),
+        response_common=along_diagonal(kernels.response_common),
+        response_outlier=along_diagonal(kernels.response_outlier),
+        response_bulk=along_diagonal(kernels.response_bulk),
         factor_common=size * kernels.factor_common[one],
         factor_outlier=size * kernels.factor_outlier[one],
         force_bulk=(size**2 * kernels.force_bulk[one]).at[n].set(size**2 * kernels.force_bulk[one, one]),
@@ -127,7 +128,7 @@ def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row) -> t
     force_correlation = force_correlation.at[:, :, n].set(residuals * local.correlation.T)
 
     def put(past: Tangent, new: Tangent) -> Tangent:
-        return Tangent(*(array.at[n].set(value) for array, value in zip(past, new, strict=True)))
+        return Tangent._make(array.at[n].set(value) for array, value in zip(past, new, strict=True))
 
     history = History(
         history.bath.at[n].set(bath),
@@ -149,20 +150,20 @@ def _store_fields(c: Couplings, h: Array, state: State, n: Array, row: Row, loca
     common, outlier = (1 + c.epsilon * local.p) * local.residual, local.q * local.residual
     values = (local.p, local.q, local.residual, local.variance, common, outlier, initial)
     values += target_tangent_row(c, h, state, row, s)
-    stored = (array.at[n].set(value) for array, value in zip(fields[:PER_ROW], values, strict=True))
-    units = jnp.stack([unit_common, unit_outlier])
-    bases = (
-        basis.at[mode].add(unit, mode="drop")
-        for basis, mode, unit in zip(fields[PER_ROW : PER_ROW + 2], fields.modes, units, strict=True)
+    stored = Fields._make(array.at[n].set(value) for array, value in zip(fields, values, strict=True))
+    bases, units = state.bases, jnp.stack([unit_common, unit_outlier])
+    bases = Bases(
+        common=bases.common.at[bases.modes[0]].add(unit_common, mode="drop"),
+        outlier=bases.outlier.at[bases.modes[1]].add(unit_outlier, mode="drop"),
+        modes=bases.modes + jnp.any(units != 0, axis=1),
     )
-    modes = fields.modes + jnp.any(units != 0, axis=1)
-    return state._replace(fields=Fields(*stored, *bases, modes))
+    return state._replace(fields=stored, bases=bases)
 
 
 def _store_kernels(kernels: Kernels, n: Array, row: Row, local: Local) -> Kernels:
     stored = [array.at[n].set(value) for array, value in zip(kernels[:8], row, strict=True)]
     stored[5] = stored[5].at[:, n].set(row.force_bulk)
-    return Kernels(*stored, kernels.correlation_bulk.at[n].set(local.correlation_bulk))
+    return Kernels._make([*stored, kernels.correlation_bulk.at[n].set(local.correlation_bulk)])
 
 
 @partial(jax.jit, static_argnames=("seeded", "iteration"), donate_argnames=("state",))
@@ -206,7 +207,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
 
     def body(n: Array, state: State) -> State:
         kernels, h = state.kernels, steps.weights
-        row = Row(*(array[n] for array in kernels[:8]))
+        row = Row._make(array[n] for array in kernels[:8])
         local = local_fields(c, h, state, n, row)
         forces = row_forces(c, state, local)
         row = row._replace(
