@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.consistency import differential_correlations, forces, target_overlap_violation, violation
-from dmft.grid import Grid
+from dmft.grid import ORDER, Grid
 from dmft.kernels import physical_response
 from dmft.model import Model
-from dmft.noise import draw_samples
+from dmft.noise import Samples, draw_samples
 from dmft.order_parameters import test_loss_terms
-from dmft.state import Couplings, Residual, State, Steps, grow_state, state_bytes
+from dmft.state import Couplings, Residual, State, Steps, empty_state, grow_state, state_bytes
 from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
 
 #: Row capacities: the work on rows of one capacity is compiled once, and rows are solved in the smallest that holds.
@@ -61,6 +62,12 @@ def replica_bytes(points: int, sampling: Sampling) -> int:
     return int(1.6 * state_bytes(capacity_for(points), sampling.samples, sampling.modes, itemsize))
 
 
+def capacities_for(points: int) -> list[int]:
+    """The capacities that a replica of `points` rows passes through."""
+    last = capacity_for(points)
+    return [capacity for capacity in CAPACITIES[1:] if capacity < last] + [last]
+
+
 def capacity_for(points: int) -> int:
     """The smallest capacity that holds `points` rows."""
     return next((capacity for capacity in CAPACITIES if capacity >= points), points)
@@ -77,18 +84,15 @@ def solve_replica(
             for x in (model.alpha, model.epsilon, model.kappa, model.weight_decay, _seed_overlap(model))
         )
     )
-    seeded = _seed_overlap(model) > 0
+    function, static = _method(model, grid, iteration)
     state = _start(model, sampling, seed, couplings, grid)
     row = 0 if grid.explicit else 1
     while row < grid.size:
         capacity = state.rounds.shape[0]
         # an explicit step also writes the kernels of the next row
         stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
-        steps = _steps(grid, capacity, dtype)
-        if grid.explicit:
-            state = _compiled(advance_explicit, couplings, steps, state, row, stop, seeded=seeded)
-        else:
-            state = _compiled(advance_implicit, couplings, steps, state, row, stop, seeded=seeded, iteration=iteration)
+        arguments = (couplings, _steps(grid, capacity, dtype), state, jnp.int32(row), jnp.int32(stop))
+        state = _executable(function, arguments, static)(*arguments)
         failure = _failure(state, row, stop, iteration)
         if failure is not None:
             return failure
@@ -130,19 +134,43 @@ def _steps(grid: Grid, capacity: int, dtype: Any) -> Steps:
     return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
 
 
-_cache: dict[Any, Any] = {}
-_cache_lock = threading.Lock()
+_executables: dict[Any, Any] = {}
+_locks: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
 
 
-def _compiled(function: Any, couplings: Couplings, steps: Steps, state: State, first: int, stop: int, **static: Any):
-    """Call a jitted `function`, compiling it once per shape even when several threads ask at the same time."""
-    arguments = (couplings, steps, state, jnp.int32(first), jnp.int32(stop))
-    leaves = jax.tree.leaves(arguments)
-    key = (function, tuple((leaf.shape, leaf.dtype) for leaf in leaves), tuple(static.values()), jax.default_backend())
-    with _cache_lock:
-        if key not in _cache:
-            _cache[key] = function.lower(*arguments, **static).compile()
-    return _cache[key](*arguments)
+def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Iteration, capacity: int) -> None:
+    """Compile the work on rows of one capacity.  Several threads may call it for several capacities at once."""
+    dtype = jnp.dtype(sampling.precision)
+
+    def array(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    s, k = sampling.samples, sampling.modes
+    samples = Samples(array(s), array(s), array(s), array(k, s), array(k, s))
+    residual = Residual(array(s), array(s), array())
+    state = jax.eval_shape(lambda a, b: empty_state(a, b, capacity), samples, residual)
+    couplings = Couplings(*(array() for _ in Couplings._fields))
+    row = jax.ShapeDtypeStruct((), jnp.int32)
+    function, static = _method(model, grid, iteration)
+    _executable(function, (couplings, Steps(array(capacity), array(capacity, ORDER)), state, row, row), static)
+
+
+def _method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
+    """The jitted function that advances the rows of this grid, and its static arguments."""
+    seeded = _seed_overlap(model) > 0
+    if grid.explicit:
+        return advance_explicit, {"seeded": seeded}
+    return advance_implicit, {"seeded": seeded, "iteration": iteration}
+
+
+def _executable(function: Any, arguments: Any, static: dict[str, Any]) -> Any:
+    """The compiled `function` for arguments of these shapes: compiled once, whichever thread asks first."""
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
+    key = (function, shapes, tuple(static.values()), jax.default_backend())
+    with _locks[key]:
+        if key not in _executables:
+            _executables[key] = function.lower(*arguments, **static).compile()
+    return _executables[key]
 
 
 def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopped | None:

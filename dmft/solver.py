@@ -215,6 +215,7 @@ def _run_to_tolerance(plan: Plan, report: Report) -> tuple[Plan, list[Replica], 
     """
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
+    _compile(plan)
     coarse = None if plan.grid.explicit else _run_coarse(plan, first, report)
     more = coarse.replicas if coarse else []
     fine: list[Replica] = []
@@ -227,6 +228,17 @@ def _run_to_tolerance(plan: Plan, report: Report) -> tuple[Plan, list[Replica], 
         if excess.ratio <= 1 or excess.sampling_ratio <= 0.7:
             return plan, fine, coarse
         target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(1.1 * target * excess.sampling_ratio**2))))
+
+
+def _compile(plan: Plan) -> None:
+    """Compile the work on all row capacities at once: the compiler uses one core for each."""
+
+    def one(capacity: int) -> None:
+        with precision_context(plan.sampling.precision):
+            engine.compile_ahead(plan.model, plan.grid, plan.sampling, plan.iteration, capacity)
+
+    with ThreadPoolExecutor(plan.workers) as pool:
+        list(pool.map(one, reversed(engine.capacities_for(plan.grid.size))))
 
 
 def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
