@@ -236,14 +236,14 @@ def wide_observables(
     |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2, at least (C_r')^2/D.  At t = 0 they are then exact.
+    D directions, and its own |M'|_F^2/D^2 is at least (1 - 1/D) (C_r')^2/D.  At t = 0 they are then exact.
     """
     c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
     trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
     planted = overlap[0] if model.centered else 0.0
     spike = c_q**2 - 2 * planted * overlap + planted**2
-    bulk = per_dim * (c_r - (1.0 if model.centered else 0.0)) ** 2
+    bulk = per_dim * (1 - per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
     strength = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,
