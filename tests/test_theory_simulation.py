@@ -1,0 +1,181 @@
+"""The theory against simulations of finite dimension: fixed reference numbers, fresh runs extrapolated in 1/D, and
+deliberately wrong theories, which the same checks must reject.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from dmft import Model, replica, rows, solve, wide
+from sim import simulate
+
+NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
+MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
+STEP = 0.2
+
+# Means and standard errors over 40 runs of the reduced simulation, explicit step 0.2, D = 400, planted overlap 0.1.
+PLANTED = {
+    2.4: ((0.0557, 4e-4), (0.3795, 2.3e-3), (1.8978, 0.0100), (0.4374, 6.7e-3), (0.0631, 8e-4)),
+    6.0: ((0.0169, 1e-4), (0.3080, 2.5e-3), (2.0478, 0.0084), (0.6064, 7.9e-3), (0.0490, 6e-4)),
+    12.0: ((0.0065, 1e-4), (0.2701, 2.6e-3), (2.0755, 0.0081), (0.7078, 8.7e-3), (0.0430, 6e-4)),
+}
+# The same from random initialisation, step 0.1, D = 200, 100 runs.
+RANDOM = {
+    2.0: ((0.1386, 1.3e-3), (0.6019, 1.5e-3), (1.7085, 0.0096), (0.0473, 1.4e-3), (0.1138, 2.0e-3)),
+    5.0: ((0.0407, 3e-4), (0.5606, 1.7e-3), (2.0675, 0.0104), (0.1162, 3.3e-3), (0.1042, 1.6e-3)),
+    10.0: ((0.0160, 1e-4), (0.5282, 2.1e-3), (2.1443, 0.0100), (0.1757, 4.8e-3), (0.0943, 1.5e-3)),
+}
+# What D = 400 still differs from D = infinity by, relative; benchmarks/finite_size.py measures it.
+FINITE_SIZE = {"train_loss": 0.025, "trace": 0.01, "mean_weight_norm": 0.05}
+
+
+def z_scores(theory, table, allowance):
+    """Difference beyond the relative allowance over the combined standard error, (times, observables)."""
+    scores = []
+    for time, row in table.items():
+        at = theory.sel(time=time, method="nearest")
+        assert abs(float(at.time) - time) < 1e-9
+        for name, (mean, error) in zip(NAMES, row, strict=True):
+            beyond = max(abs(float(at[name]) - mean) - allowance.get(name, 0.0) * mean, 0.0)
+            scores.append(beyond / np.hypot(float(at[f"{name}_stderr"]), error))
+    return np.array(scores).reshape(len(table), len(NAMES))
+
+
+def relative_stderr(theory, names=NAMES):
+    return max(float((theory[f"{name}_stderr"] / theory[name]).max()) for name in names)
+
+
+@functools.cache
+def planted(samples, t_max=12.0, seed=0):
+    return solve(
+        MODEL, t_max, step=STEP, replicas=8, samples=samples, seed=seed, times=[t for t in PLANTED if t <= t_max]
+    )
+
+
+def test_theory_meets_the_planted_reference_at_every_time():
+    theory = planted(256)
+    assert relative_stderr(theory) < 0.01
+    assert z_scores(theory, PLANTED, FINITE_SIZE).max() <= 3.0
+
+
+@pytest.mark.slow
+def test_twice_the_samples_change_nothing_beyond_the_errors():
+    few, many = planted(256), planted(512, seed=1)
+    quantile = stats.t.ppf(1 - 0.01 / 2 / (len(NAMES) * len(PLANTED)), 8)
+    for name in NAMES:
+        error = np.hypot(few[f"{name}_stderr"], many[f"{name}_stderr"])
+        assert (np.abs(few[name] - many[name]) <= quantile * error).all(), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+@pytest.mark.xfail(strict=True, reason="finite-size effect of a random initialisation, of order 1/D, not in the theory")
+def test_theory_meets_the_random_reference_at_every_time():
+    model = MODEL.replace(dim=200, initial_overlap=0.0)
+    theory = solve(model, 10.0, step=0.1, replicas=8, samples=256, times=list(RANDOM))
+    scores = z_scores(theory, RANDOM, {})
+    assert scores.max() <= 3.0, scores
+
+
+# Finite-size scaling
+
+
+def extrapolate(dims, means, errors):
+    """Weighted straight-line fit of means against 1/D: value at 1/D = 0 and its standard error."""
+    design = np.stack([np.ones(len(dims)), 1 / np.array(dims)], axis=1) / np.array(errors)[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    return (covariance @ design.T @ (np.array(means) / np.array(errors)))[0], np.sqrt(covariance[0, 0])
+
+
+@pytest.mark.slow
+def test_simulations_extrapolated_in_1_over_d_meet_the_theory():
+    times, sizes = [1.2, 2.4, 6.0], {100: 200, 200: 100, 400: 50}
+    theory = solve(MODEL, 6.0, step=STEP, replicas=8, samples=256, times=times)
+    runs = [
+        simulate(MODEL.replace(dim=dim), 6.0, step=STEP, seeds=seeds, times=times, form="reduced", seed=3)
+        for dim, seeds in sizes.items()
+    ]
+    quantile = stats.norm.ppf(1 - 0.01 / 2 / (len(NAMES) * len(times)))
+    for name in NAMES:
+        for i in range(len(times)):
+            means = [float(run[name][:, i].mean()) for run in runs]
+            errors = [float(run[f"{name}_stderr"][i]) for run in runs]
+            limit, error = extrapolate(list(sizes), means, errors)
+            z = (float(theory[name][i]) - limit) / np.hypot(error, float(theory[f"{name}_stderr"][i]))
+            assert abs(z) < quantile, (name, times[i], z)
+
+
+# Wrong theories
+
+
+def without_bath_feedback(monkeypatch):
+    """Drop W, the feedback of the bath's own response, from the tangents."""
+
+    def wrong(*arguments):
+        right = rows_slopes(*arguments)
+        return right._replace(bath=jnp.zeros_like(right.bath))
+
+    rows_slopes = rows.slopes
+    monkeypatch.setattr(rows, "slopes", wrong)
+    monkeypatch.setattr(wide, "slopes", wrong)
+
+
+def outlier_responding_like_the_bulk(monkeypatch):
+    """Drop q dDelta from the outlier's tangent, so that R_d = R_r up to the bath's distribution."""
+
+    def wrong(c, h, past, row, s, *, on_common):
+        right = rows_tangent_row(c, h, past, row, s, on_common=on_common)
+        if on_common:
+            return right
+        zero = jnp.zeros_like(right.residual)
+        return right._replace(residual=zero, common=zero, outlier=right.outlier - s.y_d[:, None] * right.residual)
+
+    rows_tangent_row = rows.tangent_row
+    monkeypatch.setattr(wide, "tangent_row", wrong)
+
+
+def noise_too_strong(monkeypatch):
+    """zeta^p and zeta^q 5 % too large: a wrong prefactor of the noise."""
+
+    def wrong(*arguments):
+        return tuple(1.05 * weights for weights in rows_noise_weights(*arguments))
+
+    rows_noise_weights = rows.noise_weights
+    monkeypatch.setattr(rows, "noise_weights", wrong)
+
+
+def correct(_monkeypatch):
+    """Nothing changed: what the check accepts."""
+
+
+def fresh_explicit(monkeypatch):
+    """Compile the explicit scheme anew: what was compiled before a function was replaced must not be used."""
+    original = wide.advance_explicit.__wrapped__
+
+    def advance(c, steps, state, first, stop, *, seeded):
+        return original(c, steps, state, first, stop, seeded=seeded)
+
+    monkeypatch.setattr(replica, "advance_explicit", jax.jit(advance, static_argnames=("seeded",)))
+
+
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        (correct, True),
+        (without_bath_feedback, False),
+        (outlier_responding_like_the_bulk, False),
+        (noise_too_strong, False),
+    ],
+)
+def test_the_reference_rejects_a_wrong_theory(monkeypatch, change, accepted):
+    change(monkeypatch)
+    fresh_explicit(monkeypatch)
+    times = [2.4, 6.0]
+    theory = solve(MODEL, 6.0, step=STEP, replicas=4, samples=128, times=times)
+    scores = z_scores(theory, {time: PLANTED[time] for time in times}, FINITE_SIZE)
+    assert (scores.max() <= 3.0) == accepted, scores
