@@ -20,7 +20,7 @@ from dmft.order_parameters import test_loss_terms
 from dmft.state import Couplings, Residual, State, Steps, empty_state, grow_state, state_bytes
 from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
 
-#: Row capacities: the work on rows of one capacity is compiled once, and rows are solved in the smallest that holds.
+#: Row capacities: the work on rows of one capacity is compiled once.  A replica starts in a small one and grows.
 CAPACITIES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 
@@ -65,7 +65,8 @@ def replica_bytes(points: int, sampling: Sampling) -> int:
 def capacities_for(points: int) -> list[int]:
     """The capacities that a replica of `points` rows passes through."""
     last = capacity_for(points)
-    return [capacity for capacity in CAPACITIES[1:] if capacity < last] + [last]
+    doubling = (32 * 2**power for power in range(9))
+    return [capacity for capacity in doubling if capacity < last] + [last]
 
 
 def capacity_for(points: int) -> int:
@@ -98,7 +99,7 @@ def solve_replica(
             return failure
         row = stop
         if row < grid.size:
-            state = grow_state(state, capacity_for(capacity + 1))
+            state = grow_state(state, min(last for last in capacities_for(grid.size) if last > capacity))
     return _read(model, grid, state)
 
 
@@ -120,7 +121,7 @@ def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, coupl
     switch = jnp.asarray(float(model.centered), dtype)
     slope = model.alpha * model.epsilon * initial_overlap(model)
     residual = Residual(target, switch * output, switch * slope)
-    capacity = min(CAPACITIES[1], capacity_for(grid.size))
+    capacity = capacities_for(grid.size)[0]
     state = start_state(couplings, residual, samples, jnp.asarray(initial_overlap(model) ** 0.5, dtype), capacity)
     return state if grid.explicit else initial_row(couplings, state)
 
@@ -182,7 +183,7 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     for row in range(first, stop):
         if not np.isfinite(loss[row]) or loss[row] > 1e3 * max(start, 1e-300):
             return Stopped(row, "diverged")
-        if not mismatch[row] <= iteration.tolerance:
+        if not mismatch[row] <= iteration.accepted:
             return Stopped(row, f"residual {mismatch[row]:.1e} after {rounds[row]} rounds")
         if np.any(np.asarray(state.fields.variance[row]) < 0):
             return Stopped(row, "negative variance of the bath")

@@ -186,7 +186,7 @@ def choose_sampling(samples: int | None, grid: Grid, precision: str) -> Sampling
 
 def choose_iteration(precision: str) -> Iteration:
     """Inner iteration: to 1e-6 of each row, or to what float32 resolves."""
-    return Iteration() if precision == "float64" else Iteration(tolerance=1e-4)
+    return Iteration() if precision == "float64" else Iteration(tolerance=1e-4, accepted=1e-3)
 
 
 def choose_workers(grid: Grid, sampling: Sampling) -> int:
@@ -452,6 +452,7 @@ def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, An
         "samples": plan.sampling.samples,
         "modes": plan.sampling.modes,
         "iteration_tolerance": plan.iteration.tolerance,
+        "iteration_accepted": plan.iteration.accepted,
         "iteration_rounds": int(max(replica.rounds.max() for replica in fine)),
         "iteration_mismatch": float(max(replica.mismatch.max() for replica in fine)),
         "precision": plan.sampling.precision,
