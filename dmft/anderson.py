@@ -33,8 +33,8 @@ def anderson(
     """Solve x = f(x) by Anderson mixing (type II, mixing 1), restarted from the best iterate where it goes astray.
 
     Minimises |r_k - sum_j c_j (r_{j+1} - r_j)| over the last `depth` differences of residuals r = f(x) - x.  An
-    iterate that is not finite or ASTRAY times worse than the best one is dropped together with the differences, and
-    the next one is a damped step from the best, half as long after every such restart.
+    iterate ASTRAY times worse than the best one is left for a damped step from the best, half as long each time until
+    a better one is found; one that is not finite takes the differences with it.
 
     Args:
         function: f.
@@ -45,21 +45,23 @@ def anderson(
         max_rounds: evaluations of f at most.
     """
     dtype = start.dtype
-    regularisation = 64 * float(jnp.finfo(dtype).eps)
+    # normal equations would square the condition number: at late times that costs the convergence
+    cutoff = 1e4 * float(jnp.finfo(dtype).eps)
 
     def body(carry: _Carry) -> _Carry:
         image = function(carry.x * scale) / scale
         r = image - carry.x
         mismatch = jnp.max(jnp.abs(r))
         astray = ~(mismatch <= ASTRAY * carry.best_mismatch)  # also if it is not a number
+        finite = jnp.isfinite(mismatch)
         slot = carry.rounds % depth
         first = carry.rounds == 0
         steps = carry.steps.at[slot].set(jnp.where(first, 0.0, carry.x - carry.last_x))
         differences = carry.differences.at[slot].set(jnp.where(first, 0.0, r - carry.last_r))
         size = jnp.linalg.norm(differences, axis=1)
         unit = differences / jnp.where(size > 0, size, 1.0)[:, None]
-        gram = unit @ unit.T + jnp.diag(jnp.where(size > 0, regularisation, 1.0))
-        weights = jnp.linalg.solve(gram, unit @ r) / jnp.where(size > 0, size, 1.0)
+        unit = jnp.where(finite, unit, 0.0)
+        weights = jnp.linalg.lstsq(unit.T, jnp.where(finite, r, 0.0), rcond=cutoff)[0] / jnp.where(size > 0, size, 1.0)
         mixed = carry.x + r - weights @ (steps + differences)
         better = mismatch < carry.best_mismatch
         best_x, best_r = jnp.where(better, carry.x, carry.best_x), jnp.where(better, r, carry.best_r)
@@ -67,12 +69,12 @@ def anderson(
             x=jnp.where(astray, carry.best_x + carry.damping * carry.best_r, mixed),
             last_x=jnp.where(astray, carry.best_x, carry.x),
             last_r=jnp.where(astray, carry.best_r, r),
-            steps=jnp.where(astray, 0.0, steps),
-            differences=jnp.where(astray, 0.0, differences),
+            steps=jnp.where(finite, steps, 0.0),
+            differences=jnp.where(finite, differences, 0.0),
             best_x=best_x,
             best_r=best_r,
             best_mismatch=jnp.where(better, mismatch, carry.best_mismatch),
-            damping=jnp.where(astray, 0.5 * carry.damping, carry.damping),
+            damping=jnp.where(astray, 0.5 * carry.damping, jnp.where(better, 0.5, carry.damping)),
             rounds=carry.rounds + 1,
         )
 

@@ -37,7 +37,7 @@ class Iteration(NamedTuple):
 
     tolerance: float = 1e-6
     accepted: float = 1e-5
-    depth: int = 32
+    depth: int = 16
     max_rounds: int = 200
 
 
