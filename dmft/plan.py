@@ -64,6 +64,7 @@ def choose_grid(t_max: float, step: float | None, points: int | None) -> Grid:
             raise ParameterError(f"Argument `points` must be None when `step` is given, but is {points!r}.")
         if round(t_max / step) < 1:
             raise ParameterError(f"Argument `step` must be at most t_max = {t_max:g}, but is {step:g}.")
+        _check_memory(round(t_max / step) + 1, Sampling(samples=32, modes=16, precision="float32"))
         return explicit_grid(step, t_max)
     if points is None:
         points = max(16, round(POINTS_PER_LOG * np.log1p(t_max / FIRST_STEP)))
@@ -88,13 +89,16 @@ def choose_workers(grid: Grid, sampling: Sampling) -> int:
     """Replicas solved at once: one per core as far as memory allows, one on an accelerator."""
     import jax
 
-    needed = engine.replica_bytes(grid.size, sampling)
-    check_memory(
-        f"One replica of {grid.size} time points and {sampling.samples} samples",
-        needed,
-        "lower t_max or samples, or raise the step",
-    )
+    needed = _check_memory(grid.size, sampling)
     if jax.default_backend() != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(cores, available_memory() // needed)))
+
+
+def _check_memory(points: int, sampling: Sampling) -> int:
+    """Bytes of one replica; MemoryLimitError if they are not free."""
+    needed = engine.replica_bytes(points, sampling)
+    what = f"One replica of {points} time points and {sampling.samples} samples"
+    check_memory(what, needed, "lower `t_max` or `samples`, or raise `step`")
+    return needed
