@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ToleranceWarning", "solve"]
 
-#: Factor by which the points grow, and how often, where a time step is too large for the row solver.
+#: Factor by which the points grow, and how often, where steps are too large for the row solver or the tolerance.
 REFINEMENT, REFINEMENTS = 1.3, 2
 
 
@@ -93,22 +93,27 @@ def solve(
     output = None if times is None else check_times(times, t_max)
     with progress_report(progress) as report:
         for attempt in range(REFINEMENTS + 1):
-            grid = choose_grid(t_max, step, points)
+            grid = choose_grid(t_max, step, points, rtol)
             sampling = choose_sampling(samples, grid, precision)
             workers, iteration = choose_workers(grid, sampling), choose_iteration(precision)
             plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration)
+            # a flow whose grid is ours to choose may be tried again with smaller steps
+            may_refine = step is None and (points is None or attempt > 0) and attempt < REFINEMENTS
             try:
                 fine, coarse = _run_to_tolerance(plan, report)
-                break
-            except ConvergenceError:  # with smaller steps, unless the caller chose them
-                if step is not None or (points is not None and attempt == 0) or attempt == REFINEMENTS:
+            except ConvergenceError:
+                if not may_refine:
                     raise
                 points = round(REFINEMENT * (grid.size - 1))
-    return prediction(plan, fine, coarse, output, kernels)
+                continue
+            if not (may_refine and tolerance_excess(plan, fine, coarse).step_ratio > 0.9):
+                return prediction(plan, fine, coarse, output, kernels)
+            points = round(REFINEMENT * (grid.size - 1))
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _run_to_tolerance(plan: Plan, report: Report) -> tuple[list[Replica], Coarse | None]:
-    """Replicas on the grid (and, for the flow, some on a coarser one) until the tolerance is met."""
+    """Replicas on the grid (and, for the flow, some on a coarser one) until more of them would not help."""
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
     compile_plan(plan)
@@ -118,9 +123,9 @@ def _run_to_tolerance(plan: Plan, report: Report) -> tuple[list[Replica], Coarse
     while True:
         done, total = len(more) + len(fine), len(more) + target
         fine += run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
-        if plan.replicas is not None or target >= MAX_REPLICAS:
-            return fine, coarse
         excess = tolerance_excess(plan, fine, coarse)
-        if excess.ratio <= 1 or excess.sampling_ratio <= 0.7:
+        met, step_dominates = excess.ratio <= 1, excess.step_ratio > 0.9
+        if plan.replicas is not None or target >= MAX_REPLICAS or met or step_dominates:
             return fine, coarse
-        target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(1.1 * target * excess.sampling_ratio**2))))
+        wanted = target * (excess.sampling_ratio / max(0.4, 1 - excess.step_ratio)) ** 2
+        target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(wanted))))
