@@ -1,0 +1,123 @@
+"""Identities of the theory: two routes to one number, symmetry, causality, zero-mean control variates."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dmft import Model, solve
+from dmft.checks import precision_context
+from dmft.grid import explicit_grid, geometric_times, implicit_grid
+from dmft.kernels import KERNELS
+from dmft.replica import Sampling, solve_replica
+from dmft.wide import Iteration
+
+PLANTED = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
+CASES = {
+    "planted": PLANTED,
+    "random": PLANTED.replace(initial_overlap=0.0, dim=200),
+    "centered": PLANTED.replace(centered=True, label_noise=0.3, weight_decay=0.05),
+}
+GRIDS = {"descent": explicit_grid(0.2, 6.0), "flow": implicit_grid(geometric_times(6.0, 30))}
+REPLICAS = 16
+
+
+@functools.cache
+def runs(case, scheme):
+    sampling = Sampling(64, 31, "float64")
+    with precision_context("float64"):
+        return [
+            solve_replica(CASES[case], GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), Iteration())
+            for i in range(REPLICAS)
+        ]
+
+
+def largest_t(samples):
+    """Largest |mean| / standard error over replicas (first axis) and its 1 % limit over all comparisons."""
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    known = error <= 1e-13 * np.abs(samples).max()
+    np.testing.assert_allclose(samples.mean(axis=0)[known], 0.0, atol=1e-9)
+    scores = np.abs(samples.mean(axis=0)[~known]) / error[~known]
+    return scores.max(), stats.t.ppf(1 - 0.01 / 2 / scores.size, len(samples) - 1)
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["trace", "mean_weight_norm", "variance_error", "misalignment_error", "test_loss"])
+def test_both_forms_of_the_correlations_agree(case, scheme, name):
+    differences = np.array([run.differential[name] - run.curves[name] for run in runs(case, scheme)])
+    score, limit = largest_t(differences[:, 1:])
+    assert score < limit
+    # and the comparison is sharp: the two forms agree within a few per cent of the curve
+    spread = differences.std(axis=0, ddof=1) / np.sqrt(REPLICAS)
+    value = np.mean([run.curves[name] for run in runs(case, scheme)], axis=0)
+    assert (spread < 0.04 * np.abs(value) + 4e-3).all()
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
+def test_control_variates_have_zero_mean(case, scheme):
+    controls = np.array([run.controls for run in runs(case, scheme)])
+    for index in range(controls.shape[-1]):
+        score, limit = largest_t(controls[:, 1:, index])
+        assert score < limit, (index, score)
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
+def test_correlations_are_symmetric_and_positive_and_responses_causal(case, scheme):
+    for run in runs(case, scheme)[:3]:
+        for name, kernel in run.kernels.items():
+            assert np.isfinite(kernel).all()
+            if name.startswith("correlation"):
+                np.testing.assert_allclose(kernel, kernel.T, rtol=0, atol=1e-12 * np.abs(kernel).max())
+                eigenvalues = np.linalg.eigvalsh(kernel)
+                assert eigenvalues[0] > -1e-9 * eigenvalues[-1], name
+            else:
+                above = np.triu(kernel, 0 if scheme == "descent" else 1)
+                assert not above.any(), name
+                along = np.diagonal(kernel, -1 if scheme == "descent" else 0)
+                np.testing.assert_allclose(along, 1.0, rtol=1e-12)
+
+
+def test_inner_iterations_converge():
+    for case in CASES:
+        assert max(run.mismatch.max() for run in runs(case, "flow")) <= Iteration().tolerance
+        assert max(run.rounds.max() for run in runs(case, "flow")) < Iteration().max_rounds // 2
+
+
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
+def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
+    theory = solve(PLANTED, 2.0, samples=64, replicas=4, kernels=True, **settings)
+    assert theory.attrs["iteration_mismatch"] <= theory.attrs["iteration_tolerance"]
+    size = theory.sizes["time"]
+    np.testing.assert_array_equal(theory.time2, theory.time)
+    for name in KERNELS:
+        kernel = theory[name].values
+        assert theory[name].dims == ("time", "time2")
+        assert kernel.shape == (size, size)
+        if name.startswith("correlation"):
+            np.testing.assert_allclose(kernel, kernel.T, atol=1e-10)
+        else:
+            assert not np.triu(kernel, 1).any()
+    common, outlier, bulk = (np.diagonal(theory[f"correlation_{which}"]) for which in ("common", "outlier", "bulk"))
+    # interpolated kernels against interpolated curves: equal on the grid, close in between
+    np.testing.assert_allclose(common, theory.mean_weight_norm, atol=2e-4)
+    np.testing.assert_allclose(common + outlier + bulk, theory.trace, rtol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+def test_seeding_grows_the_target_coordinate_as_c_beta():
+    """D overlap at D = 10^8 is C_beta, as computed independently for random initialisation, steps of 0.1."""
+    expected = [1.65, 2.71, 4.24, 6.24, 8.62, 11.2, 13.9, 16.5, 19.0, 21.4]
+    without_noise = [1.60, 2.47, 3.60, 4.98, 6.55, 8.20, 9.86, 11.5, 13.0, 14.4]
+    times = [0.4 * (i + 1) for i in range(10)]
+    model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10**8)
+    theory = solve(model, 4.0, step=0.1, samples=256, replicas=8, times=times)
+    growth = 1e8 * theory.overlap.values
+    assert (1e8 * theory.overlap_stderr.values < 0.01 * growth).all()
+    np.testing.assert_allclose(growth, expected, rtol=0.03)
+    assert growth[-1] > 1.4 * without_noise[-1]

@@ -1,0 +1,245 @@
+"""`solve` as users call it: datasets, times, reproducibility, precision, tolerance, and one-line refusals."""
+
+import math
+import re
+import subprocess
+import sys
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+from dmft import ConvergenceError, DivergenceError, MemoryLimitError, Model, ParameterError, solve
+from dmft.order_parameters import OBSERVABLES
+from dmft.solver import ToleranceWarning
+
+MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
+SMALL = {"samples": 64, "replicas": 4}
+LOOSE = {"rtol": 1.0, "atol": 1.0}
+
+
+def test_a_dataset_says_how_to_run_it_again():
+    model = Model(alpha=0.5, epsilon=0.3, kappa=2.0, dim=50, centered=True, label_noise=0.1, weight_decay=0.02)
+    theory = solve(model, 1.0, step=0.2, seed=7, **SMALL, **LOOSE)
+    attributes = theory.attrs
+    assert Model.from_attributes(attributes) == model
+    keywords = {name: attributes[name] for name in ("step", "samples", "replicas", "seed", "rtol", "atol", "precision")}
+    again = solve(Model.from_attributes(attributes), attributes["t_max"], **keywords)
+    np.testing.assert_array_equal(again.test_loss, theory.test_loss)
+    assert attributes["kind"] == "theory"
+    assert attributes["tolerance_met"] == 1
+    assert {"package_version", "backend", "modes", "points", "engine"} <= set(attributes)
+
+
+def test_a_dataset_survives_a_file(tmp_path):
+    import xarray
+
+    theory = solve(MODEL, 1.0, step=0.2, kernels=True, **SMALL, **LOOSE)
+    theory.to_netcdf(tmp_path / "theory.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "theory.nc", engine="h5netcdf") as loaded:
+        xarray.testing.assert_identical(loaded.load(), theory)
+        assert Model.from_attributes(loaded.attrs) == MODEL
+
+
+@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
+def test_every_observable_has_an_error_and_time_runs_from_0_to_t_max(settings):
+    theory = solve(MODEL, 2.0, **SMALL, **LOOSE, **settings)
+    time = theory.time.values
+    assert time.dtype == np.float64
+    assert time[0] == 0
+    assert time[-1] == 2.0
+    assert (np.diff(time) > 0).all()
+    for name in OBSERVABLES:
+        assert theory[name].dims == theory[f"{name}_stderr"].dims == ("time",)
+        assert np.isfinite(theory[name]).all()
+        assert np.isfinite(theory[f"{name}_stderr"]).all()
+        assert (theory[f"{name}_stderr"] >= 0).all()
+    # exact at the start: f(0) = (alpha epsilon/2)(0.1 u^2 + 1), y = u^2/2
+    start = theory.isel(time=0)
+    assert float(start.train_loss) == pytest.approx(0.2**2 + 2 * 0.475**2 + 0, abs=0.05)
+    assert float(start.trace) == pytest.approx(1.1)
+    assert float(start.overlap) == pytest.approx(0.1)
+    assert float(start.mean_weight_norm) == 0
+
+
+def test_initial_losses_are_those_of_the_initial_network():
+    """f(0) - y = (1/2)(alpha epsilon (m0^2 u^2 + 1) - u^2): mean square by the normal moments 1, 1, 3."""
+    theory = solve(MODEL, 0.4, step=0.2, **SMALL, **LOOSE)
+    a, b = 0.5 * 0.5, 0.5 * (0.5 * 0.1 - 1)
+    loss = a**2 + 2 * a * b + 3 * b**2
+    assert float(theory.train_loss[0]) == pytest.approx(loss, rel=1e-10)
+    assert float(theory.test_loss[0]) == pytest.approx(loss, rel=1e-10)
+
+
+def test_default_times_of_the_flow_interpolate_linearly_to_three_per_mille():
+    theory = solve(MODEL, 6.0, points=30, **SMALL, **LOOSE)
+    time = theory.time.values
+    between = np.sort(np.concatenate([time, 0.5 * (time[1:] + time[:-1])]))
+    dense = solve(MODEL, 6.0, points=30, times=between, **SMALL, **LOOSE)
+    for name in ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm"):
+        line = np.interp(between, time, theory[name].values)
+        scale = np.maximum(np.abs(dense[name].values), 0.01 * np.abs(dense[name].values).max())
+        assert (np.abs(dense[name].values - line) / scale).max() < 3e-3, name
+
+
+def test_times_are_reported_as_asked():
+    times = [0.0, 0.3, 1.7, 2.0]
+    flow = solve(MODEL, 2.0, points=30, times=times, **SMALL, **LOOSE)
+    np.testing.assert_array_equal(flow.time, times)
+    steps = solve(MODEL, 2.0, step=0.2, times=[0.0, 0.6, 1.65], **SMALL, **LOOSE)
+    np.testing.assert_allclose(steps.time, [0.0, 0.6, 1.6])
+    every = solve(MODEL, 2.0, step=0.2, **SMALL, **LOOSE)
+    np.testing.assert_allclose(every.time, 0.2 * np.arange(11))
+    np.testing.assert_array_equal(every.test_loss.values[[0, 3, 8]], steps.test_loss)
+
+
+def test_seeds_are_reproducible_and_independent():
+    one, again, other = (solve(MODEL, 2.0, step=0.2, seed=seed, **SMALL, **LOOSE) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.train_loss, again.train_loss)
+    assert np.abs(one.train_loss - other.train_loss).max() > 0
+    error = np.hypot(one.test_loss_stderr, other.test_loss_stderr)
+    assert (np.abs(one.test_loss - other.test_loss) <= 8 * error + 1e-12).all()
+
+
+@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
+def test_float32_is_close_to_float64(settings):
+    double, single = (
+        solve(MODEL, 2.0, precision=precision, **SMALL, **LOOSE, **settings) for precision in ("float64", "float32")
+    )
+    assert single.attrs["precision"] == "float32"
+    for name in ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm"):
+        assert single[name].dtype == np.float64
+        np.testing.assert_allclose(single[name], double[name], rtol=2e-3, atol=1e-4, err_msg=name)
+
+
+def test_jax_is_left_as_it_was():
+    before = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.numpy.ones(1).dtype)
+    solve(MODEL, 0.4, step=0.2, **SMALL, **LOOSE)
+    after = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.numpy.ones(1).dtype)
+    assert before == after
+
+
+def test_importing_the_package_leaves_jax_alone():
+    code = (
+        "import dmft, sys; assert 'jax' not in sys.modules; import dmft.solver, jax; print(jax.config.jax_enable_x64)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# Tolerance
+
+
+def test_a_tolerance_that_is_not_reached_is_said():
+    with pytest.warns(ToleranceWarning, match="train_loss|test_loss") as caught:
+        theory = solve(MODEL, 2.0, step=0.2, rtol=1e-7, atol=0.0, **SMALL)
+    assert theory.attrs["tolerance_met"] == 0
+    assert theory.attrs["tolerance_message"] in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
+
+
+def test_a_tolerance_that_is_met_is_met():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        theory = solve(MODEL, 2.0, step=0.2, rtol=0.01, samples=128)
+    assert theory.attrs["tolerance_met"] == 1
+    for name in ("train_loss", "test_loss"):
+        allowed = 0.01 * np.abs(theory[name]) + 1e-5 * float(theory[name][0])
+        assert (np.hypot(theory[f"{name}_stderr"], theory[f"{name}_step_error"]) <= allowed).all()
+
+
+def test_the_reported_error_covers_the_scatter_between_seeds():
+    """Twelve solves of 4 replicas each: their scatter over the mean reported error, a ratio of variances."""
+    runs = [solve(MODEL, 2.0, step=0.2, seed=seed, **SMALL, **LOOSE) for seed in range(12)]
+    for name in ("train_loss", "overlap", "mean_weight_norm"):
+        values = np.array([float(run[name][-1]) for run in runs])
+        claimed = np.mean([float(run[f"{name}_stderr"][-1]) ** 2 for run in runs])
+        ratio = values.var(ddof=1) / claimed  # F(11, 36): 0.5 % tails at 0.22 and 2.9
+        assert 0.2 < ratio < 3.0, (name, ratio)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("alpha", 0.0), ("kappa", -1.0), ("kappa", math.nan), ("epsilon", -0.1), ("alpha", math.inf), ("dim", 1)],
+)
+def test_a_model_out_of_range_is_refused(name, value):
+    with pytest.raises(ParameterError, match=f"`{name}`") as caught:
+        MODEL.replace(**{name: value})
+    assert f"{value:g}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BAD = [
+    ("t_max", {"t_max": 0.0}, "0"),
+    ("t_max", {"t_max": math.nan}, "nan"),
+    ("t_max", {"t_max": -1.0}, "-1"),
+    ("t_max", {"t_max": math.inf}, "inf"),
+    ("rtol", {"rtol": 0.0}, "0"),
+    ("atol", {"atol": -1.0}, "-1"),
+    ("step", {"step": 0.0}, "0"),
+    ("step", {"step": 5.0}, "5"),
+    ("times", {"times": [0.5, 0.2]}, "0.5"),
+    ("times", {"times": [0.5, 3.0]}, "3.0"),
+    ("times", {"times": []}, r"\[\]"),
+    ("times", {"times": "soon"}, "soon"),
+    ("samples", {"samples": 100}, "100"),
+    ("samples", {"samples": 16}, "16"),
+    ("replicas", {"replicas": 3}, "3"),
+    ("replicas", {"replicas": 4.5}, "4.5"),
+    ("points", {"points": 2}, "2"),
+    ("points", {"points": 20, "step": 0.1}, "20"),
+    ("precision", {"precision": "half"}, "half"),
+    ("seed", {"seed": -1}, "-1"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "shown"), BAD)
+def test_an_argument_out_of_range_is_refused_in_one_line(name, settings, shown):
+    arguments = {"t_max": 2.0} | settings
+    with pytest.raises(ParameterError, match=f"`{name}`") as caught:
+        solve(MODEL, arguments.pop("t_max"), **arguments)
+    message = str(caught.value)
+    assert re.search(shown, message)
+    assert "must be" in message
+    assert "\n" not in message
+
+
+def test_something_that_is_no_model_is_refused():
+    with pytest.raises(ParameterError, match="`model`"):
+        solve({"alpha": 1.0}, 2.0)
+
+
+def test_divergence_names_a_step_that_is_stable():
+    with pytest.raises(DivergenceError) as caught:
+        solve(MODEL, 40.0, step=1.6, **SMALL)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "1.6" in message
+    found = re.search(r"step = ([0-9.e-]+) is stable up to t = ([0-9.e+]+)", message)
+    assert found, message
+    stable, horizon = map(float, found.groups())
+    theory = solve(MODEL, horizon, step=stable, **SMALL, **LOOSE)
+    assert float(theory.train_loss[-1]) < float(theory.train_loss[0])
+
+
+def test_a_run_that_does_not_fit_is_refused_before_it_starts():
+    with pytest.raises(MemoryLimitError, match="GiB") as caught:
+        solve(MODEL, 1e4, step=0.1)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "100001 time points" in message
+
+
+@pytest.mark.slow
+def test_a_row_that_cannot_be_solved_says_what_to_change(monkeypatch):
+    from dmft import solver
+    from dmft.wide import Iteration
+
+    monkeypatch.setattr(solver, "choose_iteration", lambda precision: Iteration(max_rounds=2))  # noqa: ARG005
+    with pytest.raises(ConvergenceError, match="points") as caught:
+        solve(MODEL, 2.0, points=30, **SMALL)
+    assert "\n" not in str(caught.value)
