@@ -61,7 +61,8 @@ def solve(
         model: parameters; its width is taken as infinite.
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
-        rtol, atol: tolerance, see above.
+        rtol: tolerance relative to the value, see above.
+        atol: tolerance relative to the initial loss, see above.
         times: output times in [0, t_max]; None for all steps (discrete) or a dense geometric grid (flow).
             Discrete steps report the step nearest to each time.
         precision: "float64" or "float32".
