@@ -1,6 +1,11 @@
 """Options and run-time shape checking for the whole test-suite."""
 
 import pytest
+from jaxtyping import install_import_hook
+
+#: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
+CHECKED = ("anderson", "kernels", "noise", "rows", "seeding", "state", "wide")
+install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -25,7 +25,7 @@ REPLICAS = 16
 
 @functools.cache
 def runs(case, scheme):
-    sampling = Sampling(64, 31, "float64")
+    sampling = Sampling(128, 31, "float64")
     with precision_context("float64"):
         return [
             solve_replica(CASES[case], GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), Iteration())

@@ -196,6 +196,13 @@ def test_factor_of_a_singular_gram_matrix_uses_as_many_modes_as_its_rank():
     np.testing.assert_allclose(rows @ rows.T, vectors @ vectors.T / 64, rtol=1e-10, atol=1e-11)
 
 
+def test_shapes_are_checked_at_run_time():
+    from jaxtyping import TypeCheckError
+
+    with pytest.raises(TypeCheckError):
+        factor_row(jnp.zeros(5), jnp.zeros((3, 4)), jnp.ones(4) / 4, jnp.asarray(0))
+
+
 # Time grids
 
 

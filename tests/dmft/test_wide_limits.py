@@ -63,9 +63,10 @@ def test_lazy_limit():
     assert max(worst.values()) < 0.01, worst
     for name, curve in losses.items():
         own = np.hypot(theory[f"{name}_stderr"], theory[f"{name}_step_error"])
-        # the step error's estimate passes through zero where the curves of two grids cross: take the largest so far
-        difference = np.abs(theory[name] - curve)
-        assert (difference <= 3 * np.maximum.accumulate(own.values) + 1e-9).all(), name
+        # the step error's estimate passes through zero where the curves of two grids cross: take the largest so far;
+        # it supposes third order, which the first two steps do not have
+        difference, largest = np.abs(theory[name] - curve).values, np.maximum.accumulate(own.values)
+        assert (difference <= 3 * largest + 1e-9)[theory.time.values >= 0.06].all(), name
         assert float((own / np.maximum(curve, 1e-3 * curve[0])).max()) < 0.01
 
 
