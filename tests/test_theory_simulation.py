@@ -73,7 +73,9 @@ def test_twice_the_samples_change_nothing_beyond_the_errors():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
-@pytest.mark.xfail(strict=True, reason="finite-size effect of a random initialisation, of order 1/D, not in the theory")
+@pytest.mark.xfail(
+    strict=True, reason="at D = 200 a random initialisation trains slower than the theory says: cause open"
+)
 def test_theory_meets_the_random_reference_at_every_time():
     model = MODEL.replace(dim=200, initial_overlap=0.0)
     theory = solve(model, 10.0, step=0.1, replicas=8, samples=256, times=list(RANDOM))
