@@ -36,12 +36,23 @@ def forces(model: Model, grid: Grid, state: State) -> dict[str, np.ndarray]:
     }
 
 
-def violation(grid: Grid, weight_decay: float, force: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+def seed_source(grid: Grid, state: State) -> np.ndarray:
+    """source(n) b(m), (T, T): what the seeding of a random initialisation adds to C_q(n, m) in row n; else 0."""
+    source, b = (
+        np.asarray(array, np.float64)[: grid.size] for array in (state.seed.source, state.kernels.target_overlap)
+    )
+    return np.outer(source, b)
+
+
+def violation(
+    grid: Grid, weight_decay: float, force: np.ndarray, correlation: np.ndarray, source: np.ndarray
+) -> np.ndarray:
     """What the propagator form of C(n, n) violates its equation of motion by in step n alone, shape (T,).
 
     Args:
         force: (T, T) as returned by `forces`.
         correlation: (T, T), propagator form.
+        source: (T, T), added in row n beside the force (see `seed_source`).
     """
     result = np.zeros(grid.size)
     for n in range(1, grid.size):
@@ -52,7 +63,7 @@ def violation(grid: Grid, weight_decay: float, force: np.ndarray, correlation: n
         else:
             h = grid.weights[n]
             result[n] = (1 + h * weight_decay) * correlation[n, n] - past + h * force[n, n]
-    return result
+    return result - np.diagonal(source)
 
 
 def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarray:
@@ -105,15 +116,20 @@ MIN_FOR_CONTROLS = 8
 
 
 def differential_correlations(
-    model: Model, initial_overlap: float, grid: Grid, forces: dict[str, np.ndarray]
+    model: Model, initial_overlap: float, grid: Grid, forces: dict[str, np.ndarray], source: np.ndarray
 ) -> dict[str, np.ndarray]:
     """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
     start = {"correlation_common": 0.0, "correlation_outlier": initial_overlap, "correlation_bulk": 1.0}
-    return {name: integrate(grid, model.weight_decay, force, start[name]) for name, force in forces.items()}
+    sources = {name: source if name == "correlation_outlier" else np.zeros_like(source) for name in forces}
+    return {
+        name: integrate(grid, model.weight_decay, force, start[name], sources[name]) for name, force in forces.items()
+    }
 
 
-def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float) -> np.ndarray:
+def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float, source: np.ndarray) -> np.ndarray:
     """Solve d_t C(t,s) = -force(t,s) - weight_decay C(t,s) for a symmetric C with C(0,0) = start, on the grid.
+
+    `source` (T, T) is added in row n as it stands.
 
     Args:
         force: (T, T), force[n, m] the expectation at first time n and second time m, needed for m <= n
@@ -130,12 +146,12 @@ def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float) 
 
             def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
                 h = grid.weights[n - 1]
-                return (1 - h * weight_decay) * value - h * force[n - 1, m]
+                return (1 - h * weight_decay) * value - h * force[n - 1, m] + source[n, m]
         else:
 
             def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
                 h = grid.weights[n]
-                return (value - h * force[n, m]) / (1 + h * weight_decay)
+                return (value - h * force[n, m] + source[n, m]) / (1 + h * weight_decay)
 
         correlation[n, :n] = advance(past[:n], slice(0, n))
         correlation[:n, n] = correlation[n, :n]

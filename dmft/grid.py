@@ -8,6 +8,7 @@ int R(t, s) v(s) ds becomes sum_m R(n, m) h_m v_m, so each scheme has its own ex
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,9 @@ class Grid:
             return np.interp(t, self.times, np.arange(self.size))
         return np.log1p(np.asarray(t) * growth / self.times[1]) / np.log1p(growth)
 
-    def history(self, rows: np.ndarray, n: int) -> np.ndarray:
+    def history(self, rows: np.ndarray, n: int) -> Any:
         """sum_j a_{n,j} rows[n-1-j]: the multistep history of row n (n >= 1)."""
-        return sum(self.past[n, j] * rows[n - 1 - j] for j in range(min(n, ORDER)))  # type: ignore[return-value]
+        return sum(self.past[n, j] * rows[n - 1 - j] for j in range(min(n, ORDER)))
 
 
 def explicit_grid(step: float, t_max: float) -> Grid:

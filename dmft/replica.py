@@ -11,7 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.consistency import differential_correlations, forces, target_overlap_violation, violation
+from dmft.consistency import (
+    differential_correlations,
+    forces,
+    seed_source,
+    target_overlap_violation,
+    violation,
+)
 from dmft.grid import ORDER, Grid
 from dmft.kernels import physical_response
 from dmft.model import Model
@@ -209,10 +215,11 @@ def _read(model: Model, grid: Grid, state: State) -> Replica:
         "correlation_bulk": bulk + np.tril(bulk, -1).T,
     }
     force = forces(model, grid, state)
-    differential = differential_correlations(model, initial_overlap(model), grid, force)
+    source = seed_source(grid, state)
+    differential = differential_correlations(model, initial_overlap(model), grid, force, source)
     controls = [
-        violation(grid, model.weight_decay, force[name], propagator[name])
-        for name in ("correlation_common", "correlation_outlier")
+        violation(grid, model.weight_decay, force[name], propagator[name], added)
+        for name, added in (("correlation_common", np.zeros_like(source)), ("correlation_outlier", source))
     ]
     controls.append(target_overlap_violation(model, grid, state))
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]

@@ -228,7 +228,7 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
     initial = past.response_initial + rate * c.e * (samples.weight @ (gamma * fed))
     overlap = past.target_overlap - rate * (samples.weight @ (local.q * local.residual * samples.u))
     if seeded:
-        overlap = overlap + seed_row(c, steps, state, n, row, local)[1]
+        overlap = overlap + seed_row(c, steps, state, n, row, local).source
     common, outlier = row_forces(c, state, local)
     return Row(
         *responses,
@@ -273,8 +273,8 @@ def _implied_responses(
     return response_common, response_outlier, response_bulk
 
 
-def seed_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, local: Local) -> tuple[SeedRow, Array]:
-    """Row n of the seeding of a random initialisation, and the source of b(n) (implicit steps)."""
+def seed_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, local: Local) -> SeedRow:
+    """Row n of the seeding of a random initialisation (implicit steps)."""
     feedback = feedback_row(c, row.response_bulk * steps.weights, state, n, local.residual, local.gain_r)
     force = force_row(c, state, n, local.residual, local.correlation)
     return implicit_seed_row(c, steps, state.seed, n, feedback, force)

@@ -19,13 +19,13 @@ from dmft.state import Couplings, Seed, State, Steps
 
 
 class SeedRow(NamedTuple):
-    """Row n of `Seed`, and K_beta(n, :)."""
+    """Row n of `Seed`."""
 
     response: Float[Array, " T"]
     force: Float[Array, " T"]
     response_initial: Float[Array, ""]
     linear: Float[Array, ""]
-    feedback: Float[Array, " T"]
+    source: Float[Array, ""]
 
 
 def start_seed(c: Couplings, seed: Seed) -> Seed:
@@ -68,10 +68,8 @@ def linear_overlap(
     return jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(noise, 0.0)))
 
 
-def implicit_seed_row(
-    c: Couplings, steps: Steps, seed: Seed, n: Array, feedback: Array, force: Array
-) -> tuple[SeedRow, Array]:
-    """Row n of the seed by an implicit step, and the source of b(n)."""
+def implicit_seed_row(c: Couplings, steps: Steps, seed: Seed, n: Array, feedback: Array, force: Array) -> SeedRow:
+    """Row n of the seed by an implicit step."""
     h, rate = steps.weights, steps.weights[n] * c.epsilon / c.alpha
 
     at_n = jnp.arange(h.shape[0]) == n
@@ -82,7 +80,7 @@ def implicit_seed_row(
     linear = linear_overlap(c, h, seed, n, response, initial, force)
     drift = others @ seed.linear + feedback[n] * linear
     source = linear - steps.history(seed.linear, n) + rate * drift + steps.weights[n] * c.weight_decay * linear
-    return SeedRow(response, force, initial, linear, feedback), source
+    return SeedRow(response, force, initial, linear, source)
 
 
 def explicit_seed_step(
@@ -101,6 +99,7 @@ def explicit_seed_step(
         response=seed.response.at[n + 1].set(response, mode="drop"),
         response_initial=seed.response_initial.at[n + 1].set(initial, mode="drop"),
         linear=seed.linear.at[n + 1].set(linear, mode="drop"),
+        source=seed.source.at[n + 1].set(gain, mode="drop"),
     )
     return seed, gain
 
@@ -112,4 +111,5 @@ def store_seed_row(seed: Seed, n: Array, row: SeedRow) -> Seed:
         seed.force.at[n].set(row.force).at[:, n].set(row.force),
         seed.response_initial.at[n].set(row.response_initial),
         seed.linear.at[n].set(row.linear),
+        seed.source.at[n].set(row.source),
     )

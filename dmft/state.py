@@ -83,6 +83,7 @@ class Seed(NamedTuple):
     force: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
     response_initial: Float[Array, " T"]  # R_beta0
     linear: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
+    source: Float[Array, " T"]  # what it adds to b(n) in row n
 
 
 class Fields(NamedTuple):
@@ -160,7 +161,7 @@ def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
     square, line = (t, t), (t,)
     shapes = [square] * 3 + [(t, k)] * 2 + [square, line, line, square]
     kernels = Kernels._make(zeros(*shape) for shape in shapes)
-    seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t))
+    seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
     fields = Fields._make(zeros(t, s) for _ in Fields._fields)
     bases = Bases(zeros(k, s), zeros(k, s), jnp.zeros(2, jnp.int32))
     tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]

@@ -198,7 +198,7 @@ def advance_implicit(
         seed = state.seed
         if seeded:
             local = local_fields(c, steps.weights, state, n, row)
-            seed = store_seed_row(seed, n, seed_row(c, steps, state, n, row, local)[0])
+            seed = store_seed_row(seed, n, seed_row(c, steps, state, n, row, local))
         state = store_row(c, steps, state, n, row)[0]._replace(seed=seed)
         return state._replace(
             rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)
