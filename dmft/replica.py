@@ -124,9 +124,12 @@ def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, coupl
     samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
     target = 0.5 * samples.u**2 + model.label_noise * samples.label
     output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
+    # x^T M x scatters over samples by |M|_F sqrt(2)/D, about sqrt(2/D) C_r(t,t): exact at t = 0, a lower bound later
+    fluctuation = samples.bulk * (0.0 if model.dim is None else (2 / model.dim) ** 0.5)
+    output = output + 0.5 * model.alpha * model.epsilon * fluctuation
     switch = jnp.asarray(float(model.centered), dtype)
     slope = model.alpha * model.epsilon * initial_overlap(model)
-    residual = Residual(target, switch * output, switch * slope)
+    residual = Residual(target, switch * output, fluctuation, switch * slope)
     capacity = capacities_for(grid.size)[0]
     state = start_state(couplings, residual, samples, jnp.asarray(initial_overlap(model) ** 0.5, dtype), capacity)
     return state if grid.explicit else initial_row(couplings, state)
@@ -153,8 +156,8 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
         return jax.ShapeDtypeStruct(shape, dtype)
 
     s, k = sampling.samples, sampling.modes
-    samples = Samples(array(s), array(s), array(s), array(k, s), array(k, s))
-    residual = Residual(array(s), array(s), array())
+    samples = Samples(array(s), array(s), array(s), array(s), array(k, s), array(k, s))
+    residual = Residual(array(s), array(s), array(s), array())
     state = jax.eval_shape(lambda a, b: empty_state(a, b, capacity), samples, residual)
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)

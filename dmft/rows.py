@@ -149,6 +149,7 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     diagonals = jnp.maximum(jnp.stack([common[n], outlier[n], bulk[n]]), 0.0)
     guess = fields.residual[jnp.maximum(n - 1, 0)]
     offset = state.residual.target + state.residual.initial_output
+    offset = offset - 0.5 * c.alpha * c.epsilon * correlation_bulk[n] * state.residual.fluctuation
     delta = solve_residual(c, guess, p_past, q_past, variance_0, offset, diagonals)
     a_p, a_q, a_r = (1 / (1 + c.e * diagonals[i] * delta) for i in range(3))
     variance = a_r**2 * variance_0

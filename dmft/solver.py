@@ -58,7 +58,9 @@ def solve(
     dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
-        model: parameters; its width is taken as infinite.
+        model: parameters; its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
+            seed of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, and the
+            scatter of the bulk's quadratic form over samples.
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
         rtol: tolerance relative to the value, see above.

@@ -132,6 +132,7 @@ class Residual(NamedTuple):
 
     target: Float[Array, " S"]  # y, label noise included
     initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
+    fluctuation: Float[Array, " S"]  # of the bulk's quadratic form over its mean, finite D; else 0
     initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
 
 

@@ -59,7 +59,11 @@ def initial_row(c: Couplings, state: State) -> State:
     kernels, fields, u = state.kernels, state.fields, state.samples.u
     q = kernels.target_overlap[0] * u
     one, zero = jnp.ones_like(u), jnp.zeros_like(u)
-    delta = 0.5 * c.alpha * c.epsilon * (q**2 + 1) - state.residual.initial_output - state.residual.target
+    delta = (
+        0.5 * c.alpha * c.epsilon * (q**2 + 1 + state.residual.fluctuation)
+        - state.residual.initial_output
+        - state.residual.target
+    )
     responses = {name: getattr(kernels, name).at[0, 0].set(1.0) for name in _RESPONSES}
     kernels = kernels._replace(**responses, correlation_bulk=kernels.correlation_bulk.at[0, 0].set(1.0))
     slope = (c.alpha * c.epsilon * kernels.target_overlap[0] ** 2 - 1 - state.residual.initial_slope) * u
