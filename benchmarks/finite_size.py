@@ -1,6 +1,6 @@
 """Means of the reduced simulation, extrapolated linearly in 1/D, against the theory at the same gradient-descent step.
 
-    python benchmarks/finite_size.py            D = 100, 200, 400, 800: about four minutes on two cores
+    python benchmarks/finite_size.py            D = 100, 200, 400, 800: about eight minutes on two cores
     python benchmarks/finite_size.py --quick    D = 50, 100, 200 with fewer runs
 
 Weighted least squares of the means against 1/D gives the value at D = infinity and its standard error; z compares it
