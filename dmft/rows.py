@@ -160,7 +160,7 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
 
 
 def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local) -> Slopes:
-    """Linearisation of the residual equation at row n (SCHEME "Tangents")."""
+    """Linearisation of the residual equation at row n: how a sample answers to the histories of its tangents."""
     p, q, delta = local.p, local.q, local.residual
     feature = 1 + c.epsilon * p
     beta_p = c.k * h[n] * row.response_common[n] * feature
