@@ -75,7 +75,7 @@ def test_many_samples_approach_the_population_flow_as_1_over_kappa():
     gaps, errors = [], []
     for kappa in kappas:
         model = Model(alpha=1.0, epsilon=0.5, kappa=kappa, initial_overlap=0.1)
-        theory = solve(model, 2.1, samples=64, replicas=4, points=30)
+        theory = solve(model, 2.1, samples=128, replicas=8, points=30)
         exact = population(model, theory.time.values)["test_loss"]
         difference = theory.test_loss - exact
         gaps.append(float(difference.interp(time=at)))
