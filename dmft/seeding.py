@@ -59,11 +59,10 @@ def force_row(c: Couplings, state: State, n: Array, residual: Array, correlation
 
 
 def linear_overlap(
-    c: Couplings, h: Float[Array, " T"], seed: Seed, n: Array, response: Array, initial: Array, force: Array
+    c: Couplings, h: Float[Array, " T"], forces: Float[Array, "T T"], response: Array, initial: Array
 ) -> Float[Array, ""]:
     """b_lin(n) = sqrt(C_beta(n,n) / D), C_beta = R_b0 R_b0^T + (epsilon/alpha)^2 (R h) Sigma (R h)^T."""
     weights = response * h
-    forces = seed.force.at[n].set(force).at[:, n].set(force)
     noise = (c.epsilon / c.alpha) ** 2 * weights @ forces @ weights
     return jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(noise, 0.0)))
 
@@ -77,7 +76,8 @@ def implicit_seed_row(c: Couplings, steps: Steps, seed: Seed, n: Array, feedback
     diagonal = 1 + steps.weights[n] * c.weight_decay + rate * feedback[n]
     response = (steps.history(seed.response, n) + at_n - rate * others @ seed.response) / diagonal
     initial = (steps.history(seed.response_initial, n) - rate * others @ seed.response_initial) / diagonal
-    linear = linear_overlap(c, h, seed, n, response, initial, force)
+    forces = seed.force.at[n].set(force).at[:, n].set(force)
+    linear = linear_overlap(c, h, forces, response, initial)
     drift = others @ seed.linear + feedback[n] * linear
     source = linear - steps.history(seed.linear, n) + rate * drift + steps.weights[n] * c.weight_decay * linear
     return SeedRow(response, force, initial, linear, source)
@@ -91,9 +91,7 @@ def explicit_seed_step(
     seed = seed._replace(force=seed.force.at[n].set(force).at[:, n].set(force))
     response = keep * seed.response[n] + (jnp.arange(h.shape[0]) == n) - rate * feedback @ seed.response
     initial = keep * seed.response_initial[n] - rate * feedback @ seed.response_initial
-    weights = response * h
-    noise = (c.epsilon / c.alpha) ** 2 * weights @ seed.force @ weights
-    linear = jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(noise, 0.0)))
+    linear = linear_overlap(c, h, seed.force, response, initial)
     gain = linear - keep * seed.linear[n] + rate * feedback @ seed.linear
     seed = seed._replace(
         response=seed.response.at[n + 1].set(response, mode="drop"),

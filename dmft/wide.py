@@ -117,13 +117,12 @@ def predicted_row(kernels: Kernels, fields: Fields, weight: Array, n: Array) -> 
     )
 
 
-def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row) -> tuple[State, Array, Array]:
-    """Evaluate every sample on the final row n and write it into the state.
+def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, local: Local) -> tuple[State, Array, Array]:
+    """Write the final row n and its samples into the state.
 
     Returns the state and the averages E X (under a force on c) and E Y (under a force on d) of row n.
     """
     h = steps.weights
-    local = local_fields(c, h, state, n, row)
     s = slopes(c, h, n, row, local)
     history = state.history
     under_common = tangent_row(c, h, history.under_common, row, s, on_common=True)
@@ -199,11 +198,10 @@ def advance_implicit(
             max_rounds=iteration.max_rounds,
         )
         row = unravel(solution.value)
-        seed = state.seed
+        local, seed = local_fields(c, steps.weights, state, n, row), state.seed
         if seeded:
-            local = local_fields(c, steps.weights, state, n, row)
             seed = store_seed_row(seed, n, seed_row(c, steps, state, n, row, local))
-        state = store_row(c, steps, state, n, row)[0]._replace(seed=seed)
+        state = store_row(c, steps, state, n, row, local)[0]._replace(seed=seed)
         return state._replace(
             rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)
         )
@@ -224,6 +222,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
     def body(n: Array, state: State) -> State:
         kernels, h = state.kernels, steps.weights
         row = Row._make(array[n] for array in kernels[:8])
+        # R(n, n) = 0: the forces of row n, still missing from `row`, do not act on its own fields
         local = local_fields(c, h, state, n, row)
         forces = row_forces(c, state, local)
         row = row._replace(
@@ -234,7 +233,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
             feedback = feedback_row(c, row.response_bulk * h, state, n, local.residual, local.gain_r)
             force = force_row(c, state, n, local.residual, local.correlation)
             seed, source = explicit_seed_step(c, steps, seed, n, feedback, force)
-        state, mean_x, mean_y = store_row(c, steps, state, n, row)
+        state, mean_x, mean_y = store_row(c, steps, state, n, row, local)
         fields, kernels = state.fields, state.kernels
         rate, keep = h[n] * c.epsilon / c.alpha, 1 - h[n] * c.weight_decay
         force = jnp.arange(h.shape[0]) == n  # a force at step n enters w(n+1)
