@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 PRECISIONS = ("float64", "float32")
 
@@ -22,7 +23,13 @@ class RunError(RuntimeError):
 
 
 class DivergenceError(RunError):
-    """The loss grew without bound. Says at which time, and which step would be stable."""
+    """The loss grew without bound. Says at which time, and which step would be stable.
+
+    Attributes:
+        curves: the dataset of a simulation up to there, with the attribute `complete` = 0; None for a theory.
+    """
+
+    curves: Any = None
 
 
 class ConvergenceError(RunError):

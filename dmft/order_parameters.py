@@ -9,6 +9,7 @@ For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alph
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,21 +65,23 @@ def build_dataset(
     values: dict[str, Any],
     stderr: dict[str, Any],
     attributes: dict[str, Any],
+    meanings: Mapping[str, str] = OBSERVABLES,
 ) -> xarray.Dataset:
     """Assemble the common dataset: every observable over `dims`, its standard error over time.
 
     Args:
         dims: ("time",) for theory, ("seed", "time") for simulation.
         time: float64 (T,), strictly increasing, in the units of THEORY section 1.
-        values: arrays over `dims`, keyed by the names in OBSERVABLES.
+        values: arrays over `dims`, keyed by the names in `meanings`.
         stderr: arrays (T,), keyed likewise; stored as `<name>_stderr`.
         attributes: model, settings, precision, version, seed: enough to run it again.
+        meanings: the observables, with their meanings.
     """
     import numpy as np
     import xarray
 
     variables = {}
-    for name, meaning in OBSERVABLES.items():
+    for name, meaning in meanings.items():
         variables[name] = (dims, np.asarray(values[name], dtype=np.float64), {"long_name": meaning, "units": "1"})
         variables[f"{name}_stderr"] = (
             ("time",),

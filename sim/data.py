@@ -38,8 +38,7 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     dim, width = model.dim, model.width or 0
     assert dim is not None
     with precision_context("float64"):
-        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
-        for_inputs, for_beta, for_noise, for_weights = jax.random.split(key, 4)
+        for_inputs, for_beta, for_noise, for_weights = jax.random.split(replica_key(seed, index), 4)
         inputs = np.asarray(jax.random.normal(for_inputs, (model.samples, dim), jnp.float64)) / np.sqrt(dim)
         direction = np.asarray(jax.random.normal(for_beta, (dim,), jnp.float64))
         noise = np.asarray(jax.random.normal(for_noise, (model.samples,), jnp.float64))
@@ -47,6 +46,11 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     beta = direction * np.sqrt(dim) / np.linalg.norm(direction)
     labels = 0.5 * (inputs @ beta) ** 2 + model.label_noise * noise
     return Replica(inputs, beta, labels, plant(model, beta, weights))
+
+
+def replica_key(seed: int, index: int) -> jax.Array:
+    """The random key of replica `index` of the stream `seed`."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
 
 
 def plant(model: Model, beta: np.ndarray, weights: np.ndarray) -> np.ndarray:

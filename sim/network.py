@@ -15,45 +15,45 @@ import numpy as np
 
 from dmft.model import Model
 from sim.data import Replica
+from sim.quadratic import Data, Fields, centre, make_data, observe, select
+from sim.system import Equations
 
 
-def initial(model: Model, replica: Replica) -> np.ndarray:
-    """The weights w(0), (N, D)."""
+def start(model: Model, replica: Replica) -> tuple[np.ndarray, Data]:
+    """The weights w(0), (N, D), and the data."""
     assert model.width is not None
-    return replica.weights
+    return replica.weights, make_data(model, replica, None)
 
 
-def forward(weights: jax.Array, inputs: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Preactivations h, (N, P), and outputs f, (P,), of `weights` (N, D) on `inputs` (P, D)."""
-    h = weights @ inputs.T
+def outputs(weights: jax.Array, data: Data) -> tuple[jax.Array, jax.Array]:
+    """Preactivations h, (N, P), and f, (P,), of `weights` (N, D)."""
+    h = weights @ data.inputs.T
     average = jnp.full(weights.shape[0], 1.0 / weights.shape[0], h.dtype)
-    return h, alpha * (average @ (h * (1.0 + (0.5 * epsilon) * h)))
+    return h, data.alpha * (average @ (h * (1.0 + (0.5 * data.epsilon) * h)))
 
 
-def descend(
-    weights: jax.Array,
-    h: jax.Array,
-    residual: jax.Array,
-    inputs: jax.Array,
-    rate: jax.Array,
-    shrink: jax.Array,
-    epsilon: jax.Array,
-) -> jax.Array:
-    """The weights one gradient-descent step later.
+def forward(weights: jax.Array, data: Data) -> Fields:
+    """Preactivations and residuals."""
+    h, f = outputs(weights, data)
+    return Fields(h, f - data.targets)
 
-    Args:
-        weights: (N, D).
-        h: their preactivations, (N, P).
-        residual: Delta, (P,).
-        inputs: x, (P, D).
-        rate: dt / (alpha kappa).
-        shrink: 1 - dt lambda.
-        epsilon: weight of the quadratic feature.
-    """
-    force = residual * (1.0 + epsilon * h)
-    return shrink * weights - rate * (force @ inputs)
+
+def gradient(weights: jax.Array, data: Data, fields: Fields) -> jax.Array:
+    """(1/(alpha kappa)) sum_mu Delta_mu phi'(h_i,mu) x_mu, (N, D), as a mean over the samples of `data`."""
+    del weights
+    force = fields.residual * (1.0 + data.epsilon * fields.h)
+    return (data.rate / fields.residual.size) * (force @ data.inputs)
 
 
 def moments(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """M = (1/N) sum w_i w_i^T, (D, D), and wbar = (1/N) sum w_i, (D,)."""
     return weights.T @ weights / weights.shape[0], jnp.mean(weights, axis=0)
+
+
+EQUATIONS = Equations(
+    forward=forward,
+    gradient=gradient,
+    observe=lambda weights, data, fields: observe(data, fields.residual, *moments(weights)),
+    prepare=lambda weights, data: centre(data, outputs(weights, data)[1], *moments(weights)),
+    select=select,
+)

@@ -17,69 +17,60 @@ M itself. Measured at D = 100, P = 550 the three are equal within the noise of t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dmft.model import Model
 from sim.data import Replica, plant
+from sim.quadratic import Data, Fields, centre, make_data, observe, select
+from sim.system import Equations
 
 
-class Rows(NamedTuple):
-    """The state, n = min(N, D + 1) rows: `vectors` v, (n, D), which move, and `linear` a, (n,), which does not.
+def start(model: Model, replica: Replica) -> tuple[np.ndarray, Data]:
+    """The rows v(0), (n, D) with n = min(N, D + 1), and the data with a, (n,), which does not move.
 
-    numpy arrays as drawn, jax arrays in the loop.
+    A replica's rotated rows, or U(0) and c(0) = 0 at infinite width.
     """
-
-    vectors: Any
-    linear: Any
-
-
-def initial(model: Model, replica: Replica) -> Rows:
-    """The state at t = 0: a replica's rotated rows, or U(0) and c(0) = 0 at infinite width."""
     dim = replica.beta.size
     if model.width is None:
         vectors = np.vstack([plant(model, replica.beta, np.eye(dim)), np.zeros(dim)])
-        return Rows(vectors, np.append(np.zeros(dim), 1.0))
+        return vectors, make_data(model, replica, np.append(np.zeros(dim), 1.0))
     rows = np.column_stack([replica.weights, np.ones(model.width)]) / np.sqrt(model.width)
     if model.width > dim + 1:  # any D + 1 rows with the same second moments will do
         values, vectors = np.linalg.eigh(rows.T @ rows)
         rows = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
-    return Rows(rows[:, :-1], rows[:, -1])
+    return rows[:, :-1], make_data(model, replica, rows[:, -1])
 
 
-def forward(rows: Rows, inputs: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Row fields h, (n, P), and outputs f, (P,), on `inputs` (P, D)."""
-    h = rows.vectors @ inputs.T
-    return h, alpha * (jnp.ones_like(rows.linear) @ (h * (rows.linear[:, None] + (0.5 * epsilon) * h)))
+def outputs(vectors: jax.Array, data: Data) -> tuple[jax.Array, jax.Array]:
+    """Row fields h, (n, P), and f, (P,)."""
+    h = vectors @ data.inputs.T
+    return h, data.alpha * (jnp.ones_like(data.linear) @ (h * (data.linear[:, None] + (0.5 * data.epsilon) * h)))
 
 
-def descend(
-    rows: Rows,
-    h: jax.Array,
-    residual: jax.Array,
-    inputs: jax.Array,
-    rate: jax.Array,
-    shrink: jax.Array,
-    epsilon: jax.Array,
-) -> Rows:
-    """The rows one gradient-descent step later.
-
-    Args:
-        rows: the state.
-        h: its fields, (n, P).
-        residual: Delta, (P,).
-        inputs: x, (P, D).
-        rate: dt / (alpha kappa).
-        shrink: 1 - dt lambda.
-        epsilon: weight of the quadratic feature.
-    """
-    force = residual * (rows.linear[:, None] + epsilon * h)
-    return rows._replace(vectors=shrink * rows.vectors - rate * (force @ inputs))
+def forward(vectors: jax.Array, data: Data) -> Fields:
+    """Row fields and residuals."""
+    h, f = outputs(vectors, data)
+    return Fields(h, f - data.targets)
 
 
-def moments(rows: Rows) -> tuple[jax.Array, jax.Array]:
+def gradient(vectors: jax.Array, data: Data, fields: Fields) -> jax.Array:
+    """(1/(alpha kappa)) sum_mu Delta_mu (a_j + epsilon h_j,mu) x_mu, (n, D), as a mean over the samples of `data`."""
+    del vectors
+    force = fields.residual * (data.linear[:, None] + data.epsilon * fields.h)
+    return (data.rate / fields.residual.size) * (force @ data.inputs)
+
+
+def moments(vectors: jax.Array, linear: jax.Array) -> tuple[jax.Array, jax.Array]:
     """M = sum_j v_j v_j^T, (D, D), and wbar = sum_j a_j v_j, (D,)."""
-    return rows.vectors.T @ rows.vectors, rows.linear @ rows.vectors
+    return vectors.T @ vectors, linear @ vectors
+
+
+EQUATIONS = Equations(
+    forward=forward,
+    gradient=gradient,
+    observe=lambda vectors, data, fields: observe(data, fields.residual, *moments(vectors, data.linear)),
+    prepare=lambda vectors, data: centre(data, outputs(vectors, data)[1], *moments(vectors, data.linear)),
+    select=select,
+)

@@ -25,14 +25,21 @@ SAFETY = 0.05
 ITERATIONS = 100
 
 
-def curvature(model: Model, replica: Replica) -> float:
+def curvature(model: Model, replica: Replica, batch_size: int | None = None) -> float:
     """Largest rate of the training dynamics of one replica: steps below 2 / curvature are stable.
 
     The residuals relax with the tangent kernel K = (1/kappa) (X X^T) o Phi, Phi = (1/N) sum_i phi'(h_i) phi'(h_i)^T.
     At the start lambda_max(K) <= max_mu Phi_mu,mu lambda_max(X X^T) / kappa. At the end, where f is the teacher with
     M = beta beta^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) u u^T. In rich cases the end is the steeper
     one: the trace of M grows to 1 / (alpha epsilon). The larger of the two counts; weight decay adds lambda.
+
+    A batch of B samples stands for all P: its kernel is that of its samples times P / B. The first B samples are taken
+    as an example, and their bound is doubled for the batches that are steeper.
     """
+    if batch_size is not None:
+        part = replica._replace(inputs=replica.inputs[:batch_size], labels=replica.labels[:batch_size])
+        bound = curvature(model, part) - model.weight_decay
+        return 2.0 * replica.labels.size / batch_size * bound + model.weight_decay
     inputs, u = replica.inputs, replica.inputs @ replica.beta
     if model.width is None:
         planted = plant(model, replica.beta, inputs)  # U(0)^T x
@@ -57,9 +64,9 @@ def largest_eigenvalue(inputs: np.ndarray, feature: np.ndarray) -> float:
     return value
 
 
-def default_step(model: Model, replica: Replica) -> float:
+def default_step(curvature: float) -> float:
     """The largest step at which gradient descent follows gradient flow to a few tenths of a per cent of the losses."""
-    return SAFETY / curvature(model, replica)
+    return SAFETY / curvature
 
 
 def stable_step(curvature: float) -> float:

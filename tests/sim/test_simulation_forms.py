@@ -10,9 +10,11 @@ from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
 from sim import simulate
 from sim.data import draw_replica
-from sim.descent import Coefficients, train
-from sim.forms import REDUCED
-from sim.training import Plan, draw_batch
+from sim.descent import Chunk, Layout, advance, begin
+from sim.driver import Job, draw_batch
+from sim.forms import quadratic_system
+from sim.optimizers import Pace
+from sim.request import Request, make_plan
 
 PLAIN = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 EVERYTHING = PLAIN.replace(alpha=0.7, kappa=1.6, centered=True, label_noise=0.4, weight_decay=0.1, initial_overlap=0.3)
@@ -150,14 +152,19 @@ def test_auto_takes_the_form_with_fewer_rows(width: int | None) -> None:
 
 def test_replicas_together_train_as_one_after_the_other() -> None:
     """The batched loop of accelerators gives what the CPU's loop over replicas gives."""
+    system, request = quadratic_system(PLAIN, "reduced"), Request(t_max=2.0, step=0.1, seeds=3)
+    lengths = np.array([5, 1, 7, 0, 3], np.int32)
     with precision_context("float64"):
-        batch = draw_batch(Plan(PLAIN, REDUCED, 0.1, 20, np.array([0, 20]), "float64", 0, 3), range(3))
-        coefficients = Coefficients(*map(jnp.asarray, (1.0, 0.5, 0.1 / 3.0, 1.0)))
-        lengths = np.array([5, 1, 7, 0, 3], np.int32)
-        (state, records), (other, others) = (
-            train(REDUCED, batch, coefficients, lengths, 4, vectorized) for vectorized in (True, False)
-        )
-    np.testing.assert_allclose(state.vectors, other.vectors, rtol=1e-10, atol=1e-12)
+        results = []
+        for vectorized in (True, False):
+            layout = Layout(vectorized, 1)
+            pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(20.0))
+            drawn = draw_batch(Job(system, request, make_plan(system, request), layout, 3), range(3))
+            batch = begin(system.equations, request.optimizer, layout, drawn, pace)
+            chunk = Chunk(jnp.asarray(0), jnp.asarray(lengths), jnp.asarray(4))
+            results.append(advance(system.equations, request.optimizer, 60, 8, layout, batch, pace, chunk))
+    (state, _, records), (other, _, others) = results
+    np.testing.assert_allclose(state, other, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(records, others, rtol=1e-10, atol=1e-12)
     assert np.isnan(records[:, 4]).all()
     assert np.isfinite(records[:, :4]).all()

@@ -8,9 +8,11 @@ import pytest
 from dmft.checks import DivergenceError, ParameterError
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
-from sim import simulate, training
+from sim import driver, simulate
 from sim.data import draw_replica
-from sim.forms import REDUCED
+from sim.descent import Layout
+from sim.forms import quadratic_system
+from sim.request import Request
 from sim.schedule import CAPACITY, chunks, observed_steps
 from sim.stepsize import curvature, default_step
 
@@ -42,7 +44,7 @@ def test_without_a_step_the_run_ends_at_t_max_exactly() -> None:
         assert float(result.time[-1]) == t_max
         assert np.all(np.diff(result.time) > 0.0)
         assert result.attrs["step_chosen"] == 1
-        assert result.attrs["step"] <= default_step(MODEL, draw_replica(MODEL, 0, 0))
+        assert result.attrs["step"] <= default_step(curvature(MODEL, draw_replica(MODEL, 0, 0)))
         np.testing.assert_allclose(t_max / result.attrs["step"], round(t_max / result.attrs["step"]), rtol=1e-12)
 
 
@@ -73,7 +75,7 @@ def test_default_step_follows_gradient_flow(name: str) -> None:
     """Halving the step halves the distance to the flow (order one), which is about half a per cent at most."""
     model, t_max = STIFF[name], 3.0
     times = np.linspace(0.0, t_max, 13)
-    step = default_step(model, draw_replica(model, 0, 0))
+    step = default_step(curvature(model, draw_replica(model, 0, 0)))
     step = 0.25 / np.ceil(0.25 / step)
     runs = [simulate(model, t_max, seeds=2, step=step / 2**k, times=times) for k in range(3)]
     for loss in ("train_loss", "test_loss"):
@@ -122,9 +124,10 @@ def test_chunks_cover_every_step_once(count: int, budget: int) -> None:
 
 def test_results_do_not_depend_on_how_the_run_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate(MODEL, 5.0, seeds=3, step=0.1, times=[0.0, 2.0, 5.0])
-    monkeypatch.setattr(training, "OPERATIONS_CPU", 1.0)
-    monkeypatch.setattr(training, "available_memory", lambda: 1e5)
-    assert training.group_size(MODEL, REDUCED, 3, "float64") < 3
+    monkeypatch.setattr(driver, "OPERATIONS_CPU", 1.0)
+    monkeypatch.setattr(driver, "available_memory", lambda: 1e5)
+    request = Request(t_max=5.0, seeds=3)
+    assert driver.group_size(quadratic_system(MODEL, "reduced"), request, Layout(False, 1)) < 3
     pieces = simulate(MODEL, 5.0, seeds=3, step=0.1, times=[0.0, 2.0, 5.0])
     for name in OBSERVABLES:
         np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-12)

@@ -1,0 +1,132 @@
+"""What is asked of a simulation, whatever the system: how long, how often, how many, by which optimiser."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
+from sim.optimizers import Optimizer, as_optimizer
+from sim.schedule import check_times, observed_steps
+from sim.stepsize import default_step
+from sim.system import System
+
+#: Step numbers are 32-bit integers on the device.
+MOST_STEPS = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of `sim.simulate` that any system shares, checked; see there for what they mean.
+
+    Raises:
+        ParameterError: a field is out of range; the message names it, its value and what is allowed.
+    """
+
+    t_max: float
+    seeds: int = 8
+    step: float | None = None
+    times: Any = None
+    precision: str = "float64"
+    seed: int = 0
+    optimizer: Any = "gd"
+    stop_below: Mapping[str, float] | None = None
+    checkpoint: Any = None
+    checkpoint_every: float = 60.0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("t_max", check_real("t_max", self.t_max, above=0.0))
+        put("seeds", check_integer("seeds", self.seeds, at_least=1))
+        if self.step is not None:
+            put("step", check_real("step", self.step, above=0.0))
+        if self.times is not None:
+            put("times", check_times(self.times, self.t_max))
+        check_choice("precision", self.precision, PRECISIONS)
+        put("seed", check_integer("seed", self.seed, at_least=0))
+        if self.seed >= 2**63:
+            raise ParameterError(f"Argument `seed` must be an integer below 2^63, but is {self.seed}.")
+        put("optimizer", as_optimizer(self.optimizer))
+        if self.step is None and not self.optimizer.is_flow:
+            raise ParameterError(
+                f"Argument `step` must be given with {' '.join(map(str, self.optimizer.to_attributes().values()))}: "
+                "only plain gradient descent on all samples follows gradient flow, for which a step can be chosen."
+            )
+        put("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, at_least=0.0))
+        if self.checkpoint is not None:
+            put("checkpoint", Path(self.checkpoint))
+
+
+class Plan(NamedTuple):
+    """A request that has been fitted to its system.
+
+    Attributes:
+        step: time per step.
+        count: number of steps of the whole run.
+        steps: observed step numbers, strictly increasing.
+        time: their times, float64.
+    """
+
+    step: float
+    count: int
+    steps: np.ndarray
+    time: np.ndarray
+
+
+def make_plan(system: System, request: Request) -> Plan:
+    """Fix what the request leaves open: the step and the observed steps; check it against the system."""
+    optimizer, t_max = request.optimizer, request.t_max
+    check_optimizer(system, optimizer)
+    check_thresholds(system, request.stop_below)
+    if request.step is None:
+        if system.curvature is None:
+            raise ParameterError("Argument `step` must be given: none can be chosen for this system.")
+        count = math.ceil(t_max / default_step(system.curvature(request.seed, 0, None)))
+        step = t_max / count
+    else:
+        step = request.step
+        count = max(1, round(t_max / step))
+    if count > MOST_STEPS:
+        raise ParameterError(
+            f"Argument `step` must be at least t_max / {MOST_STEPS:d} = {t_max / MOST_STEPS:.3g}, but is {step:.3g}."
+        )
+    steps = observed_steps(count, step, request.times)
+    time = steps * step
+    if request.step is None:
+        time[steps == count] = t_max  # n (t_max / n) may differ from t_max in the last bit
+    return Plan(step, count, steps, time)
+
+
+def check_optimizer(system: System, optimizer: Optimizer) -> None:
+    """ParameterError if the optimiser's batches do not fit the system."""
+    if optimizer.batch_size is None:
+        return
+    if optimizer.batch_size > system.samples:
+        raise ParameterError(
+            f"Argument `batch_size` must be an integer between 1 and the number of samples P = {system.samples}, but "
+            f"is {optimizer.batch_size}."
+        )
+    if system.equations.select is None:
+        raise ParameterError("Argument `batch_size` must be None: this system needs all samples in every step.")
+
+
+def check_thresholds(system: System, stop_below: Mapping[str, float] | None) -> None:
+    """ParameterError unless `stop_below` maps observables of the system to numbers > 0."""
+    if stop_below is None:
+        return
+    if not isinstance(stop_below, Mapping) or not stop_below:
+        raise ParameterError(
+            f"Argument `stop_below` must map losses to thresholds, such as {{'test_loss': 0.1}}, but is {stop_below!r}."
+        )
+    allowed = [name for name in system.observables if name.endswith("loss")]
+    for name, threshold in stop_below.items():
+        check_choice("stop_below", name, allowed)
+        check_real(f"stop_below[{name}]", threshold, above=0.0)
