@@ -1,0 +1,211 @@
+"""`simulate_experiment`: train a variant of the network, with its linearisation and its tangent kernel beside it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmft.checks import ParameterError, precision_context
+from sim.driver import run
+from sim.experiment import Experiment
+from sim.linearized import (
+    Spectrum,
+    change_of_outputs,
+    coefficients,
+    decompose,
+    displacement,
+    error_by_degree,
+    residuals,
+)
+from sim.ntk import minimum_norm_coefficients
+from sim.request import Request
+from sim.ridge import Components, Parameters, components, difference, outputs, preactivations
+from sim.task import Task, draw_task, gram_matrix
+from sim.variants import choose_experiment_form, experiment_system
+
+if TYPE_CHECKING:
+    import xarray
+
+LINEARIZED = {
+    "linearized_train_loss": "train loss of the network linearised at its start, after the same steps",
+    "linearized_test_loss": "test loss of the network linearised at its start, after the same steps",
+}
+REGRESSION = {
+    "kernel_regression_train_loss": "train loss of regression with the initial tangent kernel, without ridge",
+    "kernel_regression_test_loss": "test loss of regression with the initial tangent kernel, without ridge",
+}
+
+
+def simulate_experiment(
+    experiment: Experiment,
+    t_max: float,
+    *,
+    step: float,
+    form: str = "auto",
+    kernel: bool = False,
+    linearized: bool = False,
+    **request: Any,
+) -> xarray.Dataset:
+    """Train an experiment on several fresh draws; the counterpart of `sim.simulate` for the paper's variants.
+
+    Args:
+        experiment: the network and its task.
+        t_max: training time > 0, in the units of THEORY section 1.
+        step: time per step of gradient descent, > 0 (`Model.step_from_learning_rate` converts a learning rate).
+        form: "network", "reduced" (quadratic activation with fixed readouts only) or "auto", the cheaper.
+        kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
+        linearized: train the linearised network beside it, and add regression with the initial kernel; only for
+            plain gradient descent without weight decay.
+        **request: seeds, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
+            in `sim.simulate`.
+
+    Returns:
+        A dataset over ("seed", "time") with train_loss, test_loss, order parameters where they make sense, and what was
+        asked for besides; `<name>_stderr` over ("time",). Regression errors are over ("seed",). The test loss is
+        exact; for eigenvector labels it is an average over the test inputs, with `test_loss_sampling_error`.
+
+    Raises:
+        ParameterError: an argument is out of range, or does not go with another; the message names it.
+        DivergenceError: the network, or its linearisation, does not stand steps of this size.
+        MemoryLimitError: one draw does not fit into memory.
+
+    Example:
+        >>> from dmft import Model
+        >>> model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20, width=10)
+        >>> hermite = Experiment(model=model, activation="hermite3", target="hermite3")
+        >>> dict(simulate_experiment(hermite, 1.0, step=0.1, seeds=2).sizes)
+        {'seed': 2, 'time': 11}
+    """
+    if not isinstance(experiment, Experiment):
+        raise ParameterError(f"Argument `experiment` must be a sim.Experiment, but is {experiment!r}.")
+    for name, flag in (("kernel", kernel), ("linearized", linearized)):
+        if not isinstance(flag, bool):
+            raise ParameterError(f"Argument `{name}` must be True or False, but is {flag!r}.")
+    asked = Request(t_max=t_max, step=step, **request)
+    chosen = choose_experiment_form(experiment, form, asked.optimizer)
+    if linearized:
+        _check_linearizable(experiment, asked)
+    settings = {"form": chosen, "form_requested": form, "kernel": int(kernel), "linearized": int(linearized)}
+    dataset = run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
+    return _add_linearized(dataset, experiment, chosen) if linearized else dataset
+
+
+def _check_linearizable(experiment: Experiment, asked: Request) -> None:
+    if not asked.optimizer.is_flow:
+        raise ParameterError(
+            "Argument `linearized` must be False unless the optimizer is gd on all samples at a constant rate, whose "
+            "steps have a closed form, but is True."
+        )
+    if experiment.model.weight_decay:
+        raise ParameterError(
+            "Argument `linearized` must be False with weight decay, under which the linearised network has no fixed "
+            f"kernel, but is True with weight_decay = {experiment.model.weight_decay:g}."
+        )
+
+
+def _add_linearized(dataset: xarray.Dataset, experiment: Experiment, form: str) -> xarray.Dataset:
+    """The dataset with the curves of the linearised network and the regression errors."""
+    step, seed = float(dataset.attrs["step"]), int(dataset.attrs["seed"])
+    counts = np.rint(dataset["time"].to_numpy() / step)
+    curves, limits = [], []
+    for index in range(dataset.sizes["seed"]):
+        start = linear_start(experiment, form, seed, index)
+        curves.append(linearized_curves(start, step, counts))
+        limits.append(regression_errors(start))
+    values, seeds = np.array(curves), len(curves)
+    deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
+    added: dict[str, Any] = {}
+    for i, (name, meaning) in enumerate(LINEARIZED.items()):
+        added[name] = (("seed", "time"), values[:, i], {"long_name": meaning, "units": "1"})
+        error = {"long_name": f"standard error of the mean of {name}", "units": "1"}
+        added[f"{name}_stderr"] = (("time",), deviation[i] / math.sqrt(seeds), error)
+    for i, (name, meaning) in enumerate(REGRESSION.items()):
+        added[name] = (("seed",), np.array(limits)[:, i], {"long_name": meaning, "units": "1"})
+    return dataset.assign(added)
+
+
+class LinearStart(NamedTuple):
+    """What determines the linearised network of one replica.
+
+    Attributes:
+        centered: f - f(t=0) is trained.
+        parameters: theta_0.
+        task: the replica.
+        gram: K on the training set, (P, P).
+        residual: Delta_0 on the training set, (P,).
+        spectrum: of K / kappa.
+    """
+
+    centered: bool
+    parameters: Parameters
+    task: Task
+    gram: np.ndarray
+    residual: np.ndarray
+    spectrum: Spectrum
+
+
+def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> LinearStart:
+    """Replica `index` at t = 0, in float64."""
+    parameters, task = draw_task(experiment, form, seed, index)
+    centered = experiment.model.centered
+    with precision_context("float64"):
+        x, start = jnp.asarray(task.inputs), jax.tree.map(jnp.asarray, parameters)
+        f = np.asarray(outputs(jax.tree.map(jnp.asarray, task.rule), start, preactivations(start, x)))
+    residual = (0.0 if centered else f) - task.labels
+    matrix = gram_matrix(task.rule, parameters, task.inputs)
+    spectrum = decompose(matrix, experiment.model.kappa, residual)
+    return LinearStart(centered, parameters, task, matrix, residual, spectrum)
+
+
+def linearized_curves(start: LinearStart, step: float, counts: np.ndarray) -> np.ndarray:
+    """Train and test loss of the linearised network after each number of steps in `counts`, (2, T)."""
+    train = np.mean(residuals(start.spectrum, step, counts) ** 2, axis=1)
+    return np.stack([train, test_losses(start, coefficients(start.spectrum, step, counts))])
+
+
+def regression_errors(start: LinearStart) -> tuple[float, float]:
+    """Train and test loss of regression with the initial tangent kernel, without ridge."""
+    c = minimum_norm_coefficients(start.gram, start.residual)
+    train = float(np.mean((start.residual - start.gram @ c) ** 2))
+    return train, float(test_losses(start, c[None, :])[0])
+
+
+def test_losses(start: LinearStart, c: np.ndarray) -> np.ndarray:
+    """Test loss of f_0 - K(., X) c, for every row of coefficients c, (T, P)."""
+    with precision_context("float64"):
+        parameters, task = jax.tree.map(jnp.asarray, (start.parameters, start.task))
+        compiled = _sampled_losses if task.target is None else _exact_losses
+        return np.asarray(compiled(start.centered, parameters, task, jnp.asarray(c)))
+
+
+test_losses.__test__ = False  # type: ignore[attr-defined]  # not a test function
+
+
+@partial(jax.jit, static_argnames="centered")
+def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+    assert task.target is not None
+    minus_target = Components(task.target.vectors, -task.target.amplitudes)
+    base = minus_target if centered else difference(components(task.rule, parameters), task.target)
+
+    def loss(c: jax.Array) -> jax.Array:
+        moved = displacement(task.rule, parameters, task.inputs, c)
+        return jnp.sum(error_by_degree(task.rule, parameters, moved, base))
+
+    return jax.lax.map(loss, many)
+
+
+@partial(jax.jit, static_argnames="centered")
+def _sampled_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+    f = outputs(task.rule, parameters, preactivations(parameters, task.test_inputs))
+    base = (0.0 if centered else f) - task.test_targets
+
+    def loss(c: jax.Array) -> jax.Array:
+        moved = displacement(task.rule, parameters, task.inputs, c)
+        return jnp.mean((base + change_of_outputs(task.rule, parameters, moved, task.test_inputs)) ** 2)
+
+    return jax.lax.map(loss, many)
