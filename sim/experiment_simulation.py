@@ -115,8 +115,9 @@ def _add_linearized(dataset: xarray.Dataset, experiment: Experiment, form: str) 
     curves, limits = [], []
     for index in range(dataset.sizes["seed"]):
         start = linear_start(experiment, form, seed, index)
-        curves.append(linearized_curves(start, step, counts))
-        limits.append(regression_errors(start))
+        curve, limit = linearized_losses(start, step, counts)
+        curves.append(curve)
+        limits.append(limit)
     values, seeds = np.array(curves), len(curves)
     deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
     added: dict[str, Any] = {}
@@ -162,17 +163,16 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
 
-def linearized_curves(start: LinearStart, step: float, counts: np.ndarray) -> np.ndarray:
-    """Train and test loss of the linearised network after each number of steps in `counts`, (2, T)."""
-    train = np.mean(residuals(start.spectrum, step, counts) ** 2, axis=1)
-    return np.stack([train, test_losses(start, coefficients(start.spectrum, step, counts))])
+def linearized_losses(start: LinearStart, step: float, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Train and test loss of the linearised network after each number of steps in `counts`, (2, T), and at last, (2,).
 
-
-def regression_errors(start: LinearStart) -> tuple[float, float]:
-    """Train and test loss of regression with the initial tangent kernel, without ridge."""
-    c = minimum_norm_coefficients(start.gram, start.residual)
-    train = float(np.mean((start.residual - start.gram @ c) ** 2))
-    return train, float(test_losses(start, c[None, :])[0])
+    The last are those of infinitely many steps: regression with the initial tangent kernel, without ridge.
+    """
+    limit = minimum_norm_coefficients(start.gram, start.residual)
+    left = np.vstack([residuals(start.spectrum, step, counts), start.residual - start.gram @ limit])
+    c = np.vstack([coefficients(start.spectrum, step, counts), limit])
+    losses = np.stack([np.mean(left**2, axis=1), test_losses(start, c)])
+    return losses[:, :-1], losses[:, -1]
 
 
 def test_losses(start: LinearStart, c: np.ndarray) -> np.ndarray:

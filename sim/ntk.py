@@ -4,8 +4,8 @@
              = (x.x') (1/N) sum_i a_i^2 phi'(w_i.x) phi'(w_i.x')  [+ (1/N) sum_i phi(w_i.x) phi(w_i.x')]
 
 with speed = N; the bracket is there if readouts are trained. The normalisation makes K of order one: the plain product
-of gradients is alpha^2 / N times it. During training dDelta/dt = -(1/kappa) K Delta on the training inputs, and f - f(0)
-at any other input follows from the same residuals.
+of gradients is alpha^2 / N times it. During training dDelta/dt = -(1/kappa) K Delta on the training inputs, and
+f - f(0) at any other input follows from the same residuals.
 """
 
 from __future__ import annotations

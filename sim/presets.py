@@ -201,8 +201,8 @@ def run_preset(
         progress: show a progress bar per run if standard error is a terminal.
 
     Returns:
-        Label -> dataset (`sim.experiment_simulation.simulate_experiment`), with the preset's name, the learning rate and
-        the loss factor among the attributes.
+        Label -> dataset (`sim.experiment_simulation.simulate_experiment`), with the preset's name, the learning rate
+        and the loss factor among the attributes.
     """
     from sim.experiment_simulation import simulate_experiment
 

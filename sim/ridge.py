@@ -3,8 +3,8 @@
     f(x) = alpha sum_j a_j [linear_j h_j + (epsilon/2) nonlinear_j g(h_j)],   h_j = v_j.x,   g of `sim.polynomials`
 
 The plain network of N neurons is v_i = w_i, linear_i = nonlinear_i = 1/N; its readouts a_i are 1 unless they are
-trained. For g(z) = z^2 and readouts of 1 any rotation of the rows (w_i, 1) / sqrt(N) trains alike, so that min(N, D + 1)
-rows with nonlinear_j = 1 are enough (`sim.reduced`).
+trained. For g(z) = z^2 and readouts of 1 any rotation of the rows (w_i, 1) / sqrt(N) trains alike, so that
+min(N, D + 1) rows with nonlinear_j = 1 are enough (`sim.reduced`).
 
 In the units of THEORY section 1 weights and readouts obey, at one learning rate for both,
 

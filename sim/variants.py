@@ -121,7 +121,7 @@ def exact_test(watch: Watch, parameters: Parameters, task: Task) -> dict[str, ja
     if watch.centered:
         error = difference(error, components(task.rule, task.start))
     error = difference(error, task.target)
-    parts = inner_by_degree(error, error)
+    parts = jnp.maximum(inner_by_degree(error, error), 0.0)  # squares, but for rounding
     weights = quadratic_amplitudes(parameters, task)
     return {
         "test_loss": jnp.sum(parts),
