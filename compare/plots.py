@@ -65,7 +65,7 @@ DECOMPOSITION = (
     },
 )
 
-_LOOK: dict[Any, Any] = {
+LOOK: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.labelsize": 9.0,
     "axes.titlesize": 9.0,
@@ -83,7 +83,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
     sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open).
     """
     sides = (first, second)
-    with matplotlib.rc_context(_LOOK):
+    with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
         lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]
