@@ -20,7 +20,15 @@ from cyclopts import App, CycloptsError
 
 import dmft
 from compare.files import finished, output_folder, write_dataset, write_figure, write_json
-from compare.options import CompareOptions, Settings, SimulateOptions, SolveOptions, settle
+from compare.options import (
+    CompareOptions,
+    PresetSettings,
+    Settings,
+    SimulateOptions,
+    SolveOptions,
+    settle,
+    settle_preset,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -90,9 +98,14 @@ def solve(*, options: SolveOptions | None = None) -> None:
 def simulate(*, options: SimulateOptions | None = None) -> None:
     """Train the network on random data, several times, and write its curves to DIR/simulation.nc.
 
-    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
+    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks; or --preset for the
+    runs behind a figure of the paper, one file each and a picture.
     """
-    settings = settle(options or SimulateOptions(), simulated=True)
+    options = options or SimulateOptions()
+    chosen = settle_preset(options)
+    if chosen is not None:
+        return _simulate_preset(chosen)
+    settings = settle(options, simulated=True)
     with output_folder(settings.out) as folder:
         _say_model(settings)
         simulation, _ = _timed(lambda: _simulate(settings))
@@ -174,6 +187,27 @@ def _simulate(settings: Settings) -> xarray.Dataset:
         seed=settings.seed,
         progress=sys.stderr.isatty(),
     )
+
+
+def _simulate_preset(settings: PresetSettings) -> None:
+    """Run a preset; write DIR/NAME-RUN.nc for every run, DIR/NAME.png and DIR/NAME.json."""
+    from compare.paper import preset_figure, preset_summary
+    from sim.presets import preset, run_preset
+
+    chosen = preset(settings.preset)
+    with output_folder(settings.out) as folder:
+        print(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps", flush=True)
+        progress = sys.stderr.isatty()
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=progress)
+        figure, summary = preset_figure(chosen, results), preset_summary(chosen, results)
+        files = {f"{chosen.name}-{label}.nc": dataset for label, dataset in results.items()}
+        with contextlib.ExitStack() as stack:
+            parts = {name: stack.enter_context(finished(folder / name)) for name in files}
+            for name, dataset in files.items():
+                write_dataset(parts[name], dataset)
+            write_figure(stack.enter_context(finished(folder / f"{chosen.name}.png")), figure, "png")
+            write_json(stack.enter_context(finished(folder / f"{chosen.name}.json")), summary)
+        _say_files(folder, *files, f"{chosen.name}.png", f"{chosen.name}.json")
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:

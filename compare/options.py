@@ -116,6 +116,8 @@ class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
 class SimulateOptions(SimulationOptions, RunOptions, ModelOptions):
     """Options of `dmft simulate`."""
 
+    preset: Annotated[str | None, _help("Runs of a figure of the paper (docs: paper runs), such as fig1.")] = None
+
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,43 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
         seed=check_integer("seed", rest["seed"], at_least=0),
         out=_check_text("out", rest["out"]),
+    )
+
+
+#: Options that a preset leaves open.
+BESIDE_PRESET = ("preset", "seeds", "seed", "out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresetSettings:
+    """What `dmft simulate --preset` runs with; a seed of None is the preset's own."""
+
+    preset: str
+    seeds: int
+    seed: int | None
+    out: str
+
+
+def settle_preset(options: SimulateOptions) -> PresetSettings | None:
+    """The settings of a preset, or None if none is asked for.
+
+    Raises:
+        ParameterError: something else is given beside it, which the preset fixes.
+    """
+    given = _given(options)
+    if "preset" not in given:
+        return None
+    for name in given:
+        if name not in BESIDE_PRESET:
+            raise ParameterError(
+                f"Argument `{name}` must be left out with a preset, which fixes it; allowed beside it: "
+                f"{', '.join(BESIDE_PRESET[1:])}."
+            )
+    return PresetSettings(
+        preset=_check_text("preset", given["preset"]),
+        seeds=check_integer("seeds", given.get("seeds", 1), at_least=1),
+        seed=check_integer("seed", given["seed"], at_least=0) if "seed" in given else None,
+        out=_check_text("out", given.get("out", DEFAULTS["out"])),
     )
 
 
