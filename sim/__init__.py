@@ -4,13 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sim.optimizers import Optimizer
     from sim.simulation import simulate
 
-__all__ = ["simulate"]
+__all__ = ["Optimizer", "simulate"]
+
+#: Where each name is; jax is imported only when one is asked for.
+_HOMES = {"Optimizer": "sim.optimizers", "simulate": "sim.simulation"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the simulation (and with it jax) only when it is asked for."""
-    if name == "simulate":
-        return import_module("sim.simulation").simulate
+    """Import what is asked for."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sim' has no attribute {name!r}")

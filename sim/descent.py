@@ -141,11 +141,15 @@ def minibatches(optimizer: Optimizer, samples: int, key: jax.Array, first: jax.A
         return (), None
     key, size = jax.random.wrap_key_data(key, impl="threefry2x32"), optimizer.batch_size
     if optimizer.replacement:
-        return (), lambda n, order: (jax.random.randint(jax.random.fold_in(key, n), (size,), 0, samples), order)
+        # 32 bits in every precision, for the same numbers
+        return (), lambda n, order: (
+            jax.random.randint(jax.random.fold_in(key, n), (size,), 0, samples, "int32"),
+            order,
+        )
     per_epoch = samples // size
 
     def shuffled(n: jax.Array) -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, n // per_epoch), samples)
+        return jax.random.permutation(jax.random.fold_in(key, n // per_epoch), jnp.arange(samples, dtype="int32"))
 
     def choose(n: jax.Array, order: jax.Array) -> tuple[jax.Array, jax.Array]:
         order = jax.lax.cond(n % per_epoch == 0, shuffled, lambda _: order, n)

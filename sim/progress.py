@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def reporter(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the steps done; it moves a bar of length `total` if `progress` on a terminal."""
+def reporter(progress: bool, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """A function to call with the steps done; it moves a bar of length `total` if `progress` on a terminal.
+
+    `done`: steps done before the run began, by the run that it goes on from.
+    """
     if not (progress and sys.stderr.isatty()):
         yield lambda _: None
         return
@@ -18,5 +21,5 @@ def reporter(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
 
     columns = (TextColumn("simulating"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=total, completed=done)
         yield lambda steps: bar.advance(task, steps)

@@ -18,7 +18,7 @@ SPACING = 0.01
 CAPACITY = 64
 
 
-class Chunk(NamedTuple):
+class Piece(NamedTuple):
     """Observations `marks` (step numbers) of one compiled call, and the `lengths` (in steps) that follow each."""
 
     marks: np.ndarray
@@ -67,7 +67,7 @@ def observed_steps(count: int, step: float, times: np.ndarray | None) -> np.ndar
     return np.array(steps)
 
 
-def chunks(steps: np.ndarray, count: int, budget: int) -> Iterator[Chunk]:
+def chunks(steps: np.ndarray, count: int, budget: int) -> Iterator[Piece]:
     """Cut the run 0 .. count into compiled calls of at most `budget` steps and CAPACITY observations.
 
     Observes at `steps`, at 0, at `count`, and in between wherever `budget` steps would pass unobserved, so that
@@ -79,7 +79,7 @@ def chunks(steps: np.ndarray, count: int, budget: int) -> Iterator[Chunk]:
         while True:
             length = min(int(following - mark), budget)
             if marks and (used + length > budget or len(marks) == CAPACITY):
-                yield Chunk(np.array(marks), np.array(lengths))
+                yield Piece(np.array(marks), np.array(lengths))
                 marks, lengths, used = [], [], 0
             marks.append(int(mark))
             lengths.append(length)
@@ -87,4 +87,4 @@ def chunks(steps: np.ndarray, count: int, budget: int) -> Iterator[Chunk]:
             mark += length
             if mark >= following:
                 break
-    yield Chunk(np.array(marks), np.array(lengths))
+    yield Piece(np.array(marks), np.array(lengths))

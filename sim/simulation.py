@@ -32,7 +32,7 @@ def simulate(
     checkpoint_every: float = 60.0,
     progress: bool = False,
 ) -> xarray.Dataset:
-    """Full-batch gradient descent on the real network (THEORY sections 1 to 3), on several fresh draws.
+    """Gradient descent on the real network (THEORY sections 1 to 3), on several fresh draws.
 
     Every seed draws new inputs, target direction, label noise and initial weights. Draw k depends on `seed` and k
     alone: more seeds add to those already there, and both forms and both precisions see the same draws.
@@ -49,15 +49,26 @@ def simulate(
             every step up to 1000 of them, beyond that enough for linear interpolation to err by under 0.3 %.
         precision: "float64" or "float32".
         seed: random stream, an integer >= 0.
+        optimizer: "gd" (plain gradient descent on all samples, the counterpart of the theory), "momentum", "nesterov",
+            "adam", "adamw", an optax.GradientTransformation, or a `sim.Optimizer` with batches and a schedule. `step`
+            is their learning rate, in time per step. Rules that depend on the coordinates of the weights (adam,
+            adamw, those of optax) need a finite width and the network form.
+        stop_below: losses and thresholds, such as {"test_loss": 0.1}: the run ends at the first reported time at
+            which every seed is below all of them, instead of at t_max. All seeds must fit into memory at once.
+        checkpoint: path of a file in which the run is saved as it goes, and from which it goes on if it exists, with
+            the same numbers to the last bit on the same device. The file stays when the run is done.
+        checkpoint_every: seconds between two saves, >= 0.
         progress: show a progress bar if standard error is a terminal.
 
     Returns:
         A dataset over ("seed", "time") of the `dmft.order_parameters.OBSERVABLES`, exact for the weights reached, and
-        over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed.
+        over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed. With
+        `stop_below`, the attribute `stopped` says whether the time axis ends before t_max.
 
     Raises:
-        ParameterError: an argument is out of range; the message names it.
-        DivergenceError: the loss grew without bound; the message names a stable step.
+        ParameterError: an argument is out of range, or the checkpoint is damaged or of another run.
+        DivergenceError: the loss grew without bound; the message names a stable step, and the error's `curves` are
+            the dataset up to there, with the attribute `complete` = 0.
         MemoryLimitError: one draw does not fit into memory.
 
     Example:

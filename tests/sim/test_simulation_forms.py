@@ -9,12 +9,13 @@ from dmft.checks import precision_context
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
 from sim import simulate
+from sim.checkpoint import Store
 from sim.data import draw_replica
 from sim.descent import Chunk, Layout, advance, begin
-from sim.driver import Job, draw_batch
 from sim.forms import quadratic_system
 from sim.optimizers import Pace
 from sim.request import Request, make_plan
+from sim.training import Job, draw_batch
 
 PLAIN = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 EVERYTHING = PLAIN.replace(alpha=0.7, kappa=1.6, centered=True, label_noise=0.4, weight_decay=0.1, initial_overlap=0.3)
@@ -159,7 +160,7 @@ def test_replicas_together_train_as_one_after_the_other() -> None:
         for vectorized in (True, False):
             layout = Layout(vectorized, 1)
             pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(20.0))
-            drawn = draw_batch(Job(system, request, make_plan(system, request), layout, 3), range(3))
+            drawn = draw_batch(Job(system, request, make_plan(system, request), layout, Store(None, 1.0, {})), range(3))
             batch = begin(system.equations, request.optimizer, layout, drawn, pace)
             chunk = Chunk(jnp.asarray(0), jnp.asarray(lengths), jnp.asarray(4))
             results.append(advance(system.equations, request.optimizer, 60, 8, layout, batch, pace, chunk))

@@ -8,7 +8,7 @@ import pytest
 from dmft.checks import DivergenceError, ParameterError
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
-from sim import driver, simulate
+from sim import driver, simulate, training
 from sim.data import draw_replica
 from sim.descent import Layout
 from sim.forms import quadratic_system
@@ -124,7 +124,7 @@ def test_chunks_cover_every_step_once(count: int, budget: int) -> None:
 
 def test_results_do_not_depend_on_how_the_run_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate(MODEL, 5.0, seeds=3, step=0.1, times=[0.0, 2.0, 5.0])
-    monkeypatch.setattr(driver, "OPERATIONS_CPU", 1.0)
+    monkeypatch.setattr(training, "OPERATIONS_CPU", 1.0)
     monkeypatch.setattr(driver, "available_memory", lambda: 1e5)
     request = Request(t_max=5.0, seeds=3)
     assert driver.group_size(quadratic_system(MODEL, "reduced"), request, Layout(False, 1)) < 3

@@ -1,0 +1,229 @@
+"""Runs that are stopped, killed, continued, cut short or diverge."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+
+from dmft.checks import DivergenceError, MemoryLimitError, ParameterError
+from dmft.model import Model
+from dmft.order_parameters import OBSERVABLES
+from sim import Optimizer, driver, simulate, training
+
+MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=8)
+
+
+class Stopped(Exception):
+    """The run was stopped on purpose."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Cut runs into single steps, and stop them after some of them; `stop_after(None)` lets them run."""
+    monkeypatch.setattr(training, "OPERATIONS_CPU", 1.0)
+    original = training.run_piece
+
+    def stop(pieces: int | None) -> None:
+        left = iter(range(pieces)) if pieces is not None else None
+
+        def run_piece(*arguments: Any) -> Any:
+            if left is not None and next(left, None) is None:
+                raise Stopped
+            return original(*arguments)
+
+        monkeypatch.setattr(training, "run_piece", run_piece)
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "groups"),
+    [("gd", "float64", 2), ("adam", "float32", 1), (Optimizer("momentum", 0.5, batch_size=20), "float64", 1)],
+    ids=["gd", "adam", "minibatch"],
+)
+def test_a_run_goes_on_as_if_it_had_never_stopped(
+    optimizer: Any, precision: str, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: Any
+) -> None:
+    options = {"seeds": 4, "step": 0.1, "optimizer": optimizer, "precision": precision}
+    monkeypatch.setattr(driver, "group_size", lambda *_: 4 // groups)
+    whole = simulate(MODEL, 3.0, **options)
+    path = tmp_path / "run.npz"
+    for pieces in (4, 20, 1, 0):
+        stop_after(pieces)
+        with pytest.raises(Stopped):
+            simulate(MODEL, 3.0, **options, checkpoint=path, checkpoint_every=0.0)
+        monkeypatch.setattr(driver, "group_size", lambda *_: 4)  # as with other memory: the run keeps its groups
+    stop_after(None)
+    assert simulate(MODEL, 3.0, **options, checkpoint=path, checkpoint_every=0.0).identical(whole)
+    stop_after(0)  # a finished run is read, not run
+    assert simulate(MODEL, 3.0, **options, checkpoint=path).identical(whole)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path: Path, stop_after: Any) -> None:
+    path = tmp_path / "run.npz"
+    stop_after(5)
+    with pytest.raises(Stopped):
+        simulate(MODEL, 1.0, seeds=2, step=0.1, checkpoint=path, checkpoint_every=0.0)
+    before = path.read_bytes()
+    other = {"t_max": 1.0, "seeds": 2, "step": 0.1, "checkpoint": path}
+    for changes, words in [
+        ({"seeds": 3}, "seeds = 2 there, 3 here"),
+        ({"step": 0.05}, "step = 0.1 there, 0.05 here; steps = 10 there, 20 here"),
+        ({"model": MODEL.replace(alpha=2.0)}, "alpha = 1.0 there, 2.0 here"),
+        ({"optimizer": "adam"}, "optimizer = gd there, adam here"),
+        ({"optimizer": Optimizer(batch_size=5)}, "batch_size = None there, 5 here"),
+        ({"optimizer": Optimizer(schedule=lambda n: 1.0 / (1.0 + n))}, "schedule = None there, function here"),
+        ({"precision": "float32"}, "precision = float64 there, float32 here"),
+        ({"form": "reduced"}, "form = network there, reduced here"),
+        ({"times": [0.0, 0.5]}, "observed_steps"),
+        ({"stop_below": {"train_loss": 0.1}}, "stop_below"),
+    ]:
+        with pytest.raises(ParameterError, match=r"^Argument `checkpoint` must be of this very run") as caught:
+            simulate(**{"model": MODEL, **other, **changes})
+        assert words in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_code_handed_in_is_told_apart_by_its_numbers(tmp_path: Path) -> None:
+    import optax
+
+    path = tmp_path / "run.npz"
+    run = {"model": MODEL, "t_max": 0.3, "seeds": 1, "step": 0.1, "checkpoint": path}
+    first = simulate(**run, optimizer=optax.rmsprop(0.1))
+    assert simulate(**run, optimizer=optax.rmsprop(0.1)).identical(first)
+    with pytest.raises(ParameterError, match="optimizer_code"):
+        simulate(**run, optimizer=optax.rmsprop(0.2))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "header"])
+def test_a_damaged_checkpoint_is_refused_and_kept(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    run = {"model": MODEL, "t_max": 1.0, "seeds": 2, "step": 0.1, "checkpoint": path}
+    simulate(**run)
+    content = path.read_bytes()
+    if damage == "header":
+        with np.load(path) as file:
+            arrays = dict(file)
+        header = json.loads(arrays["header"].tobytes())
+        header["run"]["seeds"] = 3
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        np.savez(path, **arrays)
+        content = path.read_bytes()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+        content = {"empty": b"", "cut": content[:-200], "flipped": flipped, "text": b"no checkpoint"}[damage]
+        path.write_bytes(content)
+    with pytest.raises(ParameterError, match=r"^Argument `checkpoint` .* is damaged .* left as it is"):
+        simulate(**run)
+    assert path.read_bytes() == content
+
+
+def test_a_checkpoint_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"^Argument `checkpoint` must lie in a folder"):
+        simulate(MODEL, 1.0, step=0.1, checkpoint=tmp_path / "missing" / "run.npz")
+    with pytest.raises(ParameterError, match=r"^Argument `checkpoint_every`"):
+        simulate(MODEL, 1.0, step=0.1, checkpoint_every=-1.0)
+
+
+def test_a_run_stops_where_every_seed_is_below_every_threshold() -> None:
+    full = simulate(MODEL, 20.0, seeds=3, step=0.1)
+    thresholds = {"train_loss": 0.05, "test_loss": 0.55}
+    below = [(full[name] < level).all("seed").values for name, level in thresholds.items()]
+    last = int(np.argmax(below[0] & below[1]))
+    assert 0 < last < 200
+    short = simulate(MODEL, 20.0, seeds=3, step=0.1, stop_below=thresholds)
+    assert short.sizes["time"] == last + 1
+    for name in OBSERVABLES:
+        np.testing.assert_array_equal(short[name], full[name][:, : last + 1])
+    assert (short.attrs["stopped"], short.attrs["t_max"], short.attrs["stop_below_test_loss"]) == (1, 20.0, 0.55)
+    never = simulate(MODEL, 2.0, seeds=3, step=0.1, stop_below={"test_loss": 1e-6})
+    assert (never.attrs["stopped"], float(never.time[-1])) == (0, 2.0)
+    assert "stopped" not in full.attrs
+
+
+def test_stopping_early_needs_all_seeds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "group_size", lambda *_: 2)
+    with pytest.raises(MemoryLimitError, match=r"`stop_below` needs all 3 seeds in memory at once, but only 2 fit"):
+        simulate(MODEL, 1.0, seeds=3, step=0.1, stop_below={"train_loss": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("stop_below", "words"),
+    [
+        ({}, "`stop_below` must map"),
+        (0.1, "`stop_below` must map"),
+        ({"trace": 1.0}, "train_loss, test_loss"),
+        ({"test_loss": 0.0}, "> 0"),
+        ({"test_loss": "low"}, "'low'"),
+    ],
+    ids=str,
+)
+def test_bad_thresholds_are_refused(stop_below: Any, words: str) -> None:
+    with pytest.raises(ParameterError, match=r"^Argument `stop_below") as caught:
+        simulate(MODEL, 1.0, step=0.1, stop_below=stop_below)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_divergence_leaves_the_curves_up_to_there(groups: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(driver, "group_size", lambda *_: 4 // groups)
+    path = tmp_path / "run.npz"
+    with pytest.raises(DivergenceError, match=r"\(step \d+, seed \d: ") as caught:
+        simulate(MODEL, 400.0, seeds=4, step=4.0, checkpoint=path, checkpoint_every=0.0)
+    curves = caught.value.curves
+    failed = int(str(caught.value).split("(step ")[1].split(",")[0])
+    np.testing.assert_array_equal(curves.time, 4.0 * np.arange(failed))
+    assert curves.attrs["complete"] == 0
+    assert curves.sizes["seed"] in (4 // groups, 4)
+    assert np.isfinite(curves.train_loss).all()
+    assert not path.exists()
+    start = simulate(MODEL, 4.0, seeds=4, step=4.0)
+    np.testing.assert_array_equal(curves.train_loss[:, 0], start.train_loss[: curves.sizes["seed"], 0])
+    assert start.attrs["complete"] == 1
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", Optimizer("momentum", batch_size=10)], ids=str)
+def test_the_step_advised_is_stable_for_the_optimiser_too(optimizer: Any) -> None:
+    with pytest.raises(DivergenceError) as caught:
+        simulate(MODEL, 400.0, seeds=2, step=20.0, optimizer=optimizer)
+    advised = float(str(caught.value).split("stable one is step = ")[1].rstrip("."))
+    result = simulate(MODEL, 400 * advised, seeds=2, step=advised, optimizer=optimizer)
+    assert float(result.train_loss[:, -1].max()) < float(result.train_loss[:, 0].max())
+
+
+#: 4 seeds of some seconds.
+KILLED = ["--dim", "40", "--width", "60", "--t-max", "300", "--step", "0.02", "--seeds", "4", "--optimizer", "adam"]
+
+
+def start_simulation(out: Path, *more: str) -> subprocess.Popen:
+    arguments = [sys.executable, "-m", "compare.cli", "simulate", *KILLED, "--out", str(out), "--resume", *more]
+    return subprocess.Popen([*arguments, "--checkpoint-every", "0.2"], stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_times_ends_in_the_same_file(kills: int, tmp_path: Path) -> None:
+    assert start_simulation(tmp_path / "whole").wait(120) == 0
+    expected = (tmp_path / "whole" / "simulation.nc").read_bytes()
+    generator, out, checkpoint = np.random.default_rng(kills), tmp_path / "killed", None
+    for _ in range(kills):
+        process = start_simulation(out)
+        checkpoint = out / "simulation.checkpoint.npz"
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
+            time.sleep(0.01)  # the process has begun to compute: kill it somewhere on its way
+        time.sleep(float(generator.uniform(0.0, 0.5)))
+        process.kill()
+        process.wait()
+    assert start_simulation(out).wait(120) == 0
+    assert (out / "simulation.nc").read_bytes() == expected
+    assert not checkpoint.exists()
+    with xarray.open_dataset(out / "simulation.nc", engine="h5netcdf") as dataset:
+        assert dataset.attrs["complete"] == 1

@@ -1,0 +1,207 @@
+"""Optimisers against optax used by hand on an independently written loss, and minibatches against their definition."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from dmft.checks import ParameterError, precision_context
+from dmft.model import Model
+from dmft.order_parameters import OBSERVABLES
+from sim import Optimizer, simulate
+from sim.data import draw_replica, replica_key
+from sim.descent import minibatches
+from sim.optimizers import Pace, schedule_factor
+
+MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=15)
+DECAYING = MODEL.replace(alpha=0.7, weight_decay=0.2, centered=True, label_noise=0.3)
+STEP, COUNT = 0.1, 12
+
+
+def outputs(weights: Any, inputs: Any) -> Any:
+    """f of the model DECAYING, not centred; weights (N, D), inputs (P, D)."""
+    h = weights @ inputs.T
+    return DECAYING.alpha / DECAYING.width * jnp.sum(h + DECAYING.epsilon / 2 * h**2, axis=0)
+
+
+@jax.jit
+def mean_square(weights: Any, inputs: Any, targets: Any) -> Any:
+    return jnp.mean((outputs(weights, inputs) - targets) ** 2)
+
+
+slope = jax.jit(jax.grad(mean_square))
+
+
+def train_by_hand(transformation: Any, decay: float, batches: Any = None) -> np.ndarray:
+    """Train losses (COUNT + 1,) of optax on autodiff gradients, per unit of time, of replica 0 of DECAYING.
+
+    Weight decay at rate `decay` joins the gradient; `batches` gives the samples of step n.
+    """
+    draw, losses = draw_replica(DECAYING, 0, 0), []
+    with precision_context("float64"):
+        x, weights = jnp.asarray(draw.inputs), jnp.asarray(draw.weights)
+        y, own = jnp.asarray(draw.labels) + outputs(weights, x), transformation.init(weights)
+        speed = DECAYING.learning_rate_from_step(1.0, loss_factor=2.0)  # on the plain mean square, per unit of time
+        for n in range(COUNT + 1):
+            losses.append(float(mean_square(weights, x, y)))
+            rows = slice(None) if batches is None else batches(n)
+            gradient = speed * slope(weights, x[rows], y[rows]) + decay * weights
+            updates, own = transformation.update(gradient, own, weights)
+            weights = optax.apply_updates(weights, updates)
+    return np.array(losses)
+
+
+#: Rule, the same of optax, and whether weight decay joins the gradient.
+CASES = {
+    "gd": ("gd", optax.sgd(STEP), True),
+    "optax": (optax.sgd(STEP), optax.sgd(STEP), True),
+    "momentum": ("momentum", optax.sgd(STEP, 0.9), True),
+    "nesterov": (Optimizer("nesterov", 0.5), optax.sgd(STEP, 0.5, nesterov=True), True),
+    "adam": ("adam", optax.adam(STEP), True),
+    "adamw": ("adamw", optax.adamw(STEP, weight_decay=DECAYING.weight_decay), False),
+    "warmup": (Optimizer("gd", warmup=3), optax.sgd(lambda n: STEP * jnp.minimum(1.0, (n + 1) / 4)), True),
+    "linear": (Optimizer("adam", schedule="linear"), optax.adam(optax.linear_schedule(STEP, 0.0, COUNT)), True),
+    "cosine": (Optimizer("gd", schedule="cosine"), optax.sgd(optax.cosine_decay_schedule(STEP, COUNT)), True),
+    "function": (
+        Optimizer("momentum", schedule=optax.exponential_decay(1.0, 4, 0.5)),
+        optax.sgd(optax.exponential_decay(STEP, 4, 0.5), 0.9),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rules_are_those_of_optax_on_the_textbook_gradient(case: str) -> None:
+    rule, transformation, coupled = CASES[case]
+    result = simulate(DECAYING, STEP * COUNT, seeds=1, step=STEP, form="network", optimizer=rule)
+    expected = train_by_hand(transformation, DECAYING.weight_decay if coupled else 0.0)
+    scheduled = isinstance(rule, Optimizer) and rule.scheduled  # optax's schedules are in single precision
+    np.testing.assert_allclose(result.train_loss[0], expected, rtol=3e-7 if scheduled else 1e-9)
+
+
+def test_sgd_of_optax_is_plain_gradient_descent() -> None:
+    plain, by_optax = (
+        simulate(DECAYING, 4.0, seeds=2, step=STEP, form="network", optimizer=rule) for rule in ("gd", optax.sgd(STEP))
+    )
+    for name in OBSERVABLES:
+        np.testing.assert_allclose(by_optax[name], plain[name], rtol=1e-11, atol=1e-14)
+    assert (plain.attrs["optimizer"], by_optax.attrs["optimizer"]) == ("gd", "optax")
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", Optimizer("momentum", batch_size=7, schedule="cosine")])
+def test_rules_linear_in_the_gradient_agree_in_both_forms(optimizer: Any) -> None:
+    network, reduced = (
+        simulate(DECAYING.replace(width=60), 2.0, seeds=2, step=0.05, form=form, optimizer=optimizer)
+        for form in ("network", "reduced")
+    )
+    for name in OBSERVABLES:
+        np.testing.assert_allclose(reduced[name], network[name], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("rule", ["adam", "adamw", optax.sgd(0.1)], ids=["adam", "adamw", "optax"])
+def test_rules_that_see_coordinates_are_refused_in_the_reduced_form(rule: Any) -> None:
+    with pytest.raises(ParameterError, match=r"^Argument `form` must be network .* allows gd, momentum, nesterov"):
+        simulate(MODEL, 1.0, step=0.1, form="reduced", optimizer=rule)
+    with pytest.raises(ParameterError, match=r"^Argument `width` .* must be finite .* allows gd, momentum, nesterov"):
+        simulate(MODEL.replace(width=None), 1.0, step=0.1, optimizer=rule)
+    wide = MODEL.replace(width=40)
+    assert simulate(wide, 0.2, seeds=1, step=0.1).attrs["form"] == "reduced"
+    assert simulate(wide, 0.2, seeds=1, step=0.1, optimizer=rule).attrs["form"] == "network"
+
+
+def drawn_batches(size: int, replacement: bool, count: int, first: int = 0, samples: int = 60) -> np.ndarray:
+    """Indices (count, B) of the steps from `first` on, as the loop draws them."""
+    optimizer = Optimizer(batch_size=size, replacement=replacement)
+    key = jax.random.key_data(jax.random.fold_in(replica_key(0, 0), 4))
+    order, choose = minibatches(optimizer, samples, key, jnp.asarray(first))
+    choose, batches = jax.jit(choose), []
+    for n in range(first, first + count):
+        indices, order = choose(jnp.asarray(n), order)
+        batches.append(np.asarray(indices))
+    return np.array(batches)
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_minibatch_descent_is_descent_on_the_batches(replacement: bool) -> None:
+    batches = drawn_batches(7, replacement, COUNT + 1)
+    expected = train_by_hand(optax.adam(STEP), DECAYING.weight_decay, lambda n: batches[n])
+    optimizer = Optimizer("adam", batch_size=7, replacement=replacement)
+    result = simulate(DECAYING, STEP * COUNT, seeds=2, step=STEP, optimizer=optimizer, times=STEP * np.arange(13))
+    np.testing.assert_allclose(result.train_loss[0], expected, rtol=1e-9)
+    single = simulate(DECAYING, STEP * COUNT, seeds=1, step=STEP, optimizer=optimizer, precision="float32")
+    np.testing.assert_allclose(single.train_loss[0], expected, rtol=1e-4)
+    sparse = simulate(DECAYING, STEP * COUNT, seeds=2, step=STEP, optimizer=optimizer, times=[0.5, 1.2])
+    np.testing.assert_allclose(sparse.train_loss, result.train_loss[:, [5, 12]], rtol=1e-12)
+    assert (result.attrs["batch_size"], result.attrs["replacement"]) == (7, int(replacement))
+
+
+def test_an_epoch_without_replacement_shows_every_sample_once() -> None:
+    batches = drawn_batches(20, False, 9).reshape(3, 60)
+    for epoch in batches:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(60))
+    assert not np.array_equal(batches[0], batches[1])
+    leftover = drawn_batches(25, False, 4).reshape(2, 50)
+    assert all(np.unique(epoch).size == 50 for epoch in leftover)
+    np.testing.assert_array_equal(drawn_batches(25, False, 4, first=3)[0], drawn_batches(25, False, 4)[3])
+
+
+def test_batches_with_replacement_are_uniform() -> None:
+    counts = np.bincount(drawn_batches(60, True, 200).ravel(), minlength=60)
+    assert 1e-4 < stats.chisquare(counts).pvalue < 1 - 1e-4
+    assert any(np.unique(batch).size < 60 for batch in drawn_batches(60, True, 3))
+
+
+def test_all_samples_in_one_batch_is_full_batch_descent() -> None:
+    whole, full = (
+        simulate(MODEL, 2.0, seeds=2, step=0.1, optimizer=Optimizer(batch_size=size)) for size in (MODEL.samples, None)
+    )
+    np.testing.assert_allclose(whole.train_loss, full.train_loss, rtol=1e-10)
+
+
+def test_schedules_start_at_one_and_end_at_zero() -> None:
+    pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(40.0))
+    n = np.arange(41)
+    linear = [float(schedule_factor(Optimizer(schedule="linear"), pace, k)) for k in n]
+    np.testing.assert_allclose(linear, 1.0 - n / 40, atol=1e-6)
+    warm = [float(schedule_factor(Optimizer(schedule="cosine", warmup=10), pace, k)) for k in n]
+    np.testing.assert_allclose(warm[:10], (n[:10] + 1) / 11, atol=1e-6)
+    np.testing.assert_allclose(warm[10:], 0.5 * (1 + np.cos(np.pi * (n[10:] - 10) / 30)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("optimizer", {"rule": "sgdd"}),
+        ("optimizer", {"rule": 3}),
+        ("momentum", {"rule": "adam", "momentum": 0.9}),
+        ("momentum", {"rule": "momentum", "momentum": 1.0}),
+        ("momentum", {"rule": "nesterov", "momentum": -0.1}),
+        ("batch_size", {"batch_size": 0}),
+        ("batch_size", {"batch_size": 1.5}),
+        ("batch_size", {"batch_size": 61}),
+        ("replacement", {"replacement": True}),
+        ("replacement", {"replacement": 1, "batch_size": 3}),
+        ("schedule", {"schedule": "steps"}),
+        ("schedule", {"rule": optax.sgd(0.1), "warmup": 3}),
+        ("warmup", {"warmup": -1}),
+    ],
+    ids=str,
+)
+def test_bad_optimizers_are_refused_by_name(name: str, changes: dict) -> None:
+    with pytest.raises(ParameterError, match=f"^Argument `{name}`"):
+        simulate(MODEL, 1.0, step=0.1, optimizer=Optimizer(**changes))
+
+
+def test_an_unknown_rule_is_told_what_exists() -> None:
+    with pytest.raises(ParameterError, match=r"gd, momentum, nesterov, adam, adamw .* but is 'lion'"):
+        simulate(MODEL, 1.0, step=0.1, optimizer="lion")
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", Optimizer(batch_size=3), Optimizer(schedule="linear")])
+def test_only_plain_descent_stands_for_gradient_flow(optimizer: Any) -> None:
+    with pytest.raises(ParameterError, match=r"^Argument `step` must be given with"):
+        simulate(MODEL, 1.0, optimizer=optimizer)
