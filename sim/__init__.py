@@ -4,13 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sim.experiment import Experiment
+    from sim.experiment_simulation import simulate_experiment
     from sim.optimizers import Optimizer
+    from sim.presets import preset, run_preset
     from sim.simulation import simulate
 
-__all__ = ["Optimizer", "simulate"]
+__all__ = ["Experiment", "Optimizer", "preset", "run_preset", "simulate", "simulate_experiment"]
 
 #: Where each name is; jax is imported only when one is asked for.
-_HOMES = {"Optimizer": "sim.optimizers", "simulate": "sim.simulation"}
+_HOMES = {
+    "Experiment": "sim.experiment",
+    "Optimizer": "sim.optimizers",
+    "preset": "sim.presets",
+    "run_preset": "sim.presets",
+    "simulate": "sim.simulation",
+    "simulate_experiment": "sim.experiment_simulation",
+}
 
 
 def __getattr__(name: str) -> Any:
