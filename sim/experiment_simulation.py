@@ -87,12 +87,19 @@ def simulate_experiment(
         if not isinstance(flag, bool):
             raise ParameterError(f"Argument `{name}` must be True or False, but is {flag!r}.")
     asked = Request(t_max=t_max, step=step, **request)
-    chosen = choose_experiment_form(experiment, form, asked.optimizer)
     if linearized:
         _check_linearizable(experiment, asked)
+    dataset = run_experiment(experiment, form, asked, kernel=kernel, linearized=linearized)
+    return _add_linearized(dataset, experiment, str(dataset.attrs["form"])) if linearized else dataset
+
+
+def run_experiment(
+    experiment: Experiment, form: str, asked: Request, *, kernel: bool = False, linearized: bool = False
+) -> xarray.Dataset:
+    """Train the network of an experiment; `linearized` says in the attributes whether its linearisation will follow."""
+    chosen = choose_experiment_form(experiment, form, asked.optimizer)
     settings = {"form": chosen, "form_requested": form, "kernel": int(kernel), "linearized": int(linearized)}
-    dataset = run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
-    return _add_linearized(dataset, experiment, chosen) if linearized else dataset
+    return run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
 
 
 def _check_linearizable(experiment: Experiment, asked: Request) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dmft.checks import ParameterError
 from dmft.model import Model
 from sim.driver import run
+from sim.experiment import Experiment
+from sim.experiment_simulation import run_experiment
 from sim.forms import choose_form, quadratic_system
 from sim.request import Request
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    model: Model,
+    model: Model | Experiment,
     t_max: float,
     *,
     seeds: int = 8,
@@ -38,7 +40,8 @@ def simulate(
     alone: more seeds add to those already there, and both forms and both precisions see the same draws.
 
     Args:
-        model: the network and its task; `dim` must be set, `width` may be infinite (None).
+        model: the network and its task; `dim` must be set, `width` may be infinite (None). An `Experiment` has
+            observables of its own and needs a `step` (`sim.simulate_experiment`, which can follow its kernel too).
         t_max: training time > 0, in the units of THEORY section 1.
         seeds: number S >= 1 of draws.
         step: time per gradient-descent step, > 0; the run takes max(1, round(t_max / step)) of them. None stands for
@@ -89,8 +92,10 @@ def simulate(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    if isinstance(model, Experiment):
+        return run_experiment(model, form, request)
     if not isinstance(model, Model):
-        raise ParameterError(f"Argument `model` must be a dmft.Model, but is {model!r}.")
+        raise ParameterError(f"Argument `model` must be a dmft.Model or a sim.Experiment, but is {model!r}.")
     if model.dim is None:
         raise ParameterError("Argument `dim` of the model must be an integer >= 2 to simulate, but is None (infinite).")
     chosen = choose_form(model, form, request.optimizer)
