@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The threshold of figure 3 (e).
 THRESHOLD = 0.1
+#: A map of at most so many points is written over with its values.
+MOST_WORDS = 36
 #: The threshold of figures 3 (a) and (b), where the loss is divided by its first value.
 HALF = 0.5
 
@@ -43,6 +45,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig3a": partial(_draw_sweep, field="alpha"),
         "fig3b": partial(_draw_sweep, field="epsilon"),
         "fig3e": _draw_delays,
+        "fig3e-full": _draw_delays,
         "fig4": _draw_parts,
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
@@ -131,7 +134,7 @@ def _draw_delays(figure: Figure, results: Mapping[str, xarray.Dataset]) -> None:
         place = alphas.index(float(dataset.attrs["alpha"])), epsilons.index(float(dataset.attrs["epsilon"]))
         delays[place], words[place] = delay_in_steps(dataset)
     shown = axes.imshow(delays, origin="lower", aspect="auto", cmap="OrRd", norm=LogNorm())
-    for (row, column), word in words.items():
+    for (row, column), word in words.items() if len(words) <= MOST_WORDS else ():
         axes.text(column, row, word, ha="center", va="center", fontsize=7.5)
     axes.set_xticks(range(len(epsilons)), [f"{value:g}" for value in epsilons])
     axes.set_yticks(range(len(alphas)), [f"{value:g}" for value in alphas])

@@ -44,7 +44,10 @@ def test_delays_are_in_steps(train: list[float], test: list[float], value: float
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "fig2"], "Argument `preset` must be one of fig1, fig3a, fig3b, fig3e, fig4, fig9, but is 'fig2'"),
+        (
+            ["--preset", "fig2"],
+            "Argument `preset` must be one of fig1, fig3a, fig3b, fig3e, fig3e-full, fig4, fig9, but is",
+        ),
         (["--preset", "fig1", "--alpha", "2"], "Argument `alpha` must be left out with a preset, which fixes it"),
         (["--preset", "fig1", "--seeds", "0"], "Argument `seeds` must be an integer >= 1, but is 0"),
     ],
@@ -71,7 +74,7 @@ def test_the_command_writes_runs_picture_and_summary(tmp_path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "fig3e-full"])
 def test_every_preset_has_a_picture(name: str) -> None:
     chosen = preset(name)
     results = run_preset(chosen, steps=30)

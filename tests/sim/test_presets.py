@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dmft.checks import ParameterError
-from sim import preset, run_preset
-from sim.presets import PRESETS, observed_steps
+from dmft.checks import DivergenceError, ParameterError
+from dmft.model import Model
+from sim import Experiment, preset, run_preset
+from sim.presets import Preset, PresetRun, observed_steps
 
 
 def test_an_unknown_preset_is_refused_with_the_list() -> None:
@@ -20,6 +21,7 @@ def test_an_unknown_preset_is_refused_with_the_list() -> None:
         ("fig3a", 9, 100, [450], 500, True, 1 / 100, 60_000),  # 0.5 N on the mean square / alpha^2
         ("fig3b", 5, 100, [450], 500, True, 1 / 100, 60_000),
         ("fig3e", 16, 100, [550], 500, True, 40 / 100, 110_000),  # 20 N / alpha^2 on the plain mean square
+        ("fig3e-full", 196, 100, [550], 500, True, 40 / 100, 110_000),
         ("fig4", 1, 40, [120], 2, False, 1 / 40, 50_000),  # 0.5 N / alpha^2 on the plain mean square
         ("fig9", 3, 40, [50, 120, 500], 2, False, 1 / 40, 50_000),
     ],
@@ -35,7 +37,6 @@ def test_sizes_and_rates(
     for run in chosen.runs:
         assert (run.experiment.dim, run.experiment.width, run.experiment.model.centered) == (dim, width, centered)
         assert run.step == pytest.approx(step, rel=1e-12)
-    assert set(PRESETS) == {"fig1", "fig3a", "fig3b", "fig3e", "fig4", "fig9"}
 
 
 def test_values_swept() -> None:
@@ -53,6 +54,20 @@ def test_observations_are_even_in_the_logarithm_and_complete() -> None:
     assert np.all(np.diff(steps) >= 1)
     late = steps[steps > 100]
     assert np.diff(np.log(late)).max() < 0.07
+
+
+def test_of_a_sweep_the_points_that_do_not_diverge_are_kept() -> None:
+    experiment = Experiment(model=Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=6, width=3))
+    sound, wild = (
+        PresetRun(label=f"rate-{rate:g}", experiment=experiment, learning_rate=rate, loss_factor=2.0)
+        for rate in (0.1, 1e4)
+    )
+    both = Preset(name="two", title="", runs=(wild, sound), steps=20)
+    with pytest.warns(UserWarning, match=r"two, rate-10000: Training diverged by t = "):
+        results = run_preset(both)
+    assert [int(results[run.label].attrs["complete"]) for run in (wild, sound)] == [0, 1]
+    with pytest.raises(DivergenceError, match="Training diverged"):
+        run_preset(Preset(name="one", title="", runs=(wild,), steps=20))
 
 
 def test_a_preset_runs_and_says_what_it_is() -> None:
