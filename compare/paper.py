@@ -133,9 +133,13 @@ def _draw_delays(figure: Figure, results: Mapping[str, xarray.Dataset]) -> None:
     for dataset in results.values():
         place = alphas.index(float(dataset.attrs["alpha"])), epsilons.index(float(dataset.attrs["epsilon"]))
         delays[place], words[place] = delay_in_steps(dataset)
-    shown = axes.imshow(delays, origin="lower", aspect="auto", cmap="OrRd", norm=LogNorm())
+    there = np.maximum(delays[np.isfinite(delays)], 1.0)  # a logarithm has no room for less than one step
+    low, high = (float(there.min()), float(2.0 * there.max())) if there.size else (1.0, 10.0)
+    colors = np.maximum(delays, 1.0)
+    shown = axes.imshow(colors, origin="lower", aspect="auto", cmap="OrRd", norm=LogNorm(low, high))
     for (row, column), word in words.items() if len(words) <= MOST_WORDS else ():
-        axes.text(column, row, word, ha="center", va="center", fontsize=7.5)
+        dark = delays[row, column] > low**0.45 * high**0.55
+        axes.text(column, row, word, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     axes.set_xticks(range(len(epsilons)), [f"{value:g}" for value in epsilons])
     axes.set_yticks(range(len(alphas)), [f"{value:g}" for value in alphas])
     axes.set(xlabel=r"alignment $\epsilon$", ylabel=r"laziness $\alpha$")
