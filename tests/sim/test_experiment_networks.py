@@ -14,6 +14,7 @@ from sim.ntk import alignment, centered_alignment, minimum_norm_coefficients
 from sim.polynomials import FEATURES, degree, evaluate, wick_coefficients
 from sim.ridge import Parameters, components, difference, inner_by_degree, outputs, preactivations, pull
 from sim.task import Task, draw_task, gram_matrix
+from sim.variants import forward, gradient, select
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=6, width=9)
 VARIANTS = {
@@ -95,6 +96,15 @@ def test_pull_and_kernel_are_those_of_autodiff(name: str) -> None:
     flat = np.hstack([np.asarray(slope).reshape(len(residual), -1) for slope in jax.tree.leaves(jacobian)])
     expected = scale / MODEL.alpha * flat @ flat.T
     np.testing.assert_allclose(gram_matrix(task.rule, parameters, task.inputs), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_batches_average_to_the_full_gradient() -> None:
+    parameters, task = drawn("hermite3")
+    full = gradient(parameters, task, forward(parameters, task))
+    parts = [select(task, jnp.arange(3 * part, 3 * part + 3)) for part in range(3)]
+    batches = [gradient(parameters, part, forward(parameters, part)) for part in parts]
+    for whole, *pieces in zip(full, *batches, strict=True):
+        np.testing.assert_allclose(sum(pieces) / 3, whole, rtol=1e-12)
 
 
 def test_rotated_rows_have_the_same_kernel() -> None:

@@ -1,5 +1,8 @@
 """Training of experiments: against autodiff, exact equivalences, the linearised network, and the lazy limit."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from dmft.checks import DivergenceError, precision_context
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
-from sim import simulate
+from sim import simulate, training
 from sim.experiment import Experiment
 from sim.experiment_simulation import linear_start, linearized_losses, simulate_experiment
 from sim.linearized import coefficients, decompose, residuals
@@ -148,6 +151,27 @@ def test_the_plain_experiment_is_the_simulation_of_its_model(form: str, model: M
     result = simulate_experiment(Experiment(model=model), 2.0, seeds=2, step=0.1, form=form, kernel=True)
     for name in OBSERVABLES:
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def test_a_stopped_run_goes_on_to_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refers to the start (centring, movement, kernel distance) survives a checkpoint."""
+
+    def run(**how: Any) -> Any:
+        return simulate_experiment(VARIANTS["hermite3"], 0.6, step=0.03, seeds=2, kernel=True, **how)
+
+    whole, original, calls = run(), training.run_piece, iter(range(7))
+
+    def run_piece(*arguments: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "OPERATIONS_CPU", 1.0)
+    monkeypatch.setattr(training, "run_piece", run_piece)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path / "run.npz", checkpoint_every=0.0)
+    monkeypatch.setattr(training, "run_piece", original)
+    assert run(checkpoint=tmp_path / "run.npz").identical(whole)
 
 
 def test_weight_scale_is_a_change_of_alpha_and_epsilon() -> None:
