@@ -214,7 +214,10 @@ def _power(value: float) -> str:
 
 
 def preset_summary(preset: Preset, results: Mapping[str, xarray.Dataset]) -> dict[str, Any]:
-    """Final losses and threshold times of every run, JSON-able (None where a threshold is not reached)."""
+    """Final losses and threshold times of every run, JSON-able (None where no seed reaches a threshold).
+
+    Times are means over the seeds that reach the threshold; how many of the `seeds` do is said beside them.
+    """
 
     def number(value: float) -> float | None:
         return float(f"{value:.6g}") if np.isfinite(value) else None
@@ -222,11 +225,10 @@ def preset_summary(preset: Preset, results: Mapping[str, xarray.Dataset]) -> dic
     runs = {}
     for label, dataset in results.items():
         delay = grokking_delay(dataset, THRESHOLD)
-        runs[label] = {
-            "steps": int(steps_of(dataset)[-1]),
-            "train_loss": number(float(dataset["train_loss"].mean("seed")[-1])),
-            "test_loss": number(float(dataset["test_loss"].mean("seed")[-1])),
-            f"steps_to_train_loss_{THRESHOLD:g}": number(_in_steps(delay.t_train, dataset)),
-            f"steps_to_test_loss_{THRESHOLD:g}": number(_in_steps(delay.t_test, dataset)),
-        }
+        record: dict[str, Any] = {"steps": int(steps_of(dataset)[-1]), "seeds": dataset.sizes["seed"]}
+        for loss, time in (("train_loss", delay.t_train), ("test_loss", delay.t_test)):
+            record[loss] = number(float(dataset[loss].mean("seed")[-1]))
+            record[f"steps_to_{loss}_{THRESHOLD:g}"] = number(_in_steps(time, dataset))
+            record[f"seeds_reaching_{loss}_{THRESHOLD:g}"] = time.runs_reached
+        runs[label] = record
     return {"preset": preset.name, "title": preset.title, "assumed": preset.assumed, "runs": runs}

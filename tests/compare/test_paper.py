@@ -68,7 +68,8 @@ def test_the_command_writes_runs_picture_and_summary(tmp_path, monkeypatch: pyte
     stored = xarray.load_dataset(tmp_path / "fig4-network.nc", engine="h5netcdf")
     assert dict(stored.test_loss.sizes) == {"seed": 2, "time": stored.sizes["time"]}
     summary = json.loads((tmp_path / "fig4.json").read_text())
-    assert summary["runs"]["network"]["steps"] == 40
+    assert (summary["runs"]["network"]["steps"], summary["runs"]["network"]["seeds"]) == (40, 2)
+    assert summary["runs"]["network"][f"seeds_reaching_test_loss_{THRESHOLD:g}"] == 0
     assert summary["runs"]["network"][f"steps_to_test_loss_{THRESHOLD:g}"] is None
     assert summary["runs"]["network"]["test_loss"] == pytest.approx(float(stored.test_loss.mean("seed")[-1]), rel=1e-5)
 
