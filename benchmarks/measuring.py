@@ -69,7 +69,6 @@ def _measure(function: Callable[..., Any], first: tuple[Any, ...], arguments: tu
     return Measured(value, begin - start, warm, processor, peak, jax.default_backend() != "cpu")
 
 
-def fitted_power(sizes: Any, costs: Any) -> tuple[float, float]:
-    """Exponent and prefactor of cost = prefactor size^exponent, by least squares of the logarithms."""
-    exponent, logarithm = np.polyfit(np.log(sizes), np.log(costs), 1)
-    return float(exponent), float(np.exp(logarithm))
+def fitted_exponent(sizes: Any, costs: Any) -> float:
+    """The exponent of costs = constant x sizes^exponent, by least squares of the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

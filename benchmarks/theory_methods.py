@@ -13,8 +13,10 @@ The case is alpha = 1, epsilon = 0.5, kappa = 5.5, planted overlap 0.1, to t = 3
 
 Each of the last three runs to the longest horizon that `--limit` seconds allow; a power of the number of rows, fitted
 to its horizons, carries its cost on to t = 300.  "At equal error" means at the error that `solve` reports for the test
-loss at t = 300, its standard error and its step error together; the others are charged for their standard errors
-alone.  A method's replicas or seeds are scaled by (its relative standard error / that error)^2.
+loss at t = 300, standard error and step error together: replicas or seeds are scaled by (relative standard error
+/ that error)^2.  This is done twice: as if step 0.6 had no error of its own, which is to solve gradient descent at that
+step instead of gradient flow; and with steps so small that their error, first order in the step and measured by
+simulations of the same draws at two steps, is that error too.
 
 Every measurement has a process of its own, whose peak memory is reported.  Costs are compared in processor time, all
 threads together, so that other work on the machine cancels; on an accelerator in wall time.
@@ -27,13 +29,15 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-from measuring import Measured, fitted_power, isolated
+from measuring import Measured, fitted_exponent, isolated
 
 from dmft import Model
 from dmft.checks import RunError
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1)
 T_MAX, RTOL, STEP, DIM = 300.0, 0.01, 0.6, 300
+#: Dimension of the simulations that measure the error of the step.
+DIM_BIAS = 100
 #: Replicas of the uniform grid, samples of each replica, and the fewest whose scatter is an error.
 REPLICAS, SAMPLES, FEWEST = 8, 256, 4
 #: Fractions of a sweep that the Picard iteration may take.
@@ -41,6 +45,9 @@ DAMPINGS = (0.5, 0.25, 0.12, 0.06)
 MOST_SWEEPS = 500
 #: Rows of the uniform grid (its compiled sizes) and of the Picard iteration.
 ROWS_DESCENT, ROWS_PICARD = (48, 96, 192, 384), (16, 32, 64, 128, 192)
+
+#: Ratios of cost to that of `solve` that are aimed at.
+WANTED = {"uniform grid": 50, "Picard": 50, "simulation": 10}
 
 PARTS = ("methods", "horizons", "targets")
 
@@ -54,28 +61,33 @@ TARGETS = (
 
 
 class Line(NamedTuple):
-    """One method: what was measured at its longest horizon, and its cost at t_max and equal error.
+    """One method at its longest horizon, and what it takes at equal error.
 
     Attributes:
         reached: longest time solved.
-        relative: relative standard error of the test loss there.
-        cost: seconds there.
-        exponent: of the cost in the number of rows.
-        count: replicas or seeds at equal error.
-        total: seconds to t_max at equal error.
+        unit: seconds there of one replica or seed.
+        exponent: of these in the number of rows or steps.
+        relative: relative standard error of the test loss of `count` replicas or seeds there.
         memory: peak there, GiB.
         loss: test loss there.
     """
 
     name: str
     reached: float
-    relative: float
-    cost: float
+    unit: float
     exponent: float
-    count: float
-    total: float
+    relative: float
+    count: int
     memory: float
     loss: float
+
+    def needed(self, target: float) -> float:
+        """Replicas or seeds for a relative standard error of `target`."""
+        return max(FEWEST, self.count * (self.relative / target) ** 2)
+
+    def total(self, target: float, t_max: float, refined: float = 1.0) -> float:
+        """Seconds to t_max at `target`, on a grid `refined` times finer."""
+        return self.needed(target) * self.unit * (refined * t_max / self.reached) ** self.exponent
 
 
 def theory(model: Model, t_max: float, rtol: float) -> dict[str, Any]:
@@ -105,11 +117,11 @@ def iterated(t_max: float, damping: float, most: int) -> tuple[float, int, float
     return float(result.test_loss[-1]), result.sweeps, result.change
 
 
-def simulated(t_max: float, seeds: int) -> np.ndarray:
+def simulated(dim: int, step: float, t_max: float, seeds: int) -> np.ndarray:
     """Test loss at t_max of every seed."""
     from sim import simulate
 
-    return simulate(MODEL.replace(dim=DIM), t_max, step=STEP, seeds=seeds, times=[t_max]).test_loss.values[:, -1]
+    return simulate(MODEL.replace(dim=dim), t_max, step=step, seeds=seeds, times=[t_max]).test_loss.values[:, -1]
 
 
 def horizon(rows: int) -> float:
@@ -117,7 +129,7 @@ def horizon(rows: int) -> float:
     return STEP * (rows - 1)
 
 
-def measure_descent(limit: float, target: float, t_max: float) -> Line:
+def measure_descent(limit: float) -> Line:
     """The uniform grid at longer and longer horizons."""
     sizes: list[int] = []
     runs: list[Measured] = []
@@ -127,22 +139,18 @@ def measure_descent(limit: float, target: float, t_max: float) -> Line:
         runs.append(isolated(descent, horizon(rows), REPLICAS, first=(horizon(rows), FEWEST)))
         sizes.append(rows)
         say(f"uniform grid, {rows} rows: {runs[-1].cost:.1f} s for {REPLICAS} replicas, test loss {runs[-1].value}")
-    exponent, prefactor = fitted_power(sizes, [run.cost / REPLICAS for run in runs])
-    loss, error = runs[-1].value
-    count = max(FEWEST, REPLICAS * (error / loss / target) ** 2)
-    total = count * prefactor * (t_max / STEP + 1) ** exponent
-    last = runs[-1]
-    return Line("uniform grid", horizon(sizes[-1]), error / loss, last.cost, exponent, count, total, last.memory, loss)
+    last, (loss, error) = runs[-1], runs[-1].value
+    exponent = fitted_exponent(sizes, [run.cost for run in runs])
+    unit = last.cost / REPLICAS
+    return Line("uniform grid", horizon(sizes[-1]), unit, exponent, error / loss, REPLICAS, last.memory, loss)
 
 
-def measure_picard(limit: float, target: float, scatter: float, t_max: float) -> Line:
+def measure_picard(limit: float, scatter: float) -> Line:
     """The Picard iteration at longer and longer horizons.
 
     Args:
         limit: seconds.
-        target: relative error wanted.
         scatter: relative standard error of REPLICAS replicas of the uniform grid: the fixed point is the same.
-        t_max: to which the cost is carried on.
     """
     sizes: list[int] = []
     runs: list[Measured] = []
@@ -164,26 +172,27 @@ def measure_picard(limit: float, target: float, scatter: float, t_max: float) ->
         runs.append(run)
         sizes.append(rows)
         sweeps = f"{run.value[1]} sweeps at damping {DAMPINGS[damping]:g}"
-        say(f"Picard, {rows} rows: {run.cost:.1f} s a replica, {sweeps}, test loss {run.value[0]:.6f}")
-    exponent, prefactor = fitted_power(sizes, [run.cost for run in runs])
-    count = max(FEWEST, REPLICAS * (scatter / target) ** 2)
-    total = count * prefactor * (t_max / STEP + 1) ** exponent
-    last, reached = runs[-1], horizon(sizes[-1])
-    return Line("Picard", reached, scatter, last.cost, exponent, count, total, last.memory, last.value[0])
+        say(f"Picard, {rows} rows: {run.cost:.2f} s a replica, {sweeps}, test loss {run.value[0]:.6f}")
+    last, exponent = runs[-1], fitted_exponent(sizes, [run.cost for run in runs])
+    return Line("Picard", horizon(sizes[-1]), last.cost, exponent, scatter, REPLICAS, last.memory, last.value[0])
 
 
-def measure_simulation(limit: float, target: float, t_max: float) -> Line:
+def measure_simulation(limit: float, t_max: float) -> Line:
     """Seeds of the simulation, between 4 and 64 and as many as the limit allows; if not even 4, to a shorter time."""
-    trial = isolated(simulated, t_max / 30, 2)
+    trial = isolated(simulated, DIM, STEP, t_max / 30, 2)
     seeds = int(np.clip(limit / (15 * trial.cost), 4, 64))
     reached = t_max * float(np.clip(limit / (60 * trial.cost), 0.1, 1))
-    run = isolated(simulated, reached, seeds, first=(t_max / 30, 2))
+    run = isolated(simulated, DIM, STEP, reached, seeds, first=(DIM, STEP, t_max / 30, 2))
     loss, deviation = float(run.value.mean()), float(run.value.std(ddof=1))
-    count = (deviation / loss / target) ** 2
-    total = count * run.cost / seeds * t_max / reached
-    say(f"simulation, D = {DIM}: {seeds} seeds, {run.cost / seeds:.1f} s each, scatter {deviation / loss:.3f}")
-    relative = deviation / loss / np.sqrt(seeds)
-    return Line("simulation", reached, relative, run.cost, 1.0, count, total, run.memory, loss)
+    unit, relative = run.cost / seeds, deviation / loss / np.sqrt(seeds)
+    say(f"simulation, D = {DIM}, to t = {reached:g}: {seeds} seeds, {unit:.2f} s each, scatter {deviation / loss:.3f}")
+    return Line("simulation", reached, unit, 1.0, relative, seeds, run.memory, loss)
+
+
+def step_bias(t_max: float, step: float) -> float:
+    """Relative error of the test loss at t_max by the uniform step, from simulations of the same draws at step / 6."""
+    coarse, fine = (simulated(DIM_BIAS, size, t_max, 8).mean() for size in (step, step / 6))
+    return abs(coarse / fine - 1) * 6 / 5
 
 
 def compare(limit: float, t_max: float, rtol: float) -> Measured:
@@ -191,36 +200,29 @@ def compare(limit: float, t_max: float, rtol: float) -> Measured:
     ours = isolated(theory, MODEL, t_max, rtol)
     target = ours.value["relative"]
     say(f"solve to t = {t_max:g}: {ours.cost:.1f} s, relative error of the test loss {target:.4f}")
-    grid = measure_descent(limit, target, t_max)
-    lines = [
-        grid,
-        measure_picard(limit, target, grid.relative, t_max),
-        measure_simulation(limit, target, t_max),
-    ]
-    wanted = {"uniform grid": 50, "Picard": 50, "simulation": 10}
-    print(f"\nto t = {t_max:g}, relative error {target:.4f} of the test loss; seconds of processor time on a CPU")
-    columns = (
-        "method",
-        "reached",
-        "seconds",
-        "GiB",
-        "loss",
-        "solve's",
-        "exponent",
-        "count",
-        "total s",
-        "ratio",
-        "target",
-    )
-    print(row(columns))
-    print(row(("solve", t_max, ours.cost, ours.memory, "", float(ours.value["loss"][-1]), "", "", ours.cost, 1, "")))
-    for line in lines:
-        ratio = line.total / ours.cost
-        verdict = f">= {wanted[line.name]} {'met' if ratio >= wanted[line.name] else 'not met'}"
-        own = float(np.interp(line.reached, ours.value["time"], ours.value["loss"]))
-        cells = (line.name, line.reached, line.cost, line.memory, line.loss, own)
-        print(row((*cells, line.exponent, line.count, line.total, ratio, verdict)))
+    grid = measure_descent(limit)
+    lines = [grid, measure_picard(limit, grid.relative), measure_simulation(limit, t_max)]
+    bias = isolated(step_bias, t_max, STEP).value
+    print_methods(ours, lines, t_max, bias)
     return ours
+
+
+def print_methods(ours: Measured, lines: list[Line], t_max: float, bias: float) -> None:
+    """Costs and ratios at equal standard error, and at equal total error on a grid finer by bias / error."""
+    target = ours.value["relative"]
+    refined = max(1.0, bias / target)
+    print(f"\nto t = {t_max:g} at a relative error of {target:.4f}; solve: {ours.cost:.1f} s, {ours.memory:.2f} GiB")
+    print(f"step {STEP:g}: {bias:.4f} off the flow at t = {t_max:g}; at equal total error {refined:.1f} times finer")
+    titles = ("method", "reached", "s each", "GiB", "loss", "solve's", "exponent", "needed")
+    print(row((*titles, "total s", "ratio", "finer: s", "ratio", "wanted")))
+    for line in lines:
+        own = float(np.interp(line.reached, ours.value["time"], ours.value["loss"]))
+        totals = line.total(target, t_max), line.total(target, t_max, refined)
+        ratios = [total / ours.cost for total in totals]
+        wanted = WANTED[line.name]
+        verdicts = ", ".join("met" if ratio >= wanted else "not met" for ratio in ratios)
+        cells = (line.name, line.reached, line.unit, line.memory, line.loss, own, line.exponent, line.needed(target))
+        print(row((*cells, totals[0], ratios[0], totals[1], ratios[1], f">= {wanted}: {verdicts}")))
 
 
 def scale(horizons: tuple[float, ...], rtol: float) -> dict[float, Measured]:
@@ -235,7 +237,7 @@ def scale(horizons: tuple[float, ...], rtol: float) -> dict[float, Measured]:
         cells = (t_max, run.cold, run.warm, run.processor, run.memory, value["points"], value["replicas"], met)
         print(row((*cells, float(value["loss"][-1]))), flush=True)
         runs[t_max] = run
-    exponent = fitted_power(list(runs), [run.cost for run in runs.values()])[0]
+    exponent = fitted_exponent(list(runs), [run.cost for run in runs.values()])
     print(f"fitted exponent {exponent:.2f}, target < 0.5: {'met' if exponent < 0.5 else 'not met'}")
     return runs
 

@@ -87,6 +87,9 @@ def test_force_factor_reproduces_the_correlation(picard: ModuleType) -> None:
 
 
 def test_costs_are_carried_on_by_a_power() -> None:
-    exponent, prefactor = load("measuring").fitted_power([10, 20, 40], [2e3, 16e3, 128e3])
-    assert exponent == pytest.approx(3.0)
-    assert prefactor == pytest.approx(2.0)
+    assert load("measuring").fitted_exponent([10, 20, 40], [2e3, 16e3, 128e3]) == pytest.approx(3.0)
+    line = load("theory_methods").Line("x", 100.0, 2.0, 3.0, 0.02, 8, 1.0, 0.1)
+    assert line.needed(0.01) == pytest.approx(32)
+    assert line.needed(1.0) == 4
+    assert line.total(0.01, 200.0) == pytest.approx(32 * 2.0 * 2**3)
+    assert line.total(0.01, 200.0, refined=3.0) == pytest.approx(32 * 2.0 * 6**3)
