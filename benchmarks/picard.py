@@ -3,7 +3,7 @@
 The equations (THEORY section 4) on the uniform grid of gradient descent, w(n+1) = w(n) - h F(n).  Memory kernels of all
 pairs of times and the paths of all samples are iterated together: from averages over the samples to correlations and
 responses, from these to new paths and tangents, from these to new averages, of which a fraction `damping` is taken.
-Nothing is row after row, so each sweep consists of large matrix products and triangular solves; 13 S T^3 operations.
+Nothing but the paths is row after row: a sweep consists of large matrix products, about 13 S T^3 operations.
 
 With A_i = h R_i (i = c, d, r), f = 1 + epsilon p and every quantity of one sample as a matrix or a diagonal over time,
 
@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
 from dmft.checks import precision_context
 from dmft.model import Model
@@ -130,8 +129,29 @@ def propagate(memory: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]
     """R(n+1, :) = R(n, :) + delta(n, :) - rate sum_j Sigma(n, j) R(j, :), and the response to the initial value."""
     count = memory.shape[0]
     step = jnp.eye(count) - jnp.roll(jnp.eye(count) - rate * memory, 1, axis=0).at[0].set(0.0)
-    full = solve_triangular(step, jnp.eye(count), lower=True, unit_diagonal=True)
+    full = solve_unit_lower(step, jnp.eye(count))
     return jnp.roll(full, -1, axis=1).at[:, -1].set(0.0), full[:, 0]
+
+
+def solve_unit_lower(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """X with (1 + N) X = right, N the part of `matrix` strictly below its diagonal (the rest must be that of 1).
+
+    By halves, so that all is matrix products; at 16 rows (1 + N)^-1 = (1 - N)(1 + N^2)(1 + N^4)(1 + N^8) exactly.
+    jax's triangular solve of several matrices at once would do, but two of them at the same time can deadlock on the
+    threads of the CPU (each waits there for its own parts; seen with jaxlib 0.10 on two cores).
+    """
+    size = matrix.shape[0]
+    if size > 16:
+        half = size // 2
+        first = solve_unit_lower(matrix[:half, :half], right[:half])
+        second = solve_unit_lower(matrix[half:, half:], right[half:] - matrix[half:, :half] @ first)
+        return jnp.concatenate([first, second])
+    power = matrix - jnp.eye(size)
+    right = right - power @ right
+    for _ in range(3):
+        power = power @ power
+        right = right + power @ right
+    return right
 
 
 def kernels_from(numbers: Any, memory: Memory) -> Kernels:
@@ -224,7 +244,7 @@ def one_sample(
     def resolvent(gain: jax.Array, response: jax.Array, delta: jax.Array) -> jax.Array:
         """(1 + gain' A Delta)^-1 gain A, gain' = e."""
         matrix = unit + e * h * response * delta
-        return solve_triangular(matrix, gain * h * response, lower=True, unit_diagonal=True)
+        return solve_unit_lower(matrix, gain * h * response)
 
     u_r = resolvent(e, kernels.response_bulk, past_residual)
     own = unit - u_r * past_residual  # H
@@ -246,7 +266,7 @@ def one_sample(
     free = jnp.concatenate(
         [f[:, None] * (unit - epsilon * u_c * delta), epsilon * q[:, None] * (unit - u_d * delta)], axis=1
     )
-    both = alpha * solve_triangular(unit + alpha * matrix, free, lower=True, unit_diagonal=True)
+    both = alpha * solve_unit_lower(unit + alpha * matrix, free)
     d_c, d_d = both[:, : p_free.size], both[:, p_free.size :]
     x = epsilon * delta[:, None] * (unit - epsilon * u_c * delta - u_c @ (f[:, None] * d_c)) + f[:, None] * d_c
     y = delta[:, None] * (unit - u_d * delta - u_d @ (q[:, None] * d_d)) + q[:, None] * d_d
