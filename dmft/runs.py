@@ -17,6 +17,7 @@ from dmft.checks import ConvergenceError, DivergenceError, precision_context
 from dmft.grid import ORDER, explicit_grid, implicit_grid, thinned_times
 from dmft.plan import Plan
 from dmft.replica import Replica, Stopped, solve_replica
+from dmft.scatter import BulkScatter
 
 #: Ratios of points, fine to coarse, that the step error may be estimated from.
 COARSENING = (2.0, 1.5, 1.25)
@@ -35,12 +36,22 @@ def compile_plan(plan: Plan) -> None:
         list(pool.map(one, reversed(engine.capacities_for(plan.grid.size))))
 
 
+def prepare(plan: Plan) -> Plan:
+    """The plan with the scatter of the bulk, measured in a solution without it, if the model's dim is set."""
+    if plan.model.dim is None:
+        return plan
+    without = dataclasses.replace(plan, scatter=None)
+    u, weight, residual = run(without, range(1), lambda _: None)[0].samples
+    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, u, weight, residual, plan.seed))
+
+
 def run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     """The first replicas on a grid of half the points, or of more if its steps are too large to be solved."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
         thin = dataclasses.replace(plan, grid=implicit_grid(thinned_times(plan.grid.times, round(points / ratio))))
         try:
+            thin = prepare(thin)
             replicas = run(thin, range(count), lambda done: report(done, 2 * count))
         except ConvergenceError:
             if ratio == COARSENING[-1]:
@@ -56,7 +67,7 @@ def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Repli
     def one(index: int) -> Replica | Stopped:
         with precision_context(plan.sampling.precision):
             seed = np.random.SeedSequence(plan.seed, spawn_key=(index,))
-            return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration)
+            return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration, plan.scatter)
 
     results: list[Replica] = []
     pool = ThreadPoolExecutor(plan.workers)

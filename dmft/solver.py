@@ -23,7 +23,7 @@ from dmft.plan import (
 )
 from dmft.prediction import ToleranceWarning, prediction
 from dmft.replica import Replica
-from dmft.runs import Report, compile_plan, progress_report, run, run_coarse
+from dmft.runs import Report, compile_plan, prepare, progress_report, run, run_coarse
 
 if TYPE_CHECKING:
     import xarray
@@ -120,6 +120,7 @@ def _run_to_tolerance(plan: Plan, report: Report) -> tuple[list[Replica], Coarse
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
     compile_plan(plan)
+    plan = prepare(plan)
     coarse = None if plan.grid.explicit else run_coarse(plan, first, report)
     more = coarse.replicas if coarse else []
     fine: list[Replica] = []
