@@ -1,21 +1,24 @@
-"""Speed of `sim.simulate` against a notebook's Python loop and against bare compiled loops, all in one run.
+"""Speed and memory of `sim.simulate` against bare loops and a notebook's Python loop: one table of targets, one run.
 
-    python benchmarks/simulation.py            D = 100, P = 550, N = 500: about two minutes on two cores
-    python benchmarks/simulation.py --quick    fewer repetitions, for a look
+    python benchmarks/simulation.py            D = 100, P = 550, N = 500: about ten minutes on two cores
+    python benchmarks/simulation.py --quick    fewer rounds and seeds, no presets, for a look
 
 Every contender trains the same network on the same data. Each is compiled first, then timed in turn with the others,
-several rounds; the table gives the median steps per second and ratios of medians, so that load hits all alike.
-The bare loops and the notebook are given their data; `simulate` is timed from call to dataset, drawing included. The
-ratio in the last column is to the bare scan, for the batched rows to the faster of the two bare batched loops.
+several rounds; a ratio is the median over rounds of the ratio within a round, so that load hits both sides alike. The
+bare loops and the notebook are given their data; `simulate` is timed from call to dataset, drawing included. A bare
+loop is the two matrix products of a gradient-descent step, no nonlinearity and no residual.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +35,8 @@ EVERY = 10
 FRESH = 1000
 
 
-def notebook(precision: str, steps: int) -> Callable[[], None]:
-    """A research notebook: a Python loop over a jitted gradient and two jitted losses, every step."""
+def notebook(precision: str, steps: int, every: int) -> Callable[[], None]:
+    """A research notebook: a Python loop over a jitted gradient, and two jitted losses `every` so many steps."""
     draw = draw_replica(MODEL, 0, 0)
     dtype = np.dtype(precision)
     x, y, w0, beta = (jnp.asarray(a.astype(dtype)) for a in (draw.inputs, draw.labels, draw.weights, draw.beta))
@@ -51,49 +54,27 @@ def notebook(precision: str, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         w, history = w0, []
-        for _ in range(steps):
+        for n in range(steps):
             w = w - rate * gradient(w)
-            history.append((float(train_loss(w)), float(test_loss(w))))
+            if n % every == 0:
+                history.append((float(train_loss(w)), float(test_loss(w))))
 
     return run
 
 
-def bare(precision: str, steps: int, seeds: int = 0, batching: str = "vmap") -> Callable[[], None]:
-    """A lax.scan over gradient-descent steps, nothing observed; over `seeds` networks at once if not 0."""
-    draws = [draw_replica(MODEL, 0, index) for index in range(max(seeds, 1))]
+def bare(precision: str, steps: int, seeds: int = 1, batching: str = "map") -> Callable[[], object]:
+    """A lax.scan of the two matrix products alone, over `seeds` networks at once: not gradient descent."""
+    draws = [draw_replica(MODEL, 0, index) for index in range(seeds)]
     dtype = np.dtype(precision)
-    x, y, w0 = (
-        jnp.asarray(np.stack([getattr(draw, name) for draw in draws]).astype(dtype))
-        for name in ("inputs", "labels", "weights")
-    )
-    rate = jnp.asarray(STEP / (MODEL.alpha * MODEL.kappa), dtype)
+    x, w0 = (jnp.asarray(np.stack([getattr(d, name) for d in draws]).astype(dtype)) for name in ("inputs", "weights"))
 
-    def one(x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
-        def step(w: jax.Array, _: None) -> tuple[jax.Array, None]:
-            h = w @ x.T
-            residual = MODEL.alpha * jnp.mean(h + 0.5 * MODEL.epsilon * h * h, axis=0) - y
-            return w - rate * ((residual * (1.0 + MODEL.epsilon * h)) @ x), None
+    def one(operands: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, w = operands
+        rate = jnp.asarray(1e-3, dtype)
+        return jax.lax.scan(lambda w, _: (w - rate * ((w @ x.T) @ x), None), w, None, length=steps)[0]
 
-        return jax.lax.scan(step, w, None, length=steps)[0]
-
-    if not seeds:
-        function = jax.jit(one)
-        return lambda: jax.block_until_ready(function(x[0], y[0], w0[0]))
-    batched = jax.jit(jax.vmap(one) if batching == "vmap" else lambda *a: jax.lax.map(lambda z: one(*z), a))
-    return lambda: jax.block_until_ready(batched(x, y, w0))
-
-
-def products(precision: str, steps: int) -> Callable[[], None]:
-    """A lax.scan of the two matrix products alone, no nonlinearity and no residual: not gradient descent."""
-    draw = draw_replica(MODEL, 0, 0)
-    dtype = np.dtype(precision)
-    x, w0 = jnp.asarray(draw.inputs.astype(dtype)), jnp.asarray(draw.weights.astype(dtype))
-
-    def step(w: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return w - jnp.asarray(1e-3, dtype) * ((w @ x.T) @ x), None
-
-    function = jax.jit(lambda w: jax.lax.scan(step, w, None, length=steps)[0])
-    return lambda: jax.block_until_ready(function(w0))
+    function = jax.jit(jax.vmap(one) if batching == "vmap" else lambda operands: jax.lax.map(one, operands))
+    return lambda: jax.block_until_ready(function((x, w0)))
 
 
 def ours(precision: str, steps: int, form: str, seeds: int = 1) -> Callable[[], object]:
@@ -102,62 +83,178 @@ def ours(precision: str, steps: int, form: str, seeds: int = 1) -> Callable[[], 
     return lambda: simulate(MODEL, STEP * steps, seeds=seeds, step=STEP, form=form, times=times, precision=precision)
 
 
-def rates(contenders: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, float]:
-    """Median steps per second (times networks) of each contender, the rounds interleaved."""
-    for run, _ in contenders.values():
+def seconds(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each contender in every round, (rounds,), after a first call that compiles."""
+    for run in contenders.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, (run, _) in contenders.items():
+        for name, run in contenders.items():
             start = time.perf_counter()
             run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: contenders[name][1] / statistics.median(taken) for name, taken in seconds.items()}
+            taken[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in taken.items()}
 
 
-def report(precision: str, rounds: int, steps: int, seeds: int) -> None:
-    """Measure and print one table, inside a precision context."""
-    single = rates(
-        {
-            "Python loop": (notebook(precision, steps // 4), steps // 4),
-            "bare scan, network": (bare(precision, steps), steps),
-            "bare scan, two products only": (products(precision, steps), steps),
-            "simulate, form network": (ours(precision, steps, "network"), steps),
-            "simulate, form auto": (ours(precision, 4 * steps, "auto"), 4 * steps),
-        },
-        rounds,
-    )
-    several, many = {}, steps // 10
-    if seeds:
-        contenders: dict[str, tuple[Callable[[], object], int]] = {
-            f"bare vmap, {seeds} networks": (bare(precision, many, seeds, "vmap"), many * seeds),
-            f"bare map, {seeds} networks": (bare(precision, many, seeds, "map"), many * seeds),
-            f"simulate, form network, {seeds} seeds": (ours(precision, many, "network", seeds), many * seeds),
-            f"simulate, form auto, {seeds} seeds": (ours(precision, 4 * many, "auto", seeds), 4 * many * seeds),
+class Line(NamedTuple):
+    """One line of the table: what was measured, against which target, and whether it is met (None: not measured)."""
+
+    what: str
+    measured: str
+    target: str
+    met: bool | None
+
+
+def at_least(what: str, ratios: np.ndarray, target: float, detail: str) -> Line:
+    """A line for a ratio, the median of `ratios` over rounds, that must be at least `target`."""
+    ratio = float(np.median(ratios))
+    shown, wanted = (f"{ratio:.0%}", f">= {target:.0%}") if target < 1.0 else (f"{ratio:.1f} x", f">= {target:g} x")
+    return Line(what, f"{shown}  ({detail})", wanted, ratio >= target)
+
+
+def single_network(precision: str, rounds: int, steps: int) -> list[Line]:
+    """One seed: the cheaper form against a notebook, the plain network against bare matrix products."""
+    passes = {"notebook": steps, "sparse": steps, "bare": 5 * steps, "network": 5 * steps, "auto": 20 * steps}
+    with precision_context(precision):
+        contenders = {
+            "notebook": notebook(precision, passes["notebook"], 1),
+            "sparse": notebook(precision, passes["sparse"], EVERY),
+            "bare": bare(precision, passes["bare"]),
+            "network": ours(precision, passes["network"], "network"),
+            "auto": ours(precision, passes["auto"], "auto"),
         }
-        several = rates(contenders, (rounds + 1) // 2)
-    loop, scan = single["Python loop"], single["bare scan, network"]
-    fastest = max((rate for name, rate in several.items() if name.startswith("bare")), default=scan)
-    print(f"\n{precision}: {'network steps/s':>47} {'/ Python loop':>14} {'/ bare scan':>12}")
-    for name, rate in (single | several).items():
-        print(f"{name:<40} {rate:>15.0f} {rate / loop:>14.2f} {rate / (scan if name in single else fastest):>12.2f}")
+        taken = seconds(contenders, rounds)
+    rates = {name: passes[name] / taken[name] for name in taken}
+
+    def versus(first: str, second: str) -> tuple[np.ndarray, str]:
+        shown = f"{np.median(rates[first]):.0f} and {np.median(rates[second]):.0f} steps/s"
+        return rates[first] / rates[second], shown
+
+    ratios, detail = versus("auto", "notebook")
+    lines = [at_least(f"{precision}: form auto / notebook, losses every step", ratios, 8.0, detail)]
+    ratios, detail = versus("auto", "sparse")
+    sparse = f"{precision}: form auto / notebook, losses every {EVERY} steps"
+    lines.append(Line(sparse, f"{np.median(ratios):.1f} x  ({detail})", "-", None))
+    ratios, detail = versus("network", "bare")
+    lines.append(at_least(f"{precision}: form network / bare products", ratios, 0.85, detail))
+    return lines
+
+
+def many_networks(precision: str, rounds: int, steps: int, seeds: int) -> Line:
+    """Many seeds at once against the faster of two batched loops of bare matrix products."""
+    with precision_context(precision):
+        taken = seconds(
+            {
+                "vmap": bare(precision, steps, seeds, "vmap"),
+                "map": bare(precision, steps, seeds, "map"),
+                "network": ours(precision, steps, "network", seeds),
+            },
+            rounds,
+        )
+    ratios = np.minimum(taken["vmap"], taken["map"]) / taken["network"]
+    rates = {name: steps * seeds / float(np.median(values)) for name, values in taken.items()}
+    detail = f"{rates['network']:.0f} and, vmap, map, {rates['vmap']:.0f}, {rates['map']:.0f} network steps/s"
+    return at_least(f"{precision}: {seeds} seeds, form network / bare products", ratios, 0.70, detail)
+
+
+#: Prints the peak memory in MiB of a process (Linux) that trains for the number of steps given.
+MEMORY = """
+import sys
+import numpy as np
+from dmft.model import Model
+from sim import simulate
+steps = int(sys.argv[1])
+model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
+simulate(model, 0.05 * steps, seeds=4, step=0.05, times=0.05 * np.linspace(0, steps, 100))
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024)
+"""
+
+
+def memory(short: int, long: int) -> Line:
+    """Peak memory of a process whose run has `long` steps, less that of one with `short` steps."""
+    what = f"memory of {long} steps less that of {short}"
+    if not sys.platform.startswith("linux"):
+        return Line(what, "skipped: not Linux", "< 10 MiB", None)
+    peaks = []
+    for steps in (short, long):
+        command = [sys.executable, "-c", MEMORY, str(steps)]
+        peaks.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    growth = peaks[1] - peaks[0]
+    return Line(what, f"{growth:+.1f} MiB  (of {peaks[0]:.0f} MiB)", "< 10 MiB", growth < 10.0)
+
+
+def accelerator() -> Line:
+    """D = 1000, kappa = 5, N = 4000, float32: operations per second against the largest matrix product measured."""
+    what = "float32, D 1000, P 5000, N 4000: fraction of the matrix-product peak"
+    if jax.default_backend() == "cpu":
+        return Line(what, "skipped: no accelerator", "-", None)
+    model, count = Model(alpha=1.0, epsilon=0.25, kappa=5.0, dim=1000, width=4000), 2000
+    with precision_context("float32"):
+        size = 8192
+        square = jnp.ones((size, size), jnp.float32)
+        product = jax.jit(lambda a: jax.lax.fori_loop(0, 20, lambda _, b: (a @ b) * (1.0 / size), a))
+    step, times = 0.01, [0.0, 0.01 * count]
+
+    def peak() -> None:
+        with precision_context("float32"):
+            jax.block_until_ready(product(square))
+
+    taken = seconds(
+        {
+            "peak": peak,
+            "short": lambda: simulate(model, step, seeds=1, step=step, form="network", precision="float32"),
+            "run": lambda: simulate(
+                model, step * count, seeds=1, step=step, form="network", precision="float32", times=times
+            ),
+        },
+        3,
+    )
+    best = {name: float(np.min(values)) for name, values in taken.items()}
+    speed = (count - 1) * 4.0 * model.samples * 1000 * 4000 / (best["run"] - best["short"])  # without the drawing
+    top = 20 * 2.0 * size**3 / best["peak"]
+    return Line(what, f"{speed / top:.0%}  ({speed / 1e12:.1f} of {top / 1e12:.1f} TFLOP/s)", "-", None)
+
+
+#: Presets of `dmft simulate --preset` with a time they must stay under, in seconds.
+PRESETS = {"fig1": 240.0}
+
+
+def preset_time(name: str, limit: float) -> Line:
+    """Seconds that a preset takes, compilation included, in its own size."""
+    from sim.presets import preset, run_preset
+
+    start = time.perf_counter()
+    run_preset(preset(name))
+    taken = time.perf_counter() - start
+    return Line(f"preset {name}", f"{taken:.0f} s", f"< {limit:.0f} s", taken < limit)
+
+
+def load() -> str:
+    """The load average of the last minute, which a reader of timings must know."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--seeds", type=int, default=64, help="networks in the batched rows (0: leave them out)")
-    parser.add_argument("--precision", choices=("float64", "float32"), nargs="+", default=["float64", "float32"])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and seeds, no presets")
     options = parser.parse_args()
-    print(
-        f"{jax.default_backend()}, {os.cpu_count()} cores, jax {jax.__version__}; D = {MODEL.dim}, "
-        f"P = {MODEL.samples}, N = {MODEL.width}; observables every {EVERY} steps, the notebook's every step"
-    )
-    for precision in options.precision:
-        with precision_context(precision):
-            report(
-                precision, rounds=3 if options.quick else 9, steps=200 if options.quick else 400, seeds=options.seeds
-            )
+    rounds, seeds = (3, 16) if options.quick else (5, 64)
+    print(f"{jax.default_backend()}, {os.cpu_count()} cores, load {load()}, jax {jax.__version__}")
+    print(f"D = {MODEL.dim}, P = {MODEL.samples}, N = {MODEL.width}; observables every {EVERY} steps\n", flush=True)
+    jobs: list[Callable[[], list[Line]]] = []
+    for precision in ("float64", "float32"):
+        jobs.append(partial(single_network, precision, rounds, 100 if options.quick else 200))
+        jobs.append(lambda precision=precision: [many_networks(precision, (rounds + 1) // 2, 60, seeds)])
+    jobs.append(lambda: [memory(10_000, 40_000 if options.quick else 200_000)])
+    jobs.append(lambda: [accelerator()])
+    if not options.quick:
+        jobs.extend(lambda name=name, limit=limit: [preset_time(name, limit)] for name, limit in PRESETS.items())
+    for job in jobs:
+        for row in job():
+            verdict = "" if row.met is None else "met" if row.met else "MISSED"
+            print(f"{row.what:<52} {row.target:>8}  {verdict:<6}  {row.measured}", flush=True)
+    print(f"\nload at the end: {load()}")
 
 
 if __name__ == "__main__":

@@ -107,11 +107,46 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
         return _simulate_preset(chosen)
     settings = settle(options, simulated=True)
     with output_folder(settings.out) as folder:
+        checkpoint = _checkpoint(settings, folder)
         _say_model(settings)
-        simulation, _ = _timed(lambda: _simulate(settings))
+        try:
+            simulation = _simulate(
+                settings,
+                optimizer=settings.optimizer,
+                stop_below=settings.stop_below,
+                checkpoint=checkpoint,
+                checkpoint_every=60.0 if settings.checkpoint_every is None else settings.checkpoint_every,
+            )
+        except dmft.DivergenceError as error:
+            with finished(folder / "simulation-partial.nc") as part:
+                write_dataset(part, error.curves)
+            raise dmft.DivergenceError(
+                f"{error} The curves so far are in {folder / 'simulation-partial.nc'}."
+            ) from None
         with finished(folder / "simulation.nc") as part:
             write_dataset(part, simulation)
+        if checkpoint is not None:
+            checkpoint.unlink()
         _say_files(folder, "simulation.nc")
+
+
+def _checkpoint(settings: Settings, folder: Path) -> Path | None:
+    """Where the run is saved as it goes; None if it is not.
+
+    Raises:
+        ParameterError: there is a checkpoint already, and nobody said to go on from it.
+    """
+    if settings.checkpoint_every is None and not settings.resume:
+        return None
+    path = folder / "simulation.checkpoint.npz"
+    if path.exists() and not settings.resume:
+        raise dmft.ParameterError(
+            f"Argument `resume` must be given to go on from the checkpoint {str(path)!r}, but is not; remove the file "
+            "to start from the beginning."
+        )
+    if settings.resume and not path.exists():
+        print(f"no checkpoint in {folder}: starting from the beginning", flush=True)
+    return path
 
 
 @app.command
@@ -174,7 +209,7 @@ def _solve(settings: Settings) -> xarray.Dataset:
     )
 
 
-def _simulate(settings: Settings) -> xarray.Dataset:
+def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
     import sim
 
     return sim.simulate(
@@ -186,6 +221,7 @@ def _simulate(settings: Settings) -> xarray.Dataset:
         precision=settings.precision,
         seed=settings.seed,
         progress=sys.stderr.isatty(),
+        **more,
     )
 
 

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from dmft import Model, ParameterError
 from dmft.checks import check_choice, check_integer, check_real
+from sim.optimizers import Optimizer
 
 #: The built-in case: it learns its training set first and the rule much later.
 BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
@@ -30,6 +31,11 @@ DEFAULTS: dict[str, Any] = {
     "precision": "float64",
     "seed": 0,
     "out": "dmft-out",
+    "optimizer": "gd",
+    "schedule": "constant",
+    "checkpoint_every": None,
+    "resume": False,
+    "stop_below": None,
 }
 
 #: Without these there is no model.
@@ -37,6 +43,8 @@ REQUIRED = ("alpha", "epsilon", "kappa")
 
 Form = Literal["auto", "network", "reduced"]
 Precision = Literal["float64", "float32"]
+Rule = Literal["gd", "momentum", "nesterov", "adam", "adamw"]
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 def _whole(_type: Any, tokens: Any) -> int:
@@ -103,6 +111,23 @@ class SimulationOptions:
     form: Annotated[Form | None, _help("Plain network, exact reduced form, or the cheaper one.", "form")] = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How the simulated network is trained, where the run may stop, and how it is saved."""
+
+    optimizer: Annotated[Rule | None, _help("Optimiser; its learning rate is --step.", "optimizer")] = None
+    momentum: Annotated[_Real, _help("Of momentum and nesterov, >= 0 and < 1 [default: 0.9].")] = None
+    batch_size: Annotated[_Whole, _help("Samples in a minibatch, 1 to P; left out: all.")] = None
+    replacement: Annotated[bool | None, _help("Draw minibatches with replacement instead of by epochs.")] = None
+    schedule: Annotated[Schedule | None, _help("Learning rate along the run, falling to 0.", "schedule")] = None
+    warmup: Annotated[_Whole, _help("First steps over which the learning rate rises, >= 0.")] = None
+    stop_below: Annotated[str | None, _help("End when all seeds are below, as in test_loss=0.1,train_loss=0.01.")] = (
+        None
+    )
+    checkpoint_every: Annotated[_Real, _help("Save the run every so many seconds, >= 0.")] = None
+    resume: Annotated[bool | None, _help("Go on from the checkpoint in --out, if there is one.")] = None
+
+
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
@@ -113,7 +138,7 @@ class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimulateOptions(SimulationOptions, RunOptions, ModelOptions):
+class SimulateOptions(TrainingOptions, SimulationOptions, RunOptions, ModelOptions):
     """Options of `dmft simulate`."""
 
     preset: Annotated[str | None, _help("Runs of a figure of the paper (docs: paper runs), such as fig1.")] = None
@@ -139,6 +164,10 @@ class Settings:
     precision: str
     seed: int
     out: str
+    optimizer: Optimizer
+    stop_below: dict[str, float] | None
+    checkpoint_every: float | None
+    resume: bool
 
 
 def settle(options: RunOptions, *, simulated: bool) -> Settings:
@@ -173,6 +202,10 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
         seed=check_integer("seed", rest["seed"], at_least=0),
         out=_check_text("out", rest["out"]),
+        optimizer=_build_optimizer(given),
+        stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
+        checkpoint_every=_check_seconds(rest["checkpoint_every"]),
+        resume=_check_flag("resume", rest["resume"]),
     )
 
 
@@ -248,6 +281,27 @@ def _build_model(given: dict[str, Any]) -> Model:
             f"Argument `{missing[0]}` must be given too: all of --alpha, --epsilon and --kappa, or none of them."
         )
     return model
+
+
+def _build_optimizer(given: dict[str, Any]) -> Optimizer:
+    """The optimiser of the options that were given."""
+    fields = {name: given[name] for name in _names(Optimizer) if name in given}
+    return Optimizer(given.get("optimizer", DEFAULTS["optimizer"]), **fields)
+
+
+def _read_thresholds(text: object) -> dict[str, float]:
+    """{"test_loss": 0.1, "train_loss": 0.01} from "test_loss=0.1,train_loss=0.01"; the names are checked later."""
+    try:
+        pairs = [part.split("=") for part in _check_text("stop_below", text).split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise ParameterError(
+            f"Argument `stop_below` must be thresholds such as test_loss=0.1,train_loss=0.01, but is {text!r}."
+        ) from None
+
+
+def _check_seconds(value: object) -> float | None:
+    return None if value is None else check_real("checkpoint_every", value, at_least=0.0)
 
 
 def _check_flag(name: str, value: object) -> bool:

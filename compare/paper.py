@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import xarray
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from compare.grokking import Duration, grokking_delay
 from compare.plots import LOOK
@@ -23,10 +22,12 @@ if TYPE_CHECKING:
 
     from sim.presets import Preset
 
-#: The threshold of figure 3 (e); in figures 3 (a) and (b), of the loss divided by its first value.
+#: The threshold of figure 3 (e).
 THRESHOLD = 0.1
-#: Floor of logarithmic loss axes.
-FLOOR = 1e-5
+#: A map of at most so many points is written over with its values.
+MOST_WORDS = 36
+#: The threshold of figures 3 (a) and (b), where the loss is divided by its first value.
+HALF = 0.5
 
 TRAIN, TEST = ("#0072B2", (0.0, (5.0, 1.5))), ("#D55E00", "-")
 LINEAR, REGRESSION, ALIGNMENT = "0.35", "#CC79A7", "#009E73"
@@ -44,6 +45,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig3a": partial(_draw_sweep, field="alpha"),
         "fig3b": partial(_draw_sweep, field="epsilon"),
         "fig3e": _draw_delays,
+        "fig3e-full": _draw_delays,
         "fig4": _draw_parts,
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
@@ -88,30 +90,33 @@ def _draw_linearised(figure: Figure, results: Mapping[str, xarray.Dataset]) -> N
 
 
 def _draw_sweep(figure: Figure, results: Mapping[str, xarray.Dataset], field: str) -> None:
-    """Losses divided by their first values, one colour per run; beside them the steps to reach THRESHOLD."""
-    losses, reached = figure.subplots(1, 2, width_ratios=[1.35, 1.0])
+    """Losses divided by their first values, one colour per run; beside them the steps to HALF, and the end."""
+    panels = figure.subplot_mosaic([["losses", "reached"], ["losses", "final"]], width_ratios=[1.35, 1.0])
+    losses, reached, final = (panels[name] for name in ("losses", "reached", "final"))
     values = [float(dataset.attrs[field]) for dataset in results.values()]
-    colors = colormaps["viridis"](np.linspace(0.0, 0.92, len(values)))
-    train, test = [], []
-    for dataset, value, color in zip(results.values(), values, colors, strict=True):
-        scaled = relative(dataset)
-        steps = steps_of(dataset)[1:]
-        losses.plot(steps, _mean(scaled, "train_loss"), color=color, ls=TRAIN[1], lw=1.0)
-        losses.plot(steps, _mean(scaled, "test_loss"), color=color, label=rf"$\{field} = {_power(value)}$")
-        delay = grokking_delay(scaled, THRESHOLD)
-        train.append(_in_steps(delay.t_train, dataset))
-        test.append(_in_steps(delay.t_test, dataset))
-    losses.set(ylabel="loss / initial loss   (dashed: train)", ylim=(0.0, 1.6))
-    reached.plot(values, train, "o", color=TRAIN[0], ls=TRAIN[1], label=f"train loss below {THRESHOLD:g}")
-    reached.plot(values, test, "s", color=TEST[0], ls=TEST[1], label=f"test loss below {THRESHOLD:g}")
+    scaled = [relative(dataset) for dataset in results.values()]
+    steps = [steps_of(dataset)[1:] for dataset in results.values()]
+    for curve, count, value, color in zip(scaled, steps, values, _colors(len(values)), strict=True):
+        losses.plot(count, _mean(curve, "train_loss"), color=color, ls=TRAIN[1], lw=1.0)
+        losses.plot(count, _mean(curve, "test_loss"), color=color, label=rf"$\{field} = {_power(value)}$")
+    losses.set(ylabel="loss / initial loss   (dashed: train)", ylim=(0.0, 1.5))
+    delays = [grokking_delay(curve, HALF) for curve in scaled]
+    for name, (color, line), marker in (("train", TRAIN, "o"), ("test", TEST, "s")):
+        times = [
+            _in_steps(getattr(delay, f"t_{name}"), data) for delay, data in zip(delays, results.values(), strict=True)
+        ]
+        reached.plot(values, times, marker, color=color, ls=line, label=name)
+        last = [float(curve[f"{name}_loss"].mean("seed")[-1]) for curve in scaled]
+        final.plot(values, last, marker, color=color, ls=line, label=name)
+    reached.set(yscale="log", ylabel=f"steps to {HALF:g} x initial")
+    final.set(ylabel="final / initial", xlabel=rf"$\{field}$")
     _finish(losses)
     losses.legend(frameon=False, ncols=3, loc="upper center")  # above the curves
-    reached.set(xscale="log", yscale="log", xlabel=rf"$\{field}$", ylabel="steps to reach")
-    missed = [value for value, steps in zip(values, test, strict=True) if not np.isfinite(steps)]
-    if missed:
-        count = steps_of(next(iter(results.values())))[-1]
-        reached.plot(missed, [count] * len(missed), "s", mfc="white", mec=TEST[0], label="test loss: not reached")
-    reached.legend(frameon=False)
+    for axes in (reached, final):
+        axes.set(xscale="log")
+        axes.set_xticks(values, [f"${_power(value)}$" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.legend(frameon=False)
 
 
 def relative(dataset: xarray.Dataset) -> xarray.Dataset:
@@ -128,9 +133,13 @@ def _draw_delays(figure: Figure, results: Mapping[str, xarray.Dataset]) -> None:
     for dataset in results.values():
         place = alphas.index(float(dataset.attrs["alpha"])), epsilons.index(float(dataset.attrs["epsilon"]))
         delays[place], words[place] = delay_in_steps(dataset)
-    shown = axes.imshow(delays, origin="lower", aspect="auto", cmap="OrRd", norm=LogNorm())
-    for (row, column), word in words.items():
-        axes.text(column, row, word, ha="center", va="center", fontsize=7.5)
+    there = np.maximum(delays[np.isfinite(delays)], 1.0)  # a logarithm has no room for less than one step
+    low, high = (float(there.min()), float(2.0 * there.max())) if there.size else (1.0, 10.0)
+    colors = np.maximum(delays, 1.0)
+    shown = axes.imshow(colors, origin="lower", aspect="auto", cmap="OrRd", norm=LogNorm(low, high))
+    for (row, column), word in words.items() if len(words) <= MOST_WORDS else ():
+        dark = delays[row, column] > low**0.45 * high**0.55
+        axes.text(column, row, word, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     axes.set_xticks(range(len(epsilons)), [f"{value:g}" for value in epsilons])
     axes.set_yticks(range(len(alphas)), [f"{value:g}" for value in alphas])
     axes.set(xlabel=r"alignment $\epsilon$", ylabel=r"laziness $\alpha$")
@@ -193,6 +202,11 @@ def _in_steps(duration: Duration, dataset: xarray.Dataset) -> float:
     return duration.value / float(dataset.attrs["step"])
 
 
+def _colors(count: int) -> np.ndarray:
+    """From dark to light, (count, 4)."""
+    return colormaps["viridis"](np.linspace(0.0, 0.92, count))
+
+
 def _power(value: float) -> str:
     """A power of two as such."""
     exponent = np.log2(value)
@@ -200,7 +214,10 @@ def _power(value: float) -> str:
 
 
 def preset_summary(preset: Preset, results: Mapping[str, xarray.Dataset]) -> dict[str, Any]:
-    """Final losses and threshold times of every run, JSON-able (None where a threshold is not reached)."""
+    """Final losses and threshold times of every run, JSON-able (None where no seed reaches a threshold).
+
+    Times are means over the seeds that reach the threshold; how many of the `seeds` do is said beside them.
+    """
 
     def number(value: float) -> float | None:
         return float(f"{value:.6g}") if np.isfinite(value) else None
@@ -208,12 +225,10 @@ def preset_summary(preset: Preset, results: Mapping[str, xarray.Dataset]) -> dic
     runs = {}
     for label, dataset in results.items():
         delay = grokking_delay(dataset, THRESHOLD)
-        runs[label] = {
-            "steps": int(steps_of(dataset)[-1]),
-            "train_loss": number(float(dataset["train_loss"].mean("seed")[-1])),
-            "test_loss": number(float(dataset["test_loss"].mean("seed")[-1])),
-            f"steps_to_train_loss_{THRESHOLD:g}": number(_in_steps(delay.t_train, dataset)),
-            f"steps_to_test_loss_{THRESHOLD:g}": number(_in_steps(delay.t_test, dataset)),
-            "strengths": json.loads(str(dataset.attrs["strengths"])),
-        }
+        record: dict[str, Any] = {"steps": int(steps_of(dataset)[-1]), "seeds": dataset.sizes["seed"]}
+        for loss, time in (("train_loss", delay.t_train), ("test_loss", delay.t_test)):
+            record[loss] = number(float(dataset[loss].mean("seed")[-1]))
+            record[f"steps_to_{loss}_{THRESHOLD:g}"] = number(_in_steps(time, dataset))
+            record[f"seeds_reaching_{loss}_{THRESHOLD:g}"] = time.runs_reached
+        runs[label] = record
     return {"preset": preset.name, "title": preset.title, "assumed": preset.assumed, "runs": runs}

@@ -8,12 +8,13 @@ without the 1/2. Everywhere |beta|^2 = D exactly, where the paper's beta is draw
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import DivergenceError, ParameterError
 from dmft.model import Model
 from sim.experiment import Experiment
 
@@ -120,7 +121,7 @@ def _figure_3b() -> Preset:
     return _figure_3("fig3b", "alignment: a weaker quadratic feature delays generalisation", "epsilon", values)
 
 
-def _figure_3e(numbers: Sequence[int] = (1, 5, 10, 14)) -> Preset:
+def _figure_3e(name: str, numbers: Sequence[int]) -> Preset:
     runs = []
     for k in numbers:
         for j in numbers:
@@ -130,13 +131,13 @@ def _figure_3e(numbers: Sequence[int] = (1, 5, 10, 14)) -> Preset:
             label = f"alpha-{alpha:g}-epsilon-{epsilon:g}"
             runs.append(PresetRun(label=label, experiment=experiment, learning_rate=rate, loss_factor=2.0))
     return Preset(
-        name="fig3e",
+        name=name,
         title="steps between the train and the test loss falling below 0.1",
         runs=tuple(runs),
         steps=110_000,
         stop_below={"train_loss": 0.1, "test_loss": 0.1},
         precision="float32",
-        assumed="A 4 x 4 part of the paper's 14 x 14 grid. The figure's colours are delays in steps.",
+        assumed=f"{len(numbers)} x {len(numbers)} points (the paper: 14 x 14); colours are delays in steps.",
     )
 
 
@@ -172,7 +173,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "fig1": _figure_1,
     "fig3a": _figure_3a,
     "fig3b": _figure_3b,
-    "fig3e": _figure_3e,
+    "fig3e": lambda: _figure_3e("fig3e", (1, 5, 10, 14)),
+    "fig3e-full": lambda: _figure_3e("fig3e-full", range(1, 15)),
     "fig4": _figure_4,
     "fig9": _figure_9,
 }
@@ -203,7 +205,12 @@ def run_preset(
 
     Returns:
         Label -> dataset (`sim.experiment_simulation.simulate_experiment`), with the preset's name, the learning rate
-        and the loss factor among the attributes.
+        and the loss factor among the attributes. Of several runs, one that diverges is warned of, and kept up to there
+        (attribute `complete` = 0).
+
+    Raises:
+        ParameterError: there is no such preset, or an argument is out of range.
+        DivergenceError: the only run diverged.
     """
     from sim.experiment_simulation import simulate_experiment
 
@@ -211,19 +218,25 @@ def run_preset(
     count = made.steps if steps is None else steps
     results = {}
     for run in made.runs:
-        dataset = simulate_experiment(
-            run.experiment,
-            count * run.step,
-            step=run.step,
-            kernel=made.kernel,
-            linearized=made.linearized,
-            seeds=seeds,
-            seed=made.seed if seed is None else seed,
-            times=observed_steps(count) * run.step,
-            stop_below=made.stop_below,
-            precision=made.precision,
-            progress=progress,
-        )
+        try:
+            dataset = simulate_experiment(
+                run.experiment,
+                count * run.step,
+                step=run.step,
+                kernel=made.kernel,
+                linearized=made.linearized,
+                seeds=seeds,
+                seed=made.seed if seed is None else seed,
+                times=observed_steps(count) * run.step,
+                stop_below=made.stop_below,
+                precision=made.precision,
+                progress=progress,
+            )
+        except DivergenceError as error:  # of a sweep the other points are worth having
+            if error.curves is None or len(made.runs) == 1:
+                raise
+            warnings.warn(f"{made.name}, {run.label}: {error}", stacklevel=2)
+            dataset = error.curves
         paper = {"preset": made.name, "learning_rate": run.learning_rate, "loss_factor": run.loss_factor}
         results[run.label] = dataset.assign_attrs(paper)
     return results

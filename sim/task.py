@@ -53,40 +53,45 @@ def draw_task(experiment: Experiment, form: str, seed: int, index: int) -> tuple
 
     Inputs, first direction, noise and weights (times sigma) are those that `sim.simulate` draws for the model.
     """
-    model = experiment.model
+    model, strengths = experiment.model, np.array(experiment.strengths)
     replica = draw_replica(model, seed, index)
     noise = replica.labels - 0.5 * (replica.inputs @ replica.beta) ** 2
     directions = draw_directions(experiment, replica, seed, index)
     replica = replica._replace(weights=initial_weights(experiment, replica.weights, directions))
-    feature, strengths = np.array(FEATURES[experiment.activation]), np.array(experiment.strengths)
-    if form == "network":
-        readouts = draw_normal(seed, index, READOUTS, experiment.width) if experiment.readouts == "trained" else None
-        parameters = Parameters(replica.weights, readouts)
-        each = np.full(experiment.width, 1.0 / experiment.width)
-        rule = Rule(np.float64(model.alpha), np.float64(model.epsilon), feature, each, each, np.float64(model.width))
-    else:
-        vectors, data = reduced.start(model, replica)
-        parameters = Parameters(vectors, None)
-        ones = np.ones(vectors.shape[0])
-        rule = Rule(np.float64(model.alpha), np.float64(model.epsilon), feature, data.linear, ones, np.float64(1.0))
+    readouts = draw_normal(seed, index, READOUTS, experiment.width) if experiment.readouts == "trained" else None
+    parameters, rule = arrange(experiment, form, replica, readouts)
     target, tests = None, (None, None)
     if experiment.exact_test_loss:
         clean = label(experiment.target, replica.inputs, directions, strengths)
         with precision_context("float64"):
-            wick = target_components(np.array(FEATURES[experiment.target]), directions, strengths)  # type: ignore[arg-type]
-        target = Components(*map(np.asarray, wick))  # type: ignore[arg-type]
+            wick = target_components(FEATURES[experiment.target], *map(jnp.asarray, (directions, strengths)))
+        target = jax.tree.map(np.asarray, wick)
     else:
         assert experiment.test_samples is not None
         assert experiment.eigenvector is not None
-        others = draw_normal(seed, index, TEST_INPUTS, experiment.test_samples, experiment.dim) / np.sqrt(
-            experiment.dim
-        )
-        everything = np.concatenate([replica.inputs, others])
+        others = draw_normal(seed, index, TEST_INPUTS, experiment.test_samples, experiment.dim)
+        everything = np.concatenate([replica.inputs, others / np.sqrt(experiment.dim)])
         labels = strengths[0] * label_eigenvector(gram_matrix(rule, parameters, everything), experiment.eigenvector)
-        clean, tests = labels[: experiment.samples], (others, labels[experiment.samples :])
+        clean = labels[: experiment.samples]
+        tests = everything[experiment.samples :], labels[experiment.samples :]
     rate = np.float64(experiment.samples / (model.alpha * model.kappa))
     noisy = clean + noise
     return parameters, Task(rule, replica.inputs, noisy, noisy, rate, target, *tests, None, None)
+
+
+def arrange(
+    experiment: Experiment, form: str, replica: Replica, readouts: np.ndarray | None
+) -> tuple[Parameters, Rule]:
+    """The network with the replica's weights, as it is ("network") or in at most D + 1 rotated rows ("reduced")."""
+    model = experiment.model
+    if form == "network":
+        vectors, speed = replica.weights, float(experiment.width)
+        linear = nonlinear = np.full(experiment.width, 1.0 / experiment.width)
+    else:
+        vectors, data = reduced.start(model, replica)
+        linear, nonlinear, speed = data.linear, np.ones(vectors.shape[0]), 1.0
+    numbers = np.float64(model.alpha), np.float64(model.epsilon), np.array(FEATURES[experiment.activation])
+    return Parameters(vectors, readouts), Rule(*numbers, linear, nonlinear, np.float64(speed))
 
 
 def label(feature: str, inputs: np.ndarray, directions: np.ndarray, strengths: np.ndarray) -> np.ndarray:

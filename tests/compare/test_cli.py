@@ -103,6 +103,15 @@ def test_bad_usage_ends_a_process_with_code_2_and_one_line(tmp_path):
         (["simulate", "--seeds", "0"], ["`seeds`", ">= 1", "is 0"]),
         (["simulate", "--form", "fast"], ["--form", "fast", "reduced"]),
         (["simulate", "--form", "network"], ["`form`", "reduced", "network"]),
+        (["simulate", "--optimizer", "sgd"], ["--optimizer", "sgd", "gd", "momentum", "nesterov", "adam", "adamw"]),
+        (["simulate", "--momentum", "0.5"], ["`momentum`", "0.5"]),
+        (["simulate", "--batch-size", "0"], ["`batch_size`", ">= 1", "is 0"]),
+        (["simulate", "--replacement"], ["`replacement`", "`batch_size`"]),
+        (["simulate", "--schedule", "steps"], ["--schedule", "steps", "cosine"]),
+        (["simulate", "--warmup", "-1"], ["`warmup`", ">= 0", "-1"]),
+        (["simulate", "--stop-below", "0.1"], ["`stop_below`", "test_loss=0.1", "'0.1'"]),
+        (["simulate", "--checkpoint-every", "-1"], ["`checkpoint_every`", ">= 0", "-1"]),
+        (["compare", "--optimizer", "adam"], ["--optimizer", "Unknown option"]),
         (["compare", "--dim", "10", "--kappa", "0.01"], ["`kappa`", "0.05"]),
         (["nothing"], ["nothing", "solve", "compare"]),
     ],
@@ -282,6 +291,45 @@ def test_simulate_for_real(tmp_path):
         assert dataset["time"].values[-1] == pytest.approx(1.0)
 
 
+def test_training_options_reach_the_simulation(tmp_path, fake_runs):
+    (tmp_path / "run.toml").write_text('optimizer = "momentum"\nmomentum = 0.5\nbatch_size = 50\nresume = true\n')
+    arguments = ["--config", str(tmp_path / "run.toml"), "--replacement", "--schedule", "cosine", "--warmup", "10"]
+    more = ["--stop-below", "test_loss=0.1, train_loss=1e-3", "--step", "0.1", "--out", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "simulation.checkpoint.npz").touch()
+    assert main(["simulate", *arguments, *more]) == 0
+    options = fake_runs["simulate"][2]
+    assert options["optimizer"] == sim.Optimizer("momentum", 0.5, 50, True, "cosine", 10)
+    assert options["stop_below"] == {"test_loss": 0.1, "train_loss": 1e-3}
+    assert options["checkpoint"] == tmp_path / "out" / "simulation.checkpoint.npz"
+    assert not options["checkpoint"].exists()
+    assert main(["simulate", "--out", str(tmp_path / "out")]) == 0
+    assert fake_runs["simulate"][2]["checkpoint"] is None
+
+
+def test_a_checkpoint_is_not_overwritten_unasked(tmp_path, fake_runs, capsys):
+    checkpoint = tmp_path / "simulation.checkpoint.npz"
+    checkpoint.write_text("a run of hours")
+    assert main(["simulate", "--checkpoint-every", "60", "--out", str(tmp_path)]) == 2
+    line = one_line(capsys.readouterr().err)
+    assert "`resume` must be given" in line
+    assert str(checkpoint) in line
+    assert not fake_runs
+    assert checkpoint.read_text() == "a run of hours"
+
+
+def test_a_checkpoint_of_another_run_for_real(tmp_path):
+    """What differs is named, and the file stays."""
+    options = ["simulate", "--dim", "10", "--t-max", "1", "--step", "0.1", "--seeds", "2", "--out", str(tmp_path)]
+    model = Model(**BUILT_IN_CASE).replace(dim=10)
+    checkpoint = tmp_path / "simulation.checkpoint.npz"
+    sim.simulate(model, 1.0, step=0.1, seeds=3, checkpoint=checkpoint)
+    result = run(*options, "--resume")
+    assert (result.returncode, result.stdout.splitlines()[1:]) == (2, [])
+    assert "seeds = 3 there, 2 here" in one_line(result.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["simulation.checkpoint.npz"]
+
+
 def test_compare_for_real(tmp_path):
     """Theory and simulation of the same discrete gradient descent, in a fresh process."""
     options = ["--alpha", "1", "--epsilon", "0.5", "--kappa", "3", "--dim", "50", "--initial-overlap", "0.1"]
@@ -300,8 +348,13 @@ def test_compare_for_real(tmp_path):
 def test_diverging_simulation_for_real(tmp_path):
     result = run("simulate", "--dim", "10", "--t-max", "500", "--step", "50", "--seeds", "2", "--out", str(tmp_path))
     assert result.returncode == 1
-    assert "step" in one_line(result.stderr)
-    assert not list(tmp_path.iterdir())
+    line = one_line(result.stderr)
+    assert "stable one is step" in line
+    assert str(tmp_path / "simulation-partial.nc") in line
+    assert [path.name for path in tmp_path.iterdir()] == ["simulation-partial.nc"]
+    with xarray.open_dataset(tmp_path / "simulation-partial.nc", engine="h5netcdf") as dataset:
+        assert dataset.attrs["complete"] == 0
+        assert np.isfinite(dataset["train_loss"]).all()
 
 
 def test_warnings_are_one_line_without_a_place_in_the_code(tmp_path, monkeypatch, make_theory, capsys):

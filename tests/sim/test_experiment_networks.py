@@ -1,6 +1,7 @@
 """Networks of any polynomial activation: exact test errors, gradients, tangent kernels, each by a second route."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from sim.ntk import alignment, centered_alignment, minimum_norm_coefficients
 from sim.polynomials import FEATURES, degree, evaluate, wick_coefficients
 from sim.ridge import Parameters, components, difference, inner_by_degree, outputs, preactivations, pull
 from sim.task import Task, draw_task, gram_matrix
+from sim.variants import forward, gradient, select
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=6, width=9)
 VARIANTS = {
@@ -35,13 +37,13 @@ def drawn(name: str, form: str = "network") -> tuple[Parameters, Task]:
     return jax.tree.map(jnp.asarray, draw_task(VARIANTS[name], form, 0, 0))
 
 
-def network(name: str, parameters: Parameters, inputs: np.ndarray) -> jax.Array:
-    """f as anyone would write it."""
+def network(name: str, parameters: Parameters, inputs: np.ndarray) -> Any:
+    """f as anyone would write it, in numpy or jax."""
     model, g = MODEL, np.polynomial.Polynomial(FEATURES[VARIANTS[name].activation])
     h = inputs @ parameters.vectors.T
     readouts = 1.0 if parameters.readouts is None else parameters.readouts
     nonlinear = sum(float(c) * h**n for n, c in enumerate(g.coef))
-    return model.alpha * jnp.mean(readouts * (h + model.epsilon / 2 * nonlinear), axis=1)
+    return model.alpha * (readouts * (h + model.epsilon / 2 * nonlinear)).mean(axis=1)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -59,12 +61,17 @@ def test_wick_coefficients_are_projections(feature: str, variance: float) -> Non
 @EACH
 def test_exact_test_loss_is_the_loss_on_fresh_inputs(name: str) -> None:
     parameters, task = drawn(name)
-    error = difference(components(task.rule, parameters), task.target)
-    exact = float(jnp.sum(inner_by_degree(error, error)))
+
+    @jax.jit
+    def test_loss(parameters: Parameters, task: Task) -> jax.Array:
+        error = difference(components(task.rule, parameters), task.target)
+        return jnp.sum(inner_by_degree(error, error))
+
+    exact = float(test_loss(parameters, task))
     fresh = np.random.default_rng(0).standard_normal((100_000, MODEL.dim)) / np.sqrt(MODEL.dim)
     g, directions = np.polynomial.Polynomial(FEATURES[VARIANTS[name].target]), np.asarray(task.target.vectors)
     clean = 0.5 * sum(s * g(fresh @ beta) for s, beta in zip(VARIANTS[name].strengths, directions, strict=True))
-    squares = np.asarray((network(name, parameters, fresh) - clean) ** 2)
+    squares = (network(name, jax.tree.map(np.asarray, parameters), fresh) - clean) ** 2
     z = (squares.mean() - exact) / (squares.std(ddof=1) / np.sqrt(squares.size))
     assert abs(z) < 4.0
     assert np.mean(clean**2) == pytest.approx(VARIANTS[name].signal(), rel=0.1)
@@ -95,6 +102,18 @@ def test_pull_and_kernel_are_those_of_autodiff(name: str) -> None:
     flat = np.hstack([np.asarray(slope).reshape(len(residual), -1) for slope in jax.tree.leaves(jacobian)])
     expected = scale / MODEL.alpha * flat @ flat.T
     np.testing.assert_allclose(gram_matrix(task.rule, parameters, task.inputs), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_batches_average_to_the_full_gradient() -> None:
+    parameters, task = drawn("hermite3")
+
+    @jax.jit
+    def of(part: Task) -> Parameters:
+        return gradient(parameters, part, forward(parameters, part))
+
+    full, batches = of(task), [of(select(task, jnp.arange(3 * part, 3 * part + 3))) for part in range(3)]
+    for whole, *pieces in zip(full, *batches, strict=True):
+        np.testing.assert_allclose(sum(pieces) / 3, whole, rtol=1e-12)
 
 
 def test_rotated_rows_have_the_same_kernel() -> None:

@@ -1,5 +1,8 @@
 """Training of experiments: against autodiff, exact equivalences, the linearised network, and the lazy limit."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +11,12 @@ import pytest
 from dmft.checks import DivergenceError, precision_context
 from dmft.model import Model
 from dmft.order_parameters import OBSERVABLES
-from sim import simulate
+from sim import simulate, training
 from sim.experiment import Experiment
 from sim.experiment_simulation import linear_start, linearized_losses, simulate_experiment
 from sim.linearized import coefficients, decompose, residuals
 from sim.ridge import Parameters, outputs, preactivations
-from sim.task import draw_task
+from sim.task import draw_task, gram_matrix
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=8, width=12)
 CENTERED = MODEL.replace(centered=True, label_noise=0.3)
@@ -65,13 +68,19 @@ def test_steps_are_those_of_autodiff(name: str) -> None:
     result = simulate_experiment(experiment, 0.6, step=0.03, seeds=2, form="network", kernel=True)
     end, losses = train_by_autodiff(experiment, 0.03, 20, linear=False)
     np.testing.assert_allclose(result.train_loss[0, :-1], losses, rtol=1e-10)
-    start, _ = draw_task(experiment, "network", 0, 0)
+    start, task = draw_task(experiment, "network", 0, 0)
     moved = [np.sum((np.asarray(a) - b) ** 2) for a, b in zip(end, start, strict=True) if b is not None]
     size = [np.sum(array**2) for array in start if array is not None]
     np.testing.assert_allclose(result.parameter_movement[0, -1], np.sqrt(sum(moved) / sum(size)), rtol=1e-10)
-    for name_, low, high in (("kernel_distance", 0.0, np.inf), ("kernel_alignment", 0.0, 1.0)):
-        assert low <= float(result[name_].min()) <= float(result[name_].max()) <= high
-    np.testing.assert_allclose(result.kernel_distance[0, 0], 0.0, atol=1e-14)
+    first, last = (gram_matrix(task.rule, theta, task.inputs) for theta in (start, end))
+    y, rest = task.labels, np.eye(task.labels.size) - 1.0 / task.labels.size
+    for matrix, place in ((first, 0), (last, -1)):
+        cosines = {"kernel_alignment": (matrix, y), "kernel_alignment_centered": (rest @ matrix @ rest, rest @ y)}
+        for key, (k, labels) in cosines.items():
+            expected = labels @ k @ labels / (np.linalg.norm(k) * (labels @ labels))
+            np.testing.assert_allclose(result[key][0, place], expected, rtol=1e-10)
+        distance = np.linalg.norm(matrix - first) / np.linalg.norm(first)
+        np.testing.assert_allclose(result.kernel_distance[0, place], distance, rtol=1e-10, atol=1e-14)
 
 
 @EACH
@@ -148,6 +157,27 @@ def test_the_plain_experiment_is_the_simulation_of_its_model(form: str, model: M
     result = simulate_experiment(Experiment(model=model), 2.0, seeds=2, step=0.1, form=form, kernel=True)
     for name in OBSERVABLES:
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def test_a_stopped_run_goes_on_to_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refers to the start (centring, movement, kernel distance) survives a checkpoint."""
+
+    def run(**how: Any) -> Any:
+        return simulate_experiment(VARIANTS["hermite3"], 0.6, step=0.03, seeds=2, kernel=True, **how)
+
+    whole, original, calls = run(), training.run_piece, iter(range(7))
+
+    def run_piece(*arguments: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "OPERATIONS_CPU", 1.0)
+    monkeypatch.setattr(training, "run_piece", run_piece)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path / "run.npz", checkpoint_every=0.0)
+    monkeypatch.setattr(training, "run_piece", original)
+    assert run(checkpoint=tmp_path / "run.npz").identical(whole)
 
 
 def test_weight_scale_is_a_change_of_alpha_and_epsilon() -> None:
