@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Modes kept.
 MODES = 3
 #: The random matrix: its largest dimension, how many are drawn, and the inputs that probe each.
-DIM, DRAWS, PROBES = 128, 12, 64
+DIM, DRAWS, PROBES = 96, 8, 48
 #: Times at most at which the modes are told apart.
 TIMES = 24
 
@@ -110,29 +110,29 @@ def evolve(
     gain = model.epsilon / (model.alpha * model.kappa)
     matrices = np.zeros((size, dim, dim))
     matrices[0] = np.eye(dim)
-    recent = np.zeros((grid.past.shape[1], size, dim, count))  # R(n-1-j, m) x
+    recent = [np.zeros((dim, size, count)) for _ in range(grid.past.shape[1])]  # R(n-1-j, m) x over (D, m, p)
     forms = np.zeros((count, size, size))
     if not grid.explicit:
-        recent[0, 0] = probes  # the response to the initial value
+        recent[0][:, 0] = probes  # the response to the initial value
         forms[:, 0, 0] = np.sum(probes**2, axis=0)
     for n in range(1, size):
         at = n - 1 if grid.explicit else n
         h = grid.weights[at]
         rate = gain * inputs.T @ (deltas[at][:, None] * inputs) + model.weight_decay * np.eye(dim)
-        past = np.tensordot(grid.past[n], recent[:, : n + 1], axes=1)
+        past = sum(weight * rows[:, : n + 1] for weight, rows in zip(grid.past[n], recent, strict=True) if weight)
         if grid.explicit:
             step = np.eye(dim) - h * rate
             matrices[n] = step @ matrices[n - 1]
-            new = step @ past
-            new[n - 1] += probes
+            new = (step @ past.reshape(dim, -1)).reshape(past.shape)
+            new[:, n - 1] += probes
         else:
             step = np.linalg.inv(np.eye(dim) + h * rate)
             matrices[n] = step @ grid.history(matrices, n)
-            past[n] += probes
-            new = step @ past
-        forms[:, n, : n + 1] = np.einsum("ip,mip->pm", probes, new, optimize=True)
-        recent = np.roll(recent, 1, axis=0)
-        recent[0, : n + 1] = new
+            past[:, n] += probes
+            new = (step @ past.reshape(dim, -1)).reshape(past.shape)
+        forms[:, n, : n + 1] = np.einsum("ip,imp->pm", probes, new)
+        recent = [recent[-1], *recent[:-1]]
+        recent[0][:, : n + 1] = new
     return matrices, forms
 
 

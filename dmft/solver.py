@@ -60,7 +60,7 @@ def solve(
     Args:
         model: parameters; its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
             seed of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, and the
-            scatter of the bulk's quadratic form over samples.
+            scatter of the bulk over samples (see dmft.scatter).
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
         rtol: tolerance relative to the value, see above.
