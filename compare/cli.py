@@ -1,7 +1,8 @@
 """The console command `dmft`: solve the theory, simulate the network, compare the two.
 
 Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error. Results
-appear when the whole command has succeeded; a run that fails leaves no file. jax, xarray and matplotlib are imported
+appear when the whole command has succeeded; a run that fails on its way leaves its curves up to there in
+theory-partial.nc or simulation-partial.nc, and nothing else. jax, xarray and matplotlib are imported
 inside the commands, so that `--help` is instant.
 """
 
@@ -88,7 +89,8 @@ def solve(*, options: SolveOptions | None = None) -> None:
     settings = settle(options or SolveOptions(), simulated=False)
     with output_folder(settings.out) as folder:
         _say_model(settings)
-        theory, _ = _timed(lambda: _solve(settings))
+        with _curves_kept(folder / "theory-partial.nc"):
+            theory = _solve(settings)
         with finished(folder / "theory.nc") as part:
             write_dataset(part, theory)
         _say_files(folder, "theory.nc")
@@ -109,7 +111,7 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
     with output_folder(settings.out) as folder:
         checkpoint = _checkpoint(settings, folder)
         _say_model(settings)
-        try:
+        with _curves_kept(folder / "simulation-partial.nc"):
             simulation = _simulate(
                 settings,
                 optimizer=settings.optimizer,
@@ -117,12 +119,6 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
                 checkpoint=checkpoint,
                 checkpoint_every=60.0 if settings.checkpoint_every is None else settings.checkpoint_every,
             )
-        except dmft.DivergenceError as error:
-            with finished(folder / "simulation-partial.nc") as part:
-                write_dataset(part, error.curves)
-            raise dmft.DivergenceError(
-                f"{error} The curves so far are in {folder / 'simulation-partial.nc'}."
-            ) from None
         with finished(folder / "simulation.nc") as part:
             write_dataset(part, simulation)
         if checkpoint is not None:
@@ -158,8 +154,10 @@ def compare(*, options: CompareOptions | None = None) -> None:
     settings = settle(options or CompareOptions(), simulated=True)
     with output_folder(settings.out) as folder:
         _say_model(settings)
-        theory, solve_seconds = _timed(lambda: _solve(settings))
-        simulation, simulate_seconds = _timed(lambda: _simulate(settings))
+        with _curves_kept(folder / "theory-partial.nc"):
+            theory, solve_seconds = _timed(lambda: _solve(settings))
+        with _curves_kept(folder / "simulation-partial.nc"):
+            simulation, simulate_seconds = _timed(lambda: _simulate(settings))
         timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
         _write_comparison(folder, theory, simulation, timings)
 
@@ -244,6 +242,19 @@ def _simulate_preset(settings: PresetSettings) -> None:
             write_figure(stack.enter_context(finished(folder / f"{chosen.name}.png")), figure, "png")
             write_json(stack.enter_context(finished(folder / f"{chosen.name}.json")), summary)
         _say_files(folder, *files, f"{chosen.name}.png", f"{chosen.name}.json")
+
+
+@contextlib.contextmanager
+def _curves_kept(path: Path) -> Iterator[None]:
+    """If the run in this block fails on its way, write the curves up to there to `path`, and say so."""
+    try:
+        yield
+    except dmft.RunError as error:
+        if error.curves is None:
+            raise
+        with finished(path) as part:
+            write_dataset(part, error.curves)
+        raise type(error)(f"{error} The curves so far are in {path}.") from None
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:

@@ -19,17 +19,17 @@ class ParameterError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that was well posed could not be completed. The command line exits with code 1."""
-
-
-class DivergenceError(RunError):
-    """The loss grew without bound. Says at which time, and which step would be stable.
+    """A run that was well posed could not be completed. The command line exits with code 1.
 
     Attributes:
-        curves: the dataset of a simulation up to there, with the attribute `complete` = 0; None for a theory.
+        curves: the dataset up to where the run failed, with the attribute `complete` = 0; None if there is none.
     """
 
     curves: Any = None
+
+
+class DivergenceError(RunError):
+    """The loss grew without bound. Says at which time, and which step would be stable."""
 
 
 class ConvergenceError(RunError):

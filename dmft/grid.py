@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-FIRST_STEP = 0.02
+#: Time at which the flow's steps begin to grow in proportion to time; before, they grow linearly from zero.
+TIME_SCALE = 0.15
 
 #: Highest order of the backward differentiation.
 ORDER = 3
@@ -39,16 +40,13 @@ class Grid:
         """Number of times, 0 included."""
         return len(self.times)
 
-    def coordinate(self, t: np.ndarray) -> np.ndarray:
-        """Row number as a smooth function of time: n at times[n], in between along the geometric progression."""
-        growth = (self.times[2] - self.times[1]) / self.times[1] - 1 if self.size > 2 else 0.0
-        if abs(growth) < 1e-6:
-            return np.interp(t, self.times, np.arange(self.size))
-        return np.log1p(np.asarray(t) * growth / self.times[1]) / np.log1p(growth)
-
     def history(self, rows: np.ndarray, n: int) -> Any:
         """sum_j a_{n,j} rows[n-1-j]: the multistep history of row n (n >= 1)."""
         return sum(self.past[n, j] * rows[n - 1 - j] for j in range(min(n, ORDER)))
+
+    def head(self, rows: int) -> Grid:
+        """The first `rows` rows."""
+        return Grid(self.times[:rows], self.weights[:rows], self.past[:rows], self.explicit)
 
 
 def explicit_grid(step: float, t_max: float) -> Grid:
@@ -84,32 +82,40 @@ def _end_slopes(nodes: np.ndarray) -> np.ndarray:
     return np.linalg.solve(powers, wanted) / nodes[-1]
 
 
-def thinned_times(times: np.ndarray, points: int) -> np.ndarray:
-    """`points` + 1 times along the geometric progression of `times`, with proportionally larger steps."""
-    growth = (times[2] - times[1]) / times[1] - 1
-    rows = np.linspace(0, len(times) - 1, points + 1)
-    if abs(growth) < 1e-6:
-        return np.interp(rows, np.arange(len(times)), times)
-    result = times[1] * np.expm1(rows * np.log1p(growth)) / growth
-    result[-1] = times[-1]
-    return result
+def coordinate(times: np.ndarray | float) -> np.ndarray:
+    """x(t) with t = 2 TIME_SCALE (cosh x - 1): like sqrt(t) at first, like log t at last.
 
-
-def geometric_times(t_max: float, points: int, first_step: float = FIRST_STEP) -> np.ndarray:
-    """0 and `points` further times up to t_max whose steps grow by a constant factor from `first_step` on.
-
-    Uniform if t_max < points * first_step.  Shape (points + 1,).
+    The flow's times are uniform in x, and its curves, smooth in t, are smooth in x.
     """
-    from scipy.optimize import brentq
+    return 2 * np.arcsinh(np.sqrt(np.asarray(times, dtype=np.float64) / (4 * TIME_SCALE)))
 
-    if t_max <= points * first_step:
-        return np.linspace(0.0, t_max, points + 1)
 
-    def excess(log_ratio: float) -> float:
-        return float(first_step * np.expm1(points * log_ratio) / np.expm1(log_ratio) - t_max)
+def graded_times(t_max: float, points: int) -> np.ndarray:
+    """0 and `points` further times up to t_max, uniform in `coordinate`.  Shape (points + 1,).
 
-    upper = np.log(t_max / first_step) + 1.0
-    log_ratio = float(brentq(excess, 1e-12, upper / max(points - 1, 1) + 1e-6, xtol=1e-15))  # type: ignore[arg-type]
-    times = first_step * np.expm1(np.arange(points + 1) * log_ratio) / np.expm1(log_ratio)
-    times[-1] = t_max
+    Steps grow linearly from zero at first and by a constant factor at last.  The first two are short because the
+    rule has lower order there; all are proportional to 1/points, so that errors have the rule's order from the start.
+    """
+    return _times_at(np.linspace(0.0, float(coordinate(t_max)), points + 1), t_max)
+
+
+def resampled_times(times: np.ndarray, points: int) -> np.ndarray:
+    """`points` + 1 times whose steps are everywhere longer or shorter than those of `times` by the same factor."""
+    rows = np.linspace(0, len(times) - 1, points + 1)
+    return _times_at(np.interp(rows, np.arange(len(times)), coordinate(times)), times[-1])
+
+
+def halved_steps(times: np.ndarray, after: float, steps: int = 4) -> np.ndarray:
+    """`times` with `steps` steps halved (an even number of them), the first being the one that begins at `after`."""
+    first = int(np.searchsorted(times, after * (1 + 1e-9), side="right"))
+    first = max(1, min(first, len(times) - steps))
+    x = coordinate(times[first - 1 : first + steps])
+    return np.sort(np.concatenate([times, _times_at(0.5 * (x[1:] + x[:-1]))]))
+
+
+def _times_at(x: np.ndarray, t_max: float | None = None) -> np.ndarray:
+    """The inverse of `coordinate`, ending at exactly `t_max` if given."""
+    times = 4 * TIME_SCALE * np.sinh(0.5 * x) ** 2
+    if t_max is not None:
+        times[-1] = t_max
     return times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmft.grid import Grid
+from dmft.grid import Grid, coordinate
 
 #: Names and meanings of the kernels a dataset may hold, over (time, time2).
 KERNELS: dict[str, str] = {
@@ -42,19 +42,18 @@ def on_output_times(grid: Grid, name: str, kernel: np.ndarray, at: np.ndarray) -
     """A kernel (T, T) on the output times, (len(at), len(at)).
 
     Discrete steps: the rows and columns of those steps.  Flow: correlations by a bicubic spline, responses (zero
-    for t < s, with a jump at t = s) linearly in (t - s, s), both in the coordinate in which the grid is uniform.
+    for t < s, with a jump at t = s) linearly in (t - s, s), both in `dmft.grid.coordinate`.
     """
     from scipy.interpolate import RectBivariateSpline
 
     if grid.explicit:
         index = np.rint(at / grid.weights[0]).astype(int)
         return kernel[np.ix_(index, index)]
-    x = grid.coordinate(at)
-    rows = np.arange(grid.size, dtype=float)
+    x, nodes = coordinate(at), coordinate(grid.times)
     if name.startswith("correlation"):
         order = min(3, grid.size - 1)
-        return RectBivariateSpline(rows, rows, kernel, kx=order, ky=order)(x, x)
-    return _lag_interpolation(kernel, x)
+        return RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x)
+    return _lag_interpolation(kernel, np.interp(x, nodes, np.arange(grid.size)))
 
 
 def _lag_interpolation(kernel: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dmft import replica as engine
 from dmft.checks import ParameterError, available_memory, check_integer, check_memory, check_real
-from dmft.grid import FIRST_STEP, ORDER, Grid, explicit_grid, geometric_times, implicit_grid
+from dmft.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
 from dmft.model import Model
 from dmft.replica import Sampling
 from dmft.scatter import BulkScatter
@@ -20,10 +20,12 @@ from dmft.wide import Iteration
 MIN_REPLICAS = 4
 #: Replicas solved before the tolerance is looked at, and at most.
 FIRST_REPLICAS, MAX_REPLICAS = 12, 64
-#: Samples of a replica unless given: below 128 the bias that goes as 1/samples shows.
+#: Samples of a replica unless given.
 SAMPLES = 256
-#: Points of the flow per factor e in 1 + t/FIRST_STEP at rtol = 0.01: a step error of a few 1e-3 at third order.
-POINTS_PER_LOG = 5.5
+#: Points of the flow per unit of dmft.grid.coordinate at rtol = 0.01: a step error of a few 1e-3 at third order.
+POINTS_PER_UNIT = 7.3
+#: What no run is smaller than: a grid that does not fit with this is refused before it is made.
+SMALLEST = Sampling(samples=32, modes=16, precision="float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Plan:
     workers: int
     iteration: Iteration
     scatter: BulkScatter | None = None  # of the bulk at finite dim, once measured (see dmft.runs.prepare)
+
+    def head(self, rows: int) -> Plan:
+        """The same up to the first `rows` times, with as many replicas as an error needs."""
+        return dataclasses.replace(self, grid=self.grid.head(rows), replicas=self.replicas or MIN_REPLICAS)
 
 
 def check_times(times: Any, t_max: float) -> np.ndarray:
@@ -59,20 +65,21 @@ def check_times(times: Any, t_max: float) -> np.ndarray:
 
 
 def choose_grid(t_max: float, step: float | None, points: int | None, rtol: float) -> Grid:
-    """Every step of gradient descent, or a geometric grid with an even number of points for the flow."""
+    """Every step of gradient descent, or graded times with an even number of points for the flow."""
     if step is not None:
         step = check_real("step", step, above=0.0)
         if points is not None:
             raise ParameterError(f"Argument `points` must be None when `step` is given, but is {points!r}.")
         if round(t_max / step) < 1:
             raise ParameterError(f"Argument `step` must be at most t_max = {t_max:g}, but is {step:g}.")
-        _check_memory(round(t_max / step) + 1, Sampling(samples=32, modes=16, precision="float32"))
+        _check_memory(round(t_max / step) + 1, SMALLEST)
         return explicit_grid(step, t_max)
     if points is None:
-        density = POINTS_PER_LOG * float(np.clip((0.01 / rtol) ** (1 / ORDER), 0.7, 4.0))
-        points = max(16, round(density * np.log1p(t_max / FIRST_STEP)))
+        density = POINTS_PER_UNIT * float(np.clip((0.01 / rtol) ** (1 / ORDER), 0.7, 4.0))
+        points = max(16, round(density * float(coordinate(t_max))))
     points = check_integer("points", points, at_least=4)
-    return implicit_grid(geometric_times(t_max, points + points % 2))
+    _check_memory(points + 1, SMALLEST)
+    return implicit_grid(graded_times(t_max, points + points % 2))
 
 
 def choose_sampling(samples: int | None, grid: Grid, precision: str) -> Sampling:
@@ -80,12 +87,19 @@ def choose_sampling(samples: int | None, grid: Grid, precision: str) -> Sampling
     samples = SAMPLES if samples is None else check_integer("samples", samples, at_least=32)
     if samples & (samples - 1):
         raise ParameterError(f"Argument `samples` must be a power of two >= 32, but is {samples}.")
-    return Sampling.choose(samples, grid.size, precision)
+    # as many modes as rows fit into the last capacity: grids of similar size share their compiled work
+    return Sampling.choose(samples, engine.capacity_for(grid.size), precision)
+
+
+def fewer_samples(sampling: Sampling) -> Sampling:
+    """A quarter of the samples, or half of them where there are few: the change of the mean shows the bias."""
+    samples = max(sampling.samples // 4, min(32, sampling.samples // 2))
+    return dataclasses.replace(sampling, samples=samples, modes=min(sampling.modes, samples - 8))
 
 
 def choose_iteration(precision: str) -> Iteration:
-    """Inner iteration: to 1e-6 of each row, or to what float32 resolves."""
-    return Iteration() if precision == "float64" else Iteration(tolerance=1e-4, accepted=1e-3)
+    """Inner iteration: to 1e-6 of each row, or to what float32 resolves; 1e-3 is let pass, and counts as an error."""
+    return Iteration(tolerance=1e-6 if precision == "float64" else 1e-4, accepted=1e-3)
 
 
 def choose_workers(grid: Grid, sampling: Sampling) -> int:
@@ -103,5 +117,5 @@ def _check_memory(points: int, sampling: Sampling) -> int:
     """Bytes of one replica; MemoryLimitError if they are not free."""
     needed = engine.replica_bytes(points, sampling)
     what = f"One replica of {points} time points and {sampling.samples} samples"
-    check_memory(what, needed, "lower `t_max` or `samples`, or raise `step`")
+    check_memory(what, needed, "lower `t_max`, `points` or `samples`, or raise `step`")
     return needed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.budget import Coarse, Excess, interpolate, mean_curve, stack, step_error, tolerance_excess
+from dmft.budget import MEANINGS, Excess, Solved, budget, interpolate, interpolation_error, tolerance_excess
 from dmft.kernels import KERNELS, on_output_times
 from dmft.order_parameters import OBSERVABLES, build_dataset
 from dmft.plan import Plan
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 #: Output times per point of the flow's grid: linear interpolation between them errs by under 0.3 %.
 OUTPUT_PER_POINT = 8
+
+
+#: What stands beside every observable in the dataset, after `<name>_stderr`: ending of the name, meaning.
+VARIABLES: dict[str, str] = {
+    "error": "total error: root sum square of its parts",
+    "step_error": "error of the time step, and of the interpolation between the times solved,",
+    "bias": "estimated bias of the number of samples, not subtracted",
+    "bias_stderr": "standard error of the estimated bias",
+    "iteration_error": "error that the inner iteration leaves",
+    "consistency": "differential minus propagator form",
+    "consistency_stderr": "standard error of differential minus propagator form",
+}
 
 
 class ToleranceWarning(UserWarning):
@@ -37,8 +49,9 @@ def _output_times(plan: Plan, output: np.ndarray | None) -> np.ndarray:
 
 
 def prediction(
-    plan: Plan, fine: list[Replica], coarse: Coarse | None, output: np.ndarray | None, kernels: bool
+    plan: Plan, solved: Solved, output: np.ndarray | None, *, kernels: bool = False, complete: bool = True
 ) -> xarray.Dataset:
+    """The dataset of what was solved, on the output times; `complete` = 0 if the plan is but the start of one."""
     times, at = plan.grid.times, _output_times(plan, output)
 
     def report(array: np.ndarray) -> np.ndarray:
@@ -47,29 +60,37 @@ def prediction(
         return interpolate(plan.grid, array, at)
 
     def report_size(array: np.ndarray) -> np.ndarray:
-        """Sizes of errors: linear between the grid's times, so that they stay positive."""
+        """Errors: linear between the grid's times, so that sizes stay positive."""
         return np.interp(at, times, array)
 
     values, stderr, extra = {}, {}, {}
-    for name, meaning in OBSERVABLES.items():
-        mean, error = mean_curve(fine, name)
-        values[name], stderr[name] = report(mean), report_size(error)
-        extra[f"{name}_step_error"] = (
-            report_size(step_error(plan, fine, coarse, name)),
-            f"time-step error of {meaning}",
+    for name in OBSERVABLES:
+        errors = budget(plan, solved, name)
+        values[name], stderr[name] = report(errors.value), report_size(errors.sampling)
+        arrays = (
+            errors.total,
+            errors.step,
+            errors.bias,
+            errors.bias_stderr,
+            errors.iteration,
+            errors.difference,
+            errors.difference_stderr,
         )
-        second = stack(fine, name, form="differential") - stack(fine, name)
-        meaning = f"differential minus propagator form of {name}"
-        extra[f"{name}_consistency"] = report(second.mean(0)), meaning
-        spread = np.std(second, axis=0, ddof=1) / np.sqrt(len(fine))
-        extra[f"{name}_consistency_stderr"] = report_size(spread), f"standard error of the {meaning}"
-    excess = tolerance_excess(plan, fine, coarse)
-    dataset = build_dataset(("time",), at, values, stderr, _attributes(plan, fine, excess))
-    for name, (array, meaning) in extra.items():
-        dataset[name] = (("time",), array, {"long_name": meaning, "units": "1"})
+        for (ending, meaning), array in zip(VARIABLES.items(), arrays, strict=True):
+            about = {"long_name": f"{meaning} of {name}", "units": "1"}
+            extra[f"{name}_{ending}"] = (("time",), report_size(array), about)
+        if not plan.grid.explicit:  # curves are interpolated between the times solved
+            between = interpolation_error(plan.grid, errors.value, at)
+            for ending in ("error", "step_error"):
+                sizes = extra[f"{name}_{ending}"][1]
+                np.hypot(sizes, between, out=sizes)
+        extra[f"{name}_error"][2]["limited_by"] = MEANINGS[errors.limited_by(int(np.argmax(errors.total)))]
+    excess = tolerance_excess(plan, solved)
+    attributes = _attributes(plan, solved.fine, excess) | {"complete": int(complete)}
+    dataset = build_dataset(("time",), at, values, stderr, attributes).assign(extra)
     if kernels:
-        dataset = _with_kernels(dataset, plan, fine)
-    if excess.ratio > 1:
+        dataset = _with_kernels(dataset, plan, solved.fine)
+    if complete and excess.ratio > 1:
         warnings.warn(f"Tolerance not reached: {excess.message}.", ToleranceWarning, stacklevel=3)
     return dataset
 
@@ -104,6 +125,7 @@ def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, An
         "atol": plan.atol,
         "tolerance_met": int(excess.ratio <= 1),
         "tolerance_message": excess.message,
+        "limited_by": MEANINGS[excess.limited_by],
         "replicas": len(fine),
         "samples": plan.sampling.samples,
         "modes": plan.sampling.modes,

@@ -1,4 +1,4 @@
-"""Replicas run side by side, and what is said when one of them cannot go on."""
+"""Replicas run side by side: on the plan's grid, on a coarser one, with fewer samples."""
 
 from __future__ import annotations
 
@@ -7,22 +7,40 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from dmft import replica as engine
-from dmft.budget import Coarse
-from dmft.checks import ConvergenceError, DivergenceError, precision_context
-from dmft.grid import ORDER, explicit_grid, implicit_grid, thinned_times
-from dmft.plan import Plan
+from dmft.budget import Coarse, Thinned
+from dmft.checks import precision_context
+from dmft.grid import ORDER, implicit_grid, resampled_times
+from dmft.plan import Plan, fewer_samples
 from dmft.replica import Replica, Stopped, solve_replica
 from dmft.scatter import BulkScatter
+
+if TYPE_CHECKING:
+    from dmft.grid import Grid
 
 #: Ratios of points, fine to coarse, that the step error may be estimated from.
 COARSENING = (2.0, 1.5, 1.25)
 
 Report = Callable[[int, int], None]
+
+
+class ReplicaStopped(Exception):
+    """A replica could not go on.
+
+    Attributes:
+        row: the first time that was not solved, on the grid that was being solved.
+        solved: the last time that was solved; `time`, the next one.
+        reason: "diverged", or what was wrong with the row.
+    """
+
+    def __init__(self, grid: Grid, stopped: Stopped) -> None:
+        super().__init__(stopped.reason)
+        self.row, self.reason = stopped.row, stopped.reason
+        self.solved, self.time = float(grid.times[max(stopped.row - 1, 0)]), float(grid.times[stopped.row])
 
 
 def compile_plan(plan: Plan) -> None:
@@ -49,16 +67,23 @@ def run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     """The first replicas on a grid of half the points, or of more if its steps are too large to be solved."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
-        thin = dataclasses.replace(plan, grid=implicit_grid(thinned_times(plan.grid.times, round(points / ratio))))
+        thin = dataclasses.replace(plan, grid=implicit_grid(resampled_times(plan.grid.times, round(points / ratio))))
         try:
             thin = prepare(thin)
             replicas = run(thin, range(count), lambda done: report(done, 2 * count))
-        except ConvergenceError:
+        except ReplicaStopped:
             if ratio == COARSENING[-1]:
                 raise
             continue
-        return Coarse(thin.grid, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
+        return Coarse(thin, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
     raise AssertionError("unreachable: the last ratio returns or raises")
+
+
+def run_thinned(plan: Plan, many: list[Replica]) -> Thinned:
+    """The replicas `many` of a plan again with fewer samples."""
+    few = dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
+    divisor = plan.sampling.samples / few.sampling.samples - 1
+    return Thinned(plan.grid, run(few, range(len(many)), lambda _: None), many, divisor)
 
 
 def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Replica]:
@@ -84,33 +109,7 @@ def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Repli
 
 
 def _raise_stopped(plan: Plan, stopped: Stopped) -> NoReturn:
-    time = plan.grid.times[stopped.row]
-    if plan.grid.explicit and stopped.reason == "diverged":
-        step = plan.grid.weights[0]
-        raise DivergenceError(
-            f"Gradient descent with step = {step:g} diverges at t = {time:g}; {_stable_step(plan, time)}."
-        )
-    raise ConvergenceError(
-        f"The theory's time point t = {time:g} was not solved ({stopped.reason}); raise `points` (now "
-        f"{plan.grid.size - 1}) or `samples` (now {plan.sampling.samples})."
-    )
-
-
-def _stable_step(plan: Plan, time: float) -> str:
-    """Halve the step until a small replica survives to twice the time of divergence."""
-    step = plan.grid.weights[0]
-    sampling = dataclasses.replace(plan.sampling, samples=64, modes=32)
-    with precision_context(sampling.precision):
-        for _ in range(8):
-            step = step / 2
-            horizon = max(2 * time, 40 * step)
-            if horizon / step > 600:
-                break
-            seed = np.random.SeedSequence(plan.seed)
-            trial = solve_replica(plan.model, explicit_grid(step, horizon), sampling, seed, plan.iteration)
-            if isinstance(trial, Replica):
-                return f"step = {step:.3g} is stable up to t = {horizon:.3g}"
-    return f"a step below {step:.3g} may be stable"
+    raise ReplicaStopped(plan.grid, stopped)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmft.budget import Coarse, tolerance_excess
-from dmft.checks import PRECISIONS, ConvergenceError, ParameterError, check_choice, check_integer, check_real
+from dmft.budget import Solved, tolerance_excess
+from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
+from dmft.failure import failure
+from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.model import Model
 from dmft.plan import (
     FIRST_REPLICAS,
@@ -23,15 +25,28 @@ from dmft.plan import (
 )
 from dmft.prediction import ToleranceWarning, prediction
 from dmft.replica import Replica
-from dmft.runs import Report, compile_plan, prepare, progress_report, run, run_coarse
+from dmft.runs import (
+    ReplicaStopped,
+    Report,
+    compile_plan,
+    prepare,
+    progress_report,
+    run,
+    run_coarse,
+    run_thinned,
+)
 
 if TYPE_CHECKING:
     import xarray
 
 __all__ = ["ToleranceWarning", "solve"]
 
-#: Factor by which the points grow, and how often, where steps are too large for the row solver or the tolerance.
-REFINEMENT, REFINEMENTS = 1.3, 2
+#: How often steps are shortened: everywhere for the tolerance, or where a row was not solved.
+REFINEMENTS, RESCUES = 2, 4
+#: Step error over tolerance aimed at by a finer grid, and the factors of points it may take.
+AIM, FINER = 0.7, (1.15, 2.0)
+#: Share of the tolerance beyond which another error than sampling makes more replicas useless.
+SHARE = 0.9
 
 
 def solve(
@@ -53,9 +68,9 @@ def solve(
     """Predict the learning curves of `model` by dynamical mean-field theory (N = infinity, D and P -> infinity).
 
     Several independent replicas of the self-consistent equations are solved; the curves are their mean.  The error
-    of a curve is the root sum square of the replicas' standard error and of the time-step error; replicas are added
-    until it is at most rtol |value| + atol (initial loss) on train_loss and test_loss at every time, or the
-    dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
+    of a curve is the root sum square of the parts in `dmft.budget`; replicas are added, and the flow's steps
+    shortened, until it is at most rtol |value| + atol (initial loss) on train_loss and test_loss at every time, or
+    the dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
         model: parameters; its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
@@ -76,13 +91,14 @@ def solve(
         progress: show a progress bar when standard error is a terminal.
 
     Returns:
-        Dataset over `time` with every observable, its `_stderr`, `_step_error` and `_consistency` (differential
-        minus propagator form of the correlations).
+        Dataset over `time` with every observable, its total error `_error` and the parts of it: `_stderr`,
+        `_step_error`, `_bias`, `_iteration_error` and `_consistency` (see `dmft.prediction.VARIABLES`).
 
     Raises:
         ParameterError: an argument is out of range.
         DivergenceError: gradient descent with this step diverges; says when, and which step is stable.
         ConvergenceError: the self-consistency of a time point was not reached; says what to change.
+            Both carry the curves up to there as `curves`, a dataset with the attribute `complete` = 0.
         MemoryLimitError: the run does not fit in memory; says how large it is.
     """
     if not isinstance(model, Model):
@@ -94,42 +110,50 @@ def solve(
         check_integer("replicas", replicas, at_least=MIN_REPLICAS)
     seed = check_integer("seed", seed, at_least=0)
     output = None if times is None else check_times(times, t_max)
+    grid = choose_grid(t_max, step, points, rtol)
     with progress_report(progress) as report:
-        for attempt in range(REFINEMENTS + 1):
-            grid = choose_grid(t_max, step, points, rtol)
+        refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
+        while True:
             sampling = choose_sampling(samples, grid, precision)
             workers, iteration = choose_workers(grid, sampling), choose_iteration(precision)
             plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration)
-            # a flow whose grid is ours to choose may be tried again with smaller steps
-            may_refine = step is None and (points is None or attempt > 0) and attempt < REFINEMENTS
             try:
-                fine, coarse = _run_to_tolerance(plan, report)
-            except ConvergenceError:
-                if not may_refine:
-                    raise
-                points = round(REFINEMENT * (grid.size - 1))
+                solved = _run_to_tolerance(plan, report)
+            except ReplicaStopped as stopped:
+                if rescues == 0:
+                    raise failure(plan, stopped, lambda part: _run_to_tolerance(part, report), output) from None
+                rescues, grid = rescues - 1, implicit_grid(halved_steps(grid.times, stopped.solved))
                 continue
-            if not (may_refine and tolerance_excess(plan, fine, coarse).step_ratio > 0.9):
-                return prediction(plan, fine, coarse, output, kernels)
-            points = round(REFINEMENT * (grid.size - 1))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            step_ratio = tolerance_excess(plan, solved).step_ratio
+            if refinements == 0 or step_ratio <= SHARE:
+                return prediction(plan, solved, output, kernels=kernels)
+            refinements, grid = refinements - 1, _finer(grid, step_ratio)
 
 
-def _run_to_tolerance(plan: Plan, report: Report) -> tuple[list[Replica], Coarse | None]:
-    """Replicas on the grid (and, for the flow, some on a coarser one) until more of them would not help."""
+def _finer(grid: Grid, ratio: float) -> Grid:
+    """Steps shorter by what brings an error of `ratio` times the tolerance to AIM, at the rule's order."""
+    points = np.clip((ratio / AIM) ** (1 / ORDER), *FINER) * (grid.size - 1)
+    return implicit_grid(resampled_times(grid.times, 2 * round(0.5 * points)))
+
+
+def _run_to_tolerance(plan: Plan, report: Report) -> Solved:
+    """Replicas on the grid, some on a coarser one (flow), some of fewer samples, until more would not help."""
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
     compile_plan(plan)
     plan = prepare(plan)
     coarse = None if plan.grid.explicit else run_coarse(plan, first, report)
-    more = coarse.replicas if coarse else []
+    thinned = None if coarse is None else run_thinned(coarse.plan, coarse.replicas)
+    before = len(coarse.replicas) if coarse else 0
     fine: list[Replica] = []
     while True:
-        done, total = len(more) + len(fine), len(more) + target
+        done, total = before + len(fine), before + target
         fine += run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
-        excess = tolerance_excess(plan, fine, coarse)
-        met, step_dominates = excess.ratio <= 1, excess.step_ratio > 0.9
-        if plan.replicas is not None or target >= MAX_REPLICAS or met or step_dominates:
-            return fine, coarse
-        wanted = target * (excess.sampling_ratio / max(0.4, 1 - excess.step_ratio)) ** 2
+        thinned = thinned or run_thinned(plan, fine[:first])
+        solved = Solved(fine, coarse, thinned)
+        excess = tolerance_excess(plan, solved)
+        met, hopeless = excess.ratio <= 1, excess.other_ratio > SHARE
+        if plan.replicas is not None or target >= MAX_REPLICAS or met or hopeless:
+            return solved
+        wanted = target * excess.sampling_ratio**2 / max(0.2, 1 - excess.other_ratio**2)
         target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(wanted))))

@@ -73,7 +73,8 @@ def test_twice_the_samples_change_nothing_beyond_the_errors():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 @pytest.mark.xfail(
-    strict=True, reason="the train loss at t = 10 is 5 % low: of the excess at D = 200, half is explained by the scatter"
+    strict=True,
+    reason="the train loss at t = 10 is 5 % low: of the excess at D = 200, half is explained by the scatter",
 )
 def test_theory_meets_the_random_reference_at_every_time():
     model = MODEL.replace(dim=200, initial_overlap=0.0)

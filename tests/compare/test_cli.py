@@ -258,6 +258,24 @@ def test_a_run_that_fails_ends_with_code_1_and_leaves_nothing(failure, code, wor
 
 
 @pytest.mark.usefixtures("fake_runs")
+@pytest.mark.parametrize("command", ["solve", "compare"])
+def test_a_theory_that_fails_on_its_way_leaves_its_curves_so_far(command, tmp_path, monkeypatch, capsys, make_theory):
+    error = dmft.ConvergenceError("The time point t = 3 was not solved.")
+    error.curves = make_theory().assign_attrs(complete=0)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setitem(vars(dmft), "solve", fail)
+    assert main([command, "--out", str(tmp_path)]) == 1
+    path = tmp_path / "theory-partial.nc"
+    assert list(tmp_path.iterdir()) == [path]
+    assert f"The curves so far are in {path}." in one_line(capsys.readouterr().err)
+    with xarray.open_dataset(path, engine="h5netcdf") as dataset:
+        assert dataset.attrs["complete"] == 0
+
+
+@pytest.mark.usefixtures("fake_runs")
 def test_interrupting_is_quiet(tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from scipy import stats
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, geometric_times, implicit_grid
+from dmft.grid import explicit_grid, graded_times, implicit_grid
 from dmft.kernels import KERNELS
 from dmft.replica import Sampling, solve_replica
 from dmft.wide import Iteration
@@ -19,7 +19,7 @@ CASES = {
     "random": PLANTED.replace(initial_overlap=0.0, dim=200),
     "centered": PLANTED.replace(centered=True, label_noise=0.3, weight_decay=0.05),
 }
-GRIDS = {"descent": explicit_grid(0.2, 6.0), "flow": implicit_grid(geometric_times(6.0, 30))}
+GRIDS = {"descent": explicit_grid(0.2, 6.0), "flow": implicit_grid(graded_times(6.0, 30))}
 REPLICAS = 16
 
 

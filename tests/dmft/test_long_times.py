@@ -5,7 +5,7 @@ import pytest
 
 from dmft import Model
 from dmft.checks import precision_context
-from dmft.grid import geometric_times, implicit_grid
+from dmft.grid import graded_times, implicit_grid
 from dmft.replica import Replica, Sampling, solve_replica
 from dmft.wide import Iteration
 
@@ -15,7 +15,7 @@ def test_coarse_grids_to_ten_thousand_are_solved_row_by_row():
     # Steps grow by 1.4 each, up to 3000 time units. An iteration that squares the condition number of its least
     # squares, or drops its history on a restart, leaves some of these rows with a residual of 0.1.
     model = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1)
-    grid = implicit_grid(geometric_times(1e4, 36))
+    grid = implicit_grid(graded_times(1e4, 36))
     sampling, iteration = Sampling.choose(256, grid.size, "float64"), Iteration()
     with precision_context("float64"):
         for index in (0, 4, 6):

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from dmft.anderson import anderson
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, geometric_times, implicit_grid
+from dmft.grid import coordinate, explicit_grid, graded_times, halved_steps, implicit_grid, resampled_times
 from dmft.noise import draw_samples, factor_row, target_quadrature
 from dmft.rows import solve_residual
 from dmft.state import Couplings
@@ -59,7 +59,8 @@ def test_residual_root_is_the_bracketed_one_inside_its_domain(couplings, past, d
     with precision_context("float64"):
         c = Couplings(*(jnp.asarray(x) for x in (*couplings, 0.0, 0.0)))
         columns = [jnp.asarray(column) for column in np.array(past).T]
-        root = compiled_root(c, jnp.full(4, guess), *columns, jnp.asarray(diagonals))
+        everywhere = jnp.tile(jnp.asarray(diagonals)[:, None], (1, 4))
+        root = compiled_root(c, jnp.full(4, guess), *columns, everywhere)
         root = np.asarray(root)
     assert (root > edge).all()
     for value, one in zip(root, past, strict=True):
@@ -216,11 +217,11 @@ def solve_scalar(grid, rate, start=1.0):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("geometric", [False, True])
-def test_backward_differentiation_has_its_order(order, geometric):
+@pytest.mark.parametrize("graded", [False, True])
+def test_backward_differentiation_has_its_order(order, graded):
     errors, counts = [], np.array([40, 80, 160, 320])
     for count in counts:
-        times = geometric_times(4.0, count, 0.2 / count if geometric else 4.0)
+        times = graded_times(4.0, count) if graded else np.linspace(0.0, 4.0, count + 1)
         w = solve_scalar(implicit_grid(times, order), lambda t: 1 + np.sin(t))
         errors.append(abs(w[-1] - np.exp(-(4.0 + 1 - np.cos(4.0)))))
     slope = -np.polyfit(np.log(counts[1:]), np.log(errors[1:]), 1)[0]
@@ -228,7 +229,7 @@ def test_backward_differentiation_has_its_order(order, geometric):
 
 
 def test_implicit_grid_is_exact_for_polynomials_of_its_order():
-    times = geometric_times(10.0, 12)
+    times = graded_times(10.0, 12)
     grid = implicit_grid(times)
     for power in range(4):
         for n in range(3, grid.size):
@@ -238,22 +239,51 @@ def test_implicit_grid_is_exact_for_polynomials_of_its_order():
 
 
 def test_implicit_steps_are_stable_however_large():
-    w = solve_scalar(implicit_grid(geometric_times(1e4, 40)), lambda _: 1e3)
+    w = solve_scalar(implicit_grid(graded_times(1e4, 40)), lambda _: 1e3)
     assert np.abs(w[1:]).max() < 0.1
     assert abs(w[-1]) < 1e-12
 
 
 @pytest.mark.parametrize(("t_max", "points"), [(0.1, 16), (1.0, 16), (60.0, 50), (1e4, 80)])
-def test_geometric_times_grow_from_the_first_step_to_t_max(t_max, points):
-    times = geometric_times(t_max, points)
+def test_graded_times_grow_linearly_then_by_a_constant_factor(t_max, points):
+    times = graded_times(t_max, points)
     steps = np.diff(times)
     assert times[0] == 0
     assert times[-1] == t_max
     assert len(times) == points + 1
-    np.testing.assert_allclose(steps[1:] / steps[:-1], steps[1] / steps[0], rtol=1e-6)
-    if t_max > 0.02 * points:
-        assert steps[0] == pytest.approx(0.02, rel=1e-6)
-        assert steps[1] > steps[0]
+    np.testing.assert_allclose(np.diff(coordinate(times)), coordinate(t_max) / points, rtol=1e-9)
+    spacing = coordinate(t_max) / points
+    assert steps[1] / steps[0] == pytest.approx(3.0, abs=2 * spacing**2)  # t ~ x^2 at first
+    if t_max >= 60:
+        assert steps[-1] / steps[-2] == pytest.approx(np.exp(spacing), rel=1e-2)
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0, 10.0])
+def test_the_first_steps_err_no_more_than_the_rest(rate):
+    """Rows 1 and 2 are of lower order; a linear decay is wrong by at most as much as later."""
+    grid = implicit_grid(graded_times(60.0, 44))
+    error = np.abs(solve_scalar(grid, lambda _: rate) - np.exp(-rate * grid.times))
+    assert error[:4].max() < 0.3 * error.max()
+    assert error.max() < 6e-3
+
+
+def test_resampled_times_change_every_step_by_the_same_factor():
+    times = graded_times(60.0, 48)
+    np.testing.assert_allclose(resampled_times(times, 24), times[::2], rtol=1e-12)
+    np.testing.assert_allclose(resampled_times(times, 72), graded_times(60.0, 72), rtol=1e-12)
+
+
+@pytest.mark.parametrize("row", [0, 7, 16])
+def test_halved_steps_begin_where_asked_and_leave_the_rest(row):
+    times = graded_times(6.0, 16)
+    halved = halved_steps(times, times[row])
+    assert len(halved) == len(times) + 4
+    assert (np.diff(halved) > 0).all()
+    assert set(times) <= set(halved)
+    new = np.sort(list(set(halved) - set(times)))
+    first = min(row, len(times) - 5)
+    assert (times[first : first + 4] < new).all()
+    assert (new < times[first + 1 : first + 5]).all()
 
 
 def test_explicit_grid_reports_every_step():

@@ -7,7 +7,7 @@ from scipy import stats
 from dmft import Model, solve
 from dmft.checks import precision_context
 from dmft.consistency import regress_out
-from dmft.grid import geometric_times, implicit_grid
+from dmft.grid import graded_times, implicit_grid
 from dmft.limits import linear
 from dmft.replica import Sampling, solve_replica
 from dmft.wide import Iteration
@@ -17,8 +17,8 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 
 
 def final_values(model, points, *, t_max, samples, replicas, modes=31):
-    """Means and standard errors at t_max on a geometric grid whose every step is proportional to 1/points."""
-    grid = implicit_grid(geometric_times(t_max, points, 0.64 / points))
+    """Means and standard errors at t_max on graded times whose every step is proportional to 1/points."""
+    grid = implicit_grid(graded_times(t_max, points))
     sampling = Sampling(samples, modes, "float64")
     with precision_context("float64"):
         runs = [

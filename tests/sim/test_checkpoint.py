@@ -190,7 +190,7 @@ def test_divergence_leaves_the_curves_up_to_there(groups: int, monkeypatch: pyte
     assert start.attrs["complete"] == 1
 
 
-@pytest.mark.parametrize("optimizer", ["nesterov", Optimizer("momentum", batch_size=10)], ids=str)
+@pytest.mark.parametrize("optimizer", ["nesterov", Optimizer("momentum", batch_size=10)], ids=["nesterov", "batches"])
 def test_the_step_advised_is_stable_for_the_optimiser_too(optimizer: Any) -> None:
     with pytest.raises(DivergenceError) as caught:
         simulate(MODEL, 400.0, seeds=2, step=20.0, optimizer=optimizer)

@@ -91,8 +91,8 @@ def test_sgd_of_optax_is_plain_gradient_descent() -> None:
     assert (plain.attrs["optimizer"], by_optax.attrs["optimizer"]) == ("gd", "optax")
 
 
-@pytest.mark.parametrize("optimizer", ["nesterov", Optimizer("momentum", batch_size=7, schedule="cosine")])
-def test_rules_linear_in_the_gradient_agree_in_both_forms(optimizer: Any) -> None:
+def test_rules_linear_in_the_gradient_agree_in_both_forms() -> None:
+    optimizer = Optimizer("nesterov", 0.5, batch_size=20, schedule="cosine")
     network, reduced = (
         simulate(DECAYING.replace(width=60), 2.0, seeds=2, step=0.05, form=form, optimizer=optimizer)
         for form in ("network", "reduced")
@@ -129,12 +129,12 @@ def test_minibatch_descent_is_descent_on_the_batches(replacement: bool) -> None:
     batches = drawn_batches(7, replacement, COUNT + 1)
     expected = train_by_hand(optax.adam(STEP), DECAYING.weight_decay, lambda n: batches[n])
     optimizer = Optimizer("adam", batch_size=7, replacement=replacement)
-    result = simulate(DECAYING, STEP * COUNT, seeds=2, step=STEP, optimizer=optimizer, times=STEP * np.arange(13))
+    result = simulate(DECAYING, STEP * COUNT, seeds=1, step=STEP, optimizer=optimizer)
     np.testing.assert_allclose(result.train_loss[0], expected, rtol=1e-9)
-    single = simulate(DECAYING, STEP * COUNT, seeds=1, step=STEP, optimizer=optimizer, precision="float32")
-    np.testing.assert_allclose(single.train_loss[0], expected, rtol=1e-4)
-    sparse = simulate(DECAYING, STEP * COUNT, seeds=2, step=STEP, optimizer=optimizer, times=[0.5, 1.2])
-    np.testing.assert_allclose(sparse.train_loss, result.train_loss[:, [5, 12]], rtol=1e-12)
+    sparse = simulate(
+        DECAYING, STEP * COUNT, seeds=1, step=STEP, optimizer=optimizer, times=[0.5, 1.2], precision="float32"
+    )
+    np.testing.assert_allclose(sparse.train_loss[0], expected[[5, 12]], rtol=1e-4)
     assert (result.attrs["batch_size"], result.attrs["replacement"]) == (7, int(replacement))
 
 
