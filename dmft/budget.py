@@ -5,7 +5,7 @@ step          time step of the flow: what a grid of half the points changes
 bias          of a finite number of samples, O(1/S): what a quarter of the samples changes
 iteration     what the inner iteration leaves, summed over the rows
 consistency   disagreement of the two forms of the correlations that their scatter does not explain; if the model's
-              dim is set, they differ by terms of order 1/D that the theory neglects: shown, but no error of the solution
+              dim is set, they differ by neglected terms of order 1/D: shown, but no error of the solution
 
 The total is their root sum square.
 """

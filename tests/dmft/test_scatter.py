@@ -5,7 +5,7 @@ import pytest
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, geometric_times, implicit_grid
+from dmft.grid import explicit_grid, graded_times, implicit_grid
 from dmft.replica import Sampling, solve_replica
 from dmft.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
 from dmft.wide import Iteration
@@ -33,7 +33,7 @@ def test_the_random_matrix_follows_the_exponential_of_its_rate(task, decay):
 
     inputs, delta, probes = task
     model = MODEL.replace(weight_decay=decay)
-    grid = implicit_grid(geometric_times(2.0, 400))
+    grid = implicit_grid(graded_times(2.0, 400))
     matrices, forms = evolve(model, grid, inputs, np.tile(delta, (grid.size, 1)), probes)
     rate = model.epsilon / (model.alpha * model.kappa) * inputs.T @ (delta[:, None] * inputs) + decay * np.eye(12)
     np.testing.assert_allclose(matrices[-1], expm(-rate * 2.0), atol=1e-5)
@@ -62,7 +62,7 @@ def test_explicit_steps_are_products_of_their_matrices(task):
 
 def test_without_residuals_only_the_norm_of_the_inputs_scatters():
     """U = I: x^T M x = |x|^2 with variance 2/D, and tr M^2/D = (tr M/D)^2."""
-    grid = implicit_grid(geometric_times(1.0, 6))
+    grid = implicit_grid(graded_times(1.0, 6))
     u, weight = np.linspace(0.1, 2.0, 16), np.full(16, 1 / 16)
     scatter = BulkScatter.measure(MODEL, grid, u, weight, constant_residuals(grid, 16, 0.0), 0)
     expected = 2 / MODEL.dim
