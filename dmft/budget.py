@@ -4,7 +4,8 @@ sampling      scatter of the replicas' mean: a standard error
 step          time step of the flow: what a grid of half the points changes
 bias          of a finite number of samples, O(1/S): what a quarter of the samples changes
 iteration     what the inner iteration leaves, summed over the rows
-consistency   disagreement of the two forms of the correlations that their scatter does not explain
+consistency   disagreement of the two forms of the correlations that their scatter does not explain; if the model's
+              dim is set, they differ by neglected terms of order 1/D: shown, but no error of the solution
 
 The total is their root sum square.
 """
@@ -35,7 +36,7 @@ CONSISTENCY_LEVEL = 1e-3
 class Coarse:
     """Replicas on a coarser grid, and the factor by which their step error exceeds the fine one, less one."""
 
-    grid: Grid
+    plan: Plan
     replicas: list[Replica]
     divisor: float
 
@@ -128,7 +129,7 @@ def budget(plan: Plan, solved: Solved, name: str) -> Budget:
         iteration=AMPLIFICATION * residual_sum(solved.fine) * np.abs(value),
         difference=difference,
         difference_stderr=scatter,
-        consistency=np.maximum(np.abs(difference) - explained, 0.0),
+        consistency=np.maximum(np.abs(difference) - explained, 0.0) * (plan.model.dim is None),
     )
 
 
@@ -151,14 +152,14 @@ def step_error(plan: Plan, coarse: Coarse | None, name: str, value: np.ndarray) 
     """
     if coarse is None:
         return np.zeros(plan.grid.size)
-    fine = interpolate(plan.grid, value, coarse.grid.times)
+    fine = interpolate(plan.grid, value, coarse.plan.grid.times)
     size = np.abs(mean_curve(coarse.replicas, name)[0] - fine) / coarse.divisor
     scale = np.maximum(np.abs(fine), 1e-12 * np.abs(fine).max() + 1e-300)
     padded = np.pad(size / scale, 1)
     relative = np.lib.stride_tricks.sliding_window_view(padded, 3).max(axis=1)
     relative[0] = size[0] / scale[0]
-    result = np.interp(plan.grid.times, coarse.grid.times, relative) * np.abs(value)
-    early = (plan.grid.times > 0) & (plan.grid.times < coarse.grid.times[1])
+    result = np.interp(plan.grid.times, coarse.plan.grid.times, relative) * np.abs(value)
+    early = (plan.grid.times > 0) & (plan.grid.times < coarse.plan.grid.times[1])
     return np.where(early, np.maximum(result, size[1]), result)
 
 

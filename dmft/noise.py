@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dmft.scatter import MODES
+
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
 
@@ -24,7 +26,7 @@ class Samples(NamedTuple):
         weight: (S,) sample weights, sum 1.
         u: (S,) the target field, > 0 (mirror pairs).
         label: (S,) unit label noise; even sector.
-        bulk: (S,) unit fluctuation of the bulk's quadratic form at finite D; even sector.
+        bulk: (A, S) amplitudes of the bulk's scatter at finite D; even sector.
         common: (K, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
         outlier: (K, S) modes of the outlier noise, orthonormal against u and each other.
     """
@@ -32,7 +34,7 @@ class Samples(NamedTuple):
     weight: Float[Array, " S"]
     u: Float[Array, " S"]
     label: Float[Array, " S"]
-    bulk: Float[Array, " S"]
+    bulk: Float[Array, "A S"]
     common: Float[Array, "K S"]
     outlier: Float[Array, "K S"]
 
@@ -45,7 +47,7 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
 
     Args:
         samples: S, a power of two.
-        modes: K <= S - 3, number of noise modes in each sector.
+        modes: K <= S - 6, number of noise modes in each sector.
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
     """
@@ -53,15 +55,19 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
     from scipy.stats import qmc
 
     generator = np.random.default_rng(seed)
-    points = qmc.Sobol(3 + 2 * modes, scramble=True, rng=generator).random(samples)
+    points = qmc.Sobol(2 + MODES + 2 * modes, scramble=True, rng=generator).random(samples)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    even = _orthonormal(
-        weight, np.column_stack([np.ones(samples), u**2, normals[:, :1], normals[:, -1:], normals[:, 1:-1:2]])
+    label, bulk, common, outlier = (
+        normals[:, :1],
+        normals[:, 1 : 1 + MODES],
+        normals[:, 1 + MODES :: 2],
+        normals[:, 2 + MODES :: 2],
     )
-    odd = _orthonormal(weight, np.column_stack([u, normals[:, 2:-1:2]]))
-    arrays = (weight, u, even[:, 2], even[:, 3], even[:, 4:].T, odd[:, 1:].T)
+    even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, label, bulk, common]))
+    odd = _orthonormal(weight, np.column_stack([u, outlier]))
+    arrays = (weight, u, even[:, 2], even[:, 3 : 3 + MODES].T, even[:, 3 + MODES :].T, odd[:, 1:].T)
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
 
 

@@ -13,6 +13,7 @@ from dmft.checks import ParameterError, available_memory, check_integer, check_m
 from dmft.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
 from dmft.model import Model
 from dmft.replica import Sampling
+from dmft.scatter import BulkScatter
 from dmft.wide import Iteration
 
 #: Fewest replicas whose scatter is reported as an error.
@@ -40,6 +41,7 @@ class Plan:
     replicas: int | None
     workers: int
     iteration: Iteration
+    scatter: BulkScatter | None = None  # of the bulk at finite dim, once measured (see dmft.runs.prepare)
 
     def head(self, rows: int) -> Plan:
         """The same up to the first `rows` times, with as many replicas as an error needs."""

@@ -23,7 +23,8 @@ from dmft.kernels import physical_response
 from dmft.model import Model
 from dmft.noise import Samples, draw_samples
 from dmft.order_parameters import test_loss_terms
-from dmft.state import Couplings, Residual, State, Steps, empty_state, grow_state, state_bytes
+from dmft.scatter import MODES, BulkScatter
+from dmft.state import Couplings, Residual, Scatter, State, Steps, empty_state, grow_state, state_bytes
 from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
 
 #: Row capacities: the work on rows of one capacity is compiled once.  A replica starts in a small one and grows.
@@ -51,6 +52,7 @@ class Replica(NamedTuple):
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
     controls: np.ndarray  # (T, 3) zero-mean violations of exact identities, see dmft.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
+    samples: tuple[np.ndarray, np.ndarray, np.ndarray]  # u (S,), weight (S,), Delta (T, S)
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
 
@@ -81,9 +83,19 @@ def capacity_for(points: int) -> int:
 
 
 def solve_replica(
-    model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, iteration: Iteration
+    model: Model,
+    grid: Grid,
+    sampling: Sampling,
+    seed: np.random.SeedSequence,
+    iteration: Iteration,
+    scatter: BulkScatter | None = None,
 ) -> Replica | Stopped:
-    """Solve one replica on `grid`.  Runs inside a precision context."""
+    """Solve one replica on `grid`.  Runs inside a precision context.
+
+    Args:
+        scatter: of the bulk, if the model's dim is set; None for none.
+    """
+    scatter = scatter or BulkScatter.none(grid.size)
     dtype = jnp.dtype(sampling.precision)
     couplings = Couplings(
         *(
@@ -92,7 +104,7 @@ def solve_replica(
         )
     )
     function, static = _method(model, grid, iteration)
-    state = _start(model, sampling, seed, couplings, grid)
+    state = _start(model, sampling, seed, couplings, grid, scatter)
     row = 0 if grid.explicit else 1
     while row < grid.size:
         capacity = state.rounds.shape[0]
@@ -105,8 +117,9 @@ def solve_replica(
             return failure
         row = stop
         if row < grid.size:
-            state = grow_state(state, min(last for last in capacities_for(grid.size) if last > capacity))
-    return _read(model, grid, state)
+            capacity = min(last for last in capacities_for(grid.size) if last > capacity)
+            state = grow_state(state, _scatter(model, scatter, state.samples, capacity), capacity)
+    return _read(model, grid, state, scatter.spread)
 
 
 def _seed_overlap(model: Model) -> float:
@@ -119,19 +132,41 @@ def initial_overlap(model: Model) -> float:
     return model.initial_overlap or _seed_overlap(model)
 
 
-def _start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, couplings: Couplings, grid: Grid) -> State:
+def _scatter(model: Model, scatter: BulkScatter, samples: Samples, capacity: int) -> Scatter:
+    """The scatter of each sample, for `capacity` rows; no modes at infinite D."""
+    kept = 0 if model.dim is None else MODES
+    dtype, rows = samples.u.dtype, min(capacity, len(scatter.spread))
+
+    def padded(modes: np.ndarray) -> Any:
+        array = np.zeros((kept, capacity, capacity))
+        array[:, :rows, :rows] = modes[:kept, :rows, :rows]
+        return jnp.asarray(array, dtype)
+
+    amplitude = jnp.array(samples.bulk[:kept])  # a copy: the state is donated
+    norm = 1 + jnp.asarray(scatter.norm[:kept], dtype) @ amplitude
+    return Scatter(amplitude, padded(scatter.correlation), padded(scatter.response), norm)
+
+
+def _start(
+    model: Model,
+    sampling: Sampling,
+    seed: np.random.SeedSequence,
+    couplings: Couplings,
+    grid: Grid,
+    scatter: BulkScatter,
+) -> State:
     dtype = couplings.alpha.dtype
     samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
     target = 0.5 * samples.u**2 + model.label_noise * samples.label
-    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
-    # x^T M x scatters over samples by |M|_F sqrt(2)/D, about sqrt(2/D) C_r(t,t): exact at t = 0, a lower bound later
-    fluctuation = samples.bulk * (0.0 if model.dim is None else (2 / model.dim) ** 0.5)
-    output = output + 0.5 * model.alpha * model.epsilon * fluctuation
+    capacity = capacities_for(grid.size)[0]
+    seen = _scatter(model, scatter, samples, capacity)
+    variance = 1 + seen.amplitude.T @ seen.correlation[:, 0, 0]
+    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + variance)
     switch = jnp.asarray(float(model.centered), dtype)
     slope = model.alpha * model.epsilon * initial_overlap(model)
-    residual = Residual(target, switch * output, fluctuation, switch * slope)
-    capacity = capacities_for(grid.size)[0]
-    state = start_state(couplings, residual, samples, jnp.asarray(initial_overlap(model) ** 0.5, dtype), capacity)
+    residual = Residual(target, switch * output, switch * slope)
+    m_0 = jnp.asarray(initial_overlap(model) ** 0.5, dtype)
+    state = start_state(couplings, residual, samples, seen, m_0, capacity)
     return state if grid.explicit else initial_row(couplings, state)
 
 
@@ -156,9 +191,12 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
         return jax.ShapeDtypeStruct(shape, dtype)
 
     s, k = sampling.samples, sampling.modes
-    samples = Samples(array(s), array(s), array(s), array(s), array(k, s), array(k, s))
-    residual = Residual(array(s), array(s), array(s), array())
-    state = jax.eval_shape(lambda a, b: empty_state(a, b, capacity), samples, residual)
+    modes = 0 if model.dim is None else MODES
+    samples = Samples(array(s), array(s), array(s), array(MODES, s), array(k, s), array(k, s))
+    residual = Residual(array(s), array(s), array())
+    square = array(modes, capacity, capacity)
+    scatter = Scatter(array(modes, s), square, square, array(s))
+    state = jax.eval_shape(lambda *parts: empty_state(*parts, capacity), samples, residual, scatter)
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)
     function, static = _method(model, grid, iteration)
@@ -199,7 +237,7 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     return None
 
 
-def _read(model: Model, grid: Grid, state: State) -> Replica:
+def _read(model: Model, grid: Grid, state: State, spread: np.ndarray) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
@@ -227,18 +265,27 @@ def _read(model: Model, grid: Grid, state: State) -> Replica:
     controls.append(target_overlap_violation(model, grid, state))
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
     return Replica(
-        curves=wide_observables(model, train, b, propagator),
-        differential=wide_observables(model, train, b, differential),
+        curves=wide_observables(model, train, b, propagator, spread),
+        differential=wide_observables(model, train, b, differential, spread),
         controls=np.stack(controls, axis=-1),
         kernels=propagator
         | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
+        samples=(
+            np.asarray(state.samples.u, np.float64),
+            np.asarray(state.samples.weight, np.float64),
+            np.asarray(state.fields.residual, np.float64)[:size],
+        ),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
     )
 
 
 def wide_observables(
-    model: Model, train_loss: np.ndarray, target_overlap: np.ndarray, correlations: dict[str, np.ndarray]
+    model: Model,
+    train_loss: np.ndarray,
+    target_overlap: np.ndarray,
+    correlations: dict[str, np.ndarray],
+    spread: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels (THEORY section 4, "Losses").
 
@@ -247,14 +294,14 @@ def wide_observables(
     |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2 is at least (1 - 1/D) (C_r')^2/D.  At t = 0 they are then exact.
+    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D times tr M'^2/D = spread C_r^2 (centred: - 2 C_r + 1).
     """
     c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
     trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
     planted = overlap[0] if model.centered else 0.0
     spike = c_q**2 - 2 * planted * overlap + planted**2
-    bulk = per_dim * (1 - per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
+    bulk = per_dim * (1 - per_dim) * (spread * c_r**2 - (2 * c_r - 1 if model.centered else 0.0))
     strength = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,

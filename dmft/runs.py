@@ -17,6 +17,7 @@ from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
 from dmft.plan import Plan, fewer_samples
 from dmft.replica import Replica, Stopped, solve_replica
+from dmft.scatter import BulkScatter
 
 if TYPE_CHECKING:
     from dmft.grid import Grid
@@ -53,26 +54,36 @@ def compile_plan(plan: Plan) -> None:
         list(pool.map(one, reversed(engine.capacities_for(plan.grid.size))))
 
 
+def prepare(plan: Plan) -> Plan:
+    """The plan with the scatter of the bulk, measured in a solution without it, if the model's dim is set."""
+    if plan.model.dim is None:
+        return plan
+    without = dataclasses.replace(plan, scatter=None)
+    u, weight, residual = run(without, range(1), lambda _: None)[0].samples
+    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, u, weight, residual, plan.seed))
+
+
 def run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     """The first replicas on a grid of half the points, or of more if its steps are too large to be solved."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
         thin = dataclasses.replace(plan, grid=implicit_grid(resampled_times(plan.grid.times, round(points / ratio))))
         try:
+            thin = prepare(thin)
             replicas = run(thin, range(count), lambda done: report(done, 2 * count))
         except ReplicaStopped:
             if ratio == COARSENING[-1]:
                 raise
             continue
-        return Coarse(thin.grid, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
+        return Coarse(thin, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
     raise AssertionError("unreachable: the last ratio returns or raises")
 
 
-def run_thinned(plan: Plan, grid: Grid, many: list[Replica]) -> Thinned:
-    """The replicas `many`, solved on `grid`, again with fewer samples."""
-    few = dataclasses.replace(plan, grid=grid, sampling=fewer_samples(plan.sampling))
+def run_thinned(plan: Plan, many: list[Replica]) -> Thinned:
+    """The replicas `many` of a plan again with fewer samples."""
+    few = dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
     divisor = plan.sampling.samples / few.sampling.samples - 1
-    return Thinned(grid, run(few, range(len(many)), lambda _: None), many, divisor)
+    return Thinned(plan.grid, run(few, range(len(many)), lambda _: None), many, divisor)
 
 
 def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Replica]:
@@ -81,7 +92,7 @@ def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Repli
     def one(index: int) -> Replica | Stopped:
         with precision_context(plan.sampling.precision):
             seed = np.random.SeedSequence(plan.seed, spawn_key=(index,))
-            return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration)
+            return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration, plan.scatter)
 
     results: list[Replica] = []
     pool = ThreadPoolExecutor(plan.workers)

@@ -25,7 +25,16 @@ from dmft.plan import (
 )
 from dmft.prediction import ToleranceWarning, prediction
 from dmft.replica import Replica
-from dmft.runs import ReplicaStopped, Report, compile_plan, progress_report, run, run_coarse, run_thinned
+from dmft.runs import (
+    ReplicaStopped,
+    Report,
+    compile_plan,
+    prepare,
+    progress_report,
+    run,
+    run_coarse,
+    run_thinned,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -66,7 +75,7 @@ def solve(
     Args:
         model: parameters; its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
             seed of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, and the
-            scatter of the bulk's quadratic form over samples.
+            scatter of the bulk over samples (see dmft.scatter).
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
         rtol: tolerance relative to the value, see above.
@@ -132,14 +141,15 @@ def _run_to_tolerance(plan: Plan, report: Report) -> Solved:
     target = plan.replicas or FIRST_REPLICAS
     first = min(target, FIRST_REPLICAS)
     compile_plan(plan)
+    plan = prepare(plan)
     coarse = None if plan.grid.explicit else run_coarse(plan, first, report)
-    thinned = None if coarse is None else run_thinned(plan, coarse.grid, coarse.replicas)
+    thinned = None if coarse is None else run_thinned(coarse.plan, coarse.replicas)
     before = len(coarse.replicas) if coarse else 0
     fine: list[Replica] = []
     while True:
         done, total = before + len(fine), before + target
         fine += run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
-        thinned = thinned or run_thinned(plan, plan.grid, fine[:first])
+        thinned = thinned or run_thinned(plan, fine[:first])
         solved = Solved(fine, coarse, thinned)
         excess = tolerance_excess(plan, solved)
         met, hopeless = excess.ratio <= 1, excess.other_ratio > SHARE

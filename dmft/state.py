@@ -132,8 +132,19 @@ class Residual(NamedTuple):
 
     target: Float[Array, " S"]  # y, label noise included
     initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
-    fluctuation: Float[Array, " S"]  # of the bulk's quadratic form over its mean, finite D; else 0
     initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
+
+
+class Scatter(NamedTuple):
+    """How the bulk that each sample sees differs from the mean at finite D (see dmft.scatter); no modes if infinite.
+
+    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s).
+    """
+
+    amplitude: Float[Array, "A S"]  # z
+    correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
+    response: Float[Array, "A T T"]  # Psi, zero above the diagonal
+    norm: Float[Array, " S"]  # |x|^2
 
 
 class State(NamedTuple):
@@ -141,6 +152,7 @@ class State(NamedTuple):
 
     samples: Samples
     residual: Residual
+    scatter: Scatter
     kernels: Kernels
     seed: Seed
     fields: Fields
@@ -150,7 +162,7 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
 
 
-def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
+def empty_state(samples: Samples, residual: Residual, scatter: Scatter, capacity: int) -> State:
     """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
     modes, count = samples.common.shape
     dtype = samples.u.dtype
@@ -168,11 +180,11 @@ def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
     tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
     history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
     rounds = jnp.zeros(t, jnp.int32)
-    return State(samples, residual, kernels, seed, fields, bases, history, rounds, zeros(t))
+    return State(samples, residual, scatter, kernels, seed, fields, bases, history, rounds, zeros(t))
 
 
-def grow_state(state: State, capacity: int) -> State:
-    """The same state with room for `capacity` rows."""
+def grow_state(state: State, scatter: Scatter, capacity: int) -> State:
+    """The same state with room for `capacity` rows; `scatter` is known for all of them."""
     extra = capacity - state.rounds.shape[0]
 
     def pad(array: Array, *axes: int) -> Array:
@@ -182,6 +194,7 @@ def grow_state(state: State, capacity: int) -> State:
         return pad(array, 0) if array.ndim == 1 or name.startswith("factor") else pad(array, 0, 1)
 
     return state._replace(
+        scatter=scatter,
         kernels=Kernels._make(pad_kernel(*item) for item in state.kernels._asdict().items()),
         seed=Seed._make(pad_kernel(*item) for item in state.seed._asdict().items()),
         fields=Fields._make(pad(array, 0) for array in state.fields),
@@ -193,5 +206,5 @@ def grow_state(state: State, capacity: int) -> State:
 
 def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
     """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 4
-    return itemsize * (samples * per_sample + 7 * capacity**2 + 2 * capacity * modes)
+    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 8
+    return itemsize * (samples * per_sample + 13 * capacity**2 + 2 * capacity * modes)

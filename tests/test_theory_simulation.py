@@ -73,13 +73,33 @@ def test_twice_the_samples_change_nothing_beyond_the_errors():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 @pytest.mark.xfail(
-    strict=True, reason="at D = 200 a random initialisation trains slower than the theory says: cause open"
+    strict=True,
+    reason="the train loss at t = 10 is 5 % low: of the excess at D = 200, half is explained by the scatter",
 )
 def test_theory_meets_the_random_reference_at_every_time():
     model = MODEL.replace(dim=200, initial_overlap=0.0)
     theory = solve(model, 10.0, step=0.1, replicas=8, samples=256, times=list(RANDOM))
     scores = z_scores(theory, RANDOM, {})
     assert scores.max() <= 3.0, scores
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+def test_the_scatter_of_the_bulk_explains_half_of_what_finite_dim_changes(monkeypatch):
+    """Random initialisation at D = 200: without scatter the train loss is 9 and 12 % low at t = 5 and 10."""
+    model, times = MODEL.replace(dim=200, initial_overlap=0.0), [5.0, 10.0]
+    mean, error = np.array([RANDOM[t][0] for t in times]).T
+
+    def excess():
+        theory = solve(model, 10.0, step=0.1, replicas=8, samples=128, times=times)
+        return 1 - theory.train_loss.values / mean, theory.train_loss_stderr.values / mean
+
+    with_scatter, own = excess()
+    monkeypatch.setattr("dmft.solver.prepare", lambda plan: plan)
+    without, _ = excess()
+    assert (without > 0.07).all()
+    assert (with_scatter < 0.65 * without).all(), (with_scatter, without)
+    assert (with_scatter > -3 * np.hypot(own, error / mean)).all()
 
 
 # Finite-size scaling
