@@ -88,7 +88,7 @@ def test_inner_iterations_converge():
 
 
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
-@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
+@pytest.mark.parametrize("settings", [{"step": 0.2}, pytest.param({"points": 30}, marks=pytest.mark.slow)])
 def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
     theory = solve(PLANTED, 2.0, samples=64, replicas=4, kernels=True, **settings)
     assert theory.attrs["iteration_mismatch"] <= theory.attrs["iteration_tolerance"]

@@ -297,7 +297,7 @@ def test_lazy_against_the_volterra_equation():
     assert errors[-1] < 1e-5
 
 
-@pytest.mark.parametrize("kappa", [0.7, 2.5])
+@pytest.mark.parametrize("kappa", [0.7, pytest.param(2.5, marks=pytest.mark.slow)])
 def test_lazy_agrees_with_kernel_regression(kappa):
     epsilon, noise = 1.2, 0.3
     model = Model(alpha=1.0, epsilon=epsilon, kappa=kappa, centered=True, label_noise=noise)

@@ -109,7 +109,7 @@ def test_seeds_are_reproducible_and_independent():
     assert (np.abs(one.test_loss - other.test_loss) <= 8 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
+@pytest.mark.parametrize("settings", [{"step": 0.2}, pytest.param({"points": 30}, marks=pytest.mark.slow)])
 def test_float32_is_close_to_float64(settings):
     double, single = (
         solve(MODEL, 2.0, precision=precision, **SMALL, **LOOSE, **settings) for precision in ("float64", "float32")
@@ -180,6 +180,7 @@ def test_a_part_that_limits_is_named():
     assert rough.attrs["limited_by"] == MEANINGS["step"]
 
 
+@pytest.mark.slow
 def test_the_iteration_s_error_covers_what_a_loose_iteration_changes():
     grid, sampling = implicit_grid(graded_times(6.0, 20)), Sampling(64, 20, "float64")
 

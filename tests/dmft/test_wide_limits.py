@@ -19,7 +19,9 @@ def deviation(theory, exact, floor=1e-3):
     return worst
 
 
-@pytest.mark.parametrize("kappa", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize(
+    "kappa", [pytest.param(0.5, marks=pytest.mark.slow), 3.0, pytest.param(10.0, marks=pytest.mark.slow)]
+)
 def test_linear_network_by_gradient_descent_is_exact(kappa):
     model = Model(alpha=1.3, epsilon=0.0, kappa=kappa)
     theory = solve(model, 30.0, step=STEP, samples=64, replicas=4)
@@ -78,6 +80,7 @@ def test_the_flow_s_own_error_covers_its_deviation_at_all_times(changes):
         assert (own <= 0.01 * np.abs(curve).max()).all(), name
 
 
+@pytest.mark.slow
 def test_many_samples_approach_the_population_flow_as_1_over_kappa():
     kappas, at = np.array([75.0, 150.0, 300.0]), 1.5
     gaps, errors = [], []
