@@ -32,7 +32,7 @@ def test_it_has_exactly_two_commands_of_one_line_that_install_for_themselves():
         assert ".venv/bin/pip" in words
         assert not any(word.startswith("/") for word in words)
     assert shlex.split(commands[0])[-2:] == [".venv/bin/dmft", "compare"]
-    assert shlex.split(commands[1])[-1] == ".venv/bin/pytest"
+    assert ".venv/bin/pytest" in shlex.split(commands[1])
     assert ".[test]" in shlex.split(commands[1])
 
 
