@@ -244,7 +244,7 @@ def main() -> None:
     print(f"D = {MODEL.dim}, P = {MODEL.samples}, N = {MODEL.width}; observables every {EVERY} steps\n", flush=True)
     jobs: list[Callable[[], list[Line]]] = []
     for precision in ("float64", "float32"):
-        jobs.append(partial(single_network, precision, rounds, 100 if options.quick else 200))
+        jobs.append(partial(single_network, precision, rounds, 100 if options.quick else 600))
         jobs.append(lambda precision=precision: [many_networks(precision, (rounds + 1) // 2, 60, seeds)])
     jobs.append(lambda: [memory(10_000, 40_000 if options.quick else 200_000)])
     jobs.append(lambda: [accelerator()])
