@@ -196,7 +196,7 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
     residual = Residual(array(s), array(s), array())
     square = array(modes, capacity, capacity)
     scatter = Scatter(array(modes, s), square, square, array(s))
-    state = jax.eval_shape(lambda *parts: empty_state(*parts, capacity), samples, residual, scatter)
+    state = jax.eval_shape(lambda a, b, c: empty_state(a, b, c, capacity), samples, residual, scatter)
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)
     function, static = _method(model, grid, iteration)

@@ -119,7 +119,9 @@ def evolve(
         at = n - 1 if grid.explicit else n
         h = grid.weights[at]
         rate = gain * inputs.T @ (deltas[at][:, None] * inputs) + model.weight_decay * np.eye(dim)
-        past = sum(weight * rows[:, : n + 1] for weight, rows in zip(grid.past[n], recent, strict=True) if weight)
+        past = np.zeros((dim, n + 1, count))
+        for weight, rows in zip(grid.past[n], recent, strict=True):
+            past += weight * rows[:, : n + 1]
         if grid.explicit:
             step = np.eye(dim) - h * rate
             matrices[n] = step @ matrices[n - 1]
