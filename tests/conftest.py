@@ -1,7 +1,13 @@
 """Options and run-time shape checking for the whole test-suite."""
 
+import os
+from pathlib import Path
+
 import pytest
 from jaxtyping import install_import_hook
+
+#: What one process has compiled, the others (workers, commands under test) read: set before anyone imports jax.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
 CHECKED = ("anderson", "kernels", "noise", "rows", "seeding", "state", "wide")

@@ -55,6 +55,7 @@ def planted(samples, t_max=12.0, seed=0):
     return solve(MODEL.replace(dim=400), t_max, step=STEP, replicas=16, samples=samples, seed=seed, times=times)
 
 
+@pytest.mark.slow
 def test_theory_meets_the_planted_reference_at_every_time():
     theory = planted(256)
     assert relative_stderr(theory) < 0.01

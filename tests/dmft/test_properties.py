@@ -61,7 +61,7 @@ def check(run) -> None:
     check_curves(theory)
     check_kernels(theory, discrete="step" in arguments)
     check_tolerance(theory)
-    if model.epsilon == 0 and arguments["precision"] == "float64":
+    if model.epsilon == 0 and model.dim is None and arguments["precision"] == "float64":
         check_linear(model, theory, arguments.get("step"))
 
 
@@ -117,15 +117,13 @@ def check_tolerance(theory) -> None:
 
 def check_linear(model: Model, theory, step: float | None) -> None:
     """At epsilon = 0 the closed form lies within three of the errors claimed, or the tolerance's share of rounding."""
-    if model.dim is not None:
-        model = model.replace(dim=None)
     exact = linear(model, theory.time.values, step=step)
     for name in CONTROLLED:
         deviation = np.abs(theory[name].values - exact[name])
         assert (deviation <= 3 * theory[f"{name}_error"] + 2e-5 * exact[name].max()).all(), name
 
 
-quick = settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 thorough = settings(quick, max_examples=100)
 
 

@@ -20,11 +20,12 @@ def deviation(theory, exact, floor=1e-3):
 
 
 @pytest.mark.parametrize(
-    "kappa", [pytest.param(0.5, marks=pytest.mark.slow), 3.0, pytest.param(10.0, marks=pytest.mark.slow)]
+    ("kappa", "t_max"),
+    [(3.0, 10.0), *(pytest.param(kappa, 30.0, marks=pytest.mark.slow) for kappa in (0.5, 3.0, 10.0))],
 )
-def test_linear_network_by_gradient_descent_is_exact(kappa):
+def test_linear_network_by_gradient_descent_is_exact(kappa, t_max):
     model = Model(alpha=1.3, epsilon=0.0, kappa=kappa)
-    theory = solve(model, 30.0, step=STEP, samples=64, replicas=4)
+    theory = solve(model, t_max, step=STEP, samples=64, replicas=4)
     worst = deviation(theory, linear(model, theory.time.values, step=STEP))
     assert max(worst.values()) < 1e-3, worst
 
@@ -44,7 +45,9 @@ def test_linear_network_with_label_noise_and_weight_decay_is_exact(changes):
     assert max(worst.values()) < 1e-3, worst
 
 
-@pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.2, "label_noise": 0.3}])
+@pytest.mark.parametrize(
+    "changes", [pytest.param({}, marks=pytest.mark.slow), {"weight_decay": 0.2, "label_noise": 0.3}]
+)
 def test_linear_network_by_gradient_flow_keeps_its_tolerance(changes):
     model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**changes)
     theory = solve(model, 20.0, samples=64, replicas=4, points=46, rtol=5e-3, atol=1e-5)
