@@ -59,8 +59,8 @@ def grokking_delay(dataset: xarray.Dataset, threshold: float = 0.1) -> GrokkingD
     `reached=False`: that is not a delay of zero.
 
     For a simulation the times are those of each seed; the value is their mean, the error their standard error. For
-    theory (or a mean curve) the error is the standard error of the loss at the crossing divided by the slope there,
-    and the error of the delay takes those of the two times as independent.
+    theory (or a mean curve) the error is that of the loss at the crossing (`_error`, the total, or else `_stderr`)
+    divided by the slope there, and the error of the delay takes those of the two times as independent.
 
     Args:
         dataset: train_loss and test_loss over ("time",) with their `_stderr`, or over ("seed", "time").
@@ -161,9 +161,9 @@ def _crossing_of_mean(dataset: xarray.Dataset, name: str, threshold: float) -> D
     if np.isnan(value):
         return Duration(np.nan, np.nan, False, 0, 1)
     error = np.nan
-    if f"{name}_stderr" in dataset:
-        stderr = float(np.interp(value, time, dataset[f"{name}_stderr"].to_numpy()))
-        error = 0.0 if value == time[0] else stderr / abs(slope)
+    own = next((own for own in (f"{name}_error", f"{name}_stderr") if own in dataset), None)
+    if own is not None:
+        error = 0.0 if value == time[0] else float(np.interp(value, time, dataset[own].to_numpy())) / abs(slope)
     return Duration(value, error, True, 1, 1)
 
 

@@ -47,6 +47,8 @@ REFINEMENTS, RESCUES = 2, 4
 AIM, FINER = 0.7, (1.15, 2.0)
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless.
 SHARE = 0.9
+#: Replicas added at least: the same on every machine, so that the numbers are.
+MORE = 2
 
 
 def solve(
@@ -156,4 +158,4 @@ def _run_to_tolerance(plan: Plan, report: Report) -> Solved:
         if plan.replicas is not None or target >= MAX_REPLICAS or met or hopeless:
             return solved
         wanted = target * excess.sampling_ratio**2 / max(0.2, 1 - excess.other_ratio**2)
-        target = int(min(MAX_REPLICAS, max(target + plan.workers, np.ceil(wanted))))
+        target = int(min(MAX_REPLICAS, max(target + MORE, np.ceil(wanted))))

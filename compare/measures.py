@@ -1,0 +1,78 @@
+"""A point of a phase diagram in numbers: threshold times, delay, losses and regime, each with its error."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import xarray
+
+from compare.grokking import Duration, Regime, grokking_delay, regime
+
+#: Standard errors by which the losses are moved to see whether the regime stays what it is.
+MARGIN = 2.0
+
+#: Numbers of the regimes in a dataset; 0 is for a point without curves.
+REGIMES: dict[Regime, int] = {kind: number for number, kind in enumerate(Regime, start=1)}
+
+_TIMES = ("t_train", "t_test", "delay")
+_LOSSES = ("final_train_loss", "final_test_loss", "peak_test_loss")
+
+#: Names, types and, for those of a point without curves, values of what `measure` returns.
+ABSENT: dict[str, Any] = {
+    **{name: np.nan for time in _TIMES for name in (time, f"{time}_error")},
+    **{f"{time}_reached": np.int8(0) for time in _TIMES},
+    **{name: np.nan for loss in _LOSSES for name in (loss, f"{loss}_error")},
+    "regime": np.int8(0),
+    "regime_certain": np.int8(0),
+}
+
+
+def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str, Any]:
+    """The values named in ABSENT for the curves of one point.
+
+    A time that was not reached (by every seed) is NaN and its `_reached` 0. Errors are one standard error: for theory
+    the total error of the curves, for a simulation that over seeds, NaN for a single seed.
+
+    Args:
+        curves: a dataset of `dmft.solve` or `sim.simulate`.
+        threshold: L* > 0.
+        ratio: a run groks if t_test > ratio * t_train.
+    """
+    times = grokking_delay(curves, threshold)
+    means = curves.mean("seed") if "seed" in curves.dims else curves
+    peak = int(np.argmax(means["test_loss"].to_numpy()))
+    values: dict[str, Any] = {}
+    for name in _TIMES:
+        duration: Duration = getattr(times, name)
+        values[name] = duration.value if duration.reached else np.nan
+        values[f"{name}_error"] = duration.error if duration.reached else np.nan
+        values[f"{name}_reached"] = np.int8(duration.reached)
+    for name, loss, at in zip(_LOSSES, ("train_loss", "test_loss", "test_loss"), (-1, -1, peak), strict=True):
+        values[name], values[f"{name}_error"] = float(means[loss][at]), float(error_of(curves, loss)[at])
+    kind = regime(means, threshold, ratio=ratio)
+    values["regime"] = np.int8(REGIMES[kind])
+    values["regime_certain"] = np.int8(_is_certain(curves, means, kind, threshold, ratio))
+    return values
+
+
+def error_of(curves: xarray.Dataset, name: str) -> np.ndarray:
+    """One standard error of a curve's (mean) values, (T,): the total error of a theory, else the scatter's."""
+    return curves[f"{name}_error" if f"{name}_error" in curves else f"{name}_stderr"].to_numpy()
+
+
+def _is_certain(curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, threshold: float, ratio: float) -> bool:
+    """Whether the regime is the same with each loss moved by MARGIN errors, either way."""
+    losses = ("train_loss", "test_loss")
+    errors = {name: error_of(curves, name) for name in losses}
+    if not all(np.isfinite(error).all() for error in errors.values()):
+        return False
+    for signs in itertools.product((-MARGIN, MARGIN), repeat=2):
+        moved = {
+            name: ("time", means[name].to_numpy() + sign * errors[name])
+            for name, sign in zip(losses, signs, strict=True)
+        }
+        if regime(means.assign(moved), threshold, ratio=ratio) is not kind:
+            return False
+    return True
