@@ -86,6 +86,10 @@ class Agreement:
             "second": {"kind": self.second.kind, **self.second.attributes},
         }
 
+    def threshold(self, name: str) -> np.ndarray:
+        """What |z| of observable `name` may reach at each time, (T, ...): two-sided, corrected for the tests."""
+        return stats.t.isf(0.5 * self.significance / self._tests(name), self.degrees[name].to_numpy())
+
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw both sides over each other and write the picture; `.png` or `.pdf`, by the ending of `path`.
 
@@ -108,25 +112,29 @@ class Agreement:
 
         return overlay_figure(self.first, self.second)
 
+    def _tests(self, name: str) -> int:
+        """How many independent tests the scores of `name` count as."""
+        times, *others = self.z[name].shape
+        return min(times, INDEPENDENT_TIMES) * math.prod(others)
+
     def _verdict(self, name: str) -> dict[str, Any]:
         z, degrees = self.z[name].to_numpy(), self.degrees[name].to_numpy()
         known = ~np.isnan(z)
         finite = np.isfinite(z)
         if not known.any():
             return {"max_abs_z": None, "verdict": "no error", "exact_differences": 0}
-        tests = min(z.shape[0], INDEPENDENT_TIMES) * math.prod(z.shape[1:])
         exact = int(np.sum(known & ~finite))
         row: dict[str, Any] = {"max_abs_z": None, "exact_differences": exact}
         p_value = 0.0 if exact else 1.0
         if finite.any():
             worst = np.unravel_index(np.argmax(np.where(finite, np.abs(z), -1.0)), z.shape)
             smallest = float(np.min(2.0 * stats.t.sf(np.abs(z[finite]), degrees[finite])))
-            p_value = min(p_value, tests * smallest)
+            p_value = min(p_value, self._tests(name) * smallest)
             row |= {
                 "max_abs_z": float(abs(z[worst])),
                 "time": float(self.z["time"][int(worst[0])]),
                 "difference": float(self.difference[name].to_numpy()[worst]),
-                "threshold": float(stats.t.isf(0.5 * self.significance / tests, degrees[worst])),
+                "threshold": float(self.threshold(name)[worst]),
                 "mean_square_z": float(np.mean(z[finite] ** 2)),
             }
         return row | {"p_value": p_value, "verdict": "differs" if p_value < self.significance else "agrees"}

@@ -90,7 +90,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
         rows = 2 if lower else 1
         grid = figure.add_gridspec(rows, max(len(lower), 1), height_ratios=[1.25, 1.0][:rows])
         places = [(grid[0, :], LOSSES), *((grid[1, column], panel) for column, panel in enumerate(lower))]
-        start, end = _time_range(sides)
+        start, end = time_range(sides)
         for place, (title, styles) in places:
             axes = figure.add_subplot(place)
             _draw_panel(axes, styles, sides, start)
@@ -110,8 +110,8 @@ def _has(side: Side, name: str) -> bool:
     return name in side.curves and side.curves[name].dims == ("time",)
 
 
-def _time_range(sides: Sequence[Side]) -> tuple[float, float]:
-    """From the first positive time that both sides resolve to the last time, at most a factor of 10^4.
+def time_range(sides: Sequence[Side]) -> tuple[float, float]:
+    """From the first positive time that all sides resolve to the last time, at most a factor of 10^4.
 
     A logarithmic axis has no room for t = 0, which is left out.
     """
@@ -210,11 +210,11 @@ def _draw_points(
     )
 
 
-def thin(time: np.ndarray) -> np.ndarray:
-    """Indices of about POINTS of the times (T,) > 0, evenly spread over log time, first and last included."""
-    if time.size <= POINTS:
+def thin(time: np.ndarray, count: int = POINTS) -> np.ndarray:
+    """Indices of about `count` of the times (T,) > 0, evenly spread over log time, first and last included."""
+    if time.size <= count:
         return np.arange(time.size)
-    targets = np.geomspace(time[0], time[-1], POINTS)
+    targets = np.geomspace(time[0], time[-1], count)
     right = np.clip(np.searchsorted(time, targets), 1, time.size - 1)
     nearest = np.where(targets - time[right - 1] < time[right] - targets, right - 1, right)
     return np.unique(nearest)
