@@ -145,6 +145,14 @@ def test_quadrature_has_the_moments_of_a_normal(count):
         assert weight @ np.exp(-(u**2)) == pytest.approx(3**-0.5, abs=5e-5)
 
 
+@pytest.mark.parametrize("count", [8, 16])
+def test_quadrature_of_few_points_has_positive_weights(count):
+    u, weight = target_quadrature(count)
+    assert (weight > 0).all()
+    for order, moment in zip(range(0, 8, 2), (1, 1, 3, 15), strict=True):
+        assert weight @ u**order == pytest.approx(moment, rel=1e-10)
+
+
 def draw(samples, modes, seed):
     with precision_context("float64"):
         drawn = draw_samples(samples, modes, np.random.SeedSequence(seed), jnp.float64)
