@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compare.agreement import Agreement, overlay
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
+    from compare.phase import phase_diagram
 
-__all__ = ["Agreement", "GrokkingDelay", "Regime", "grokking_delay", "overlay", "regime"]
+__all__ = ["Agreement", "GrokkingDelay", "Regime", "grokking_delay", "overlay", "phase_diagram", "regime"]
 
 _HOMES = {
     "Agreement": "compare.agreement",
@@ -15,6 +16,7 @@ _HOMES = {
     "Regime": "compare.grokking",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
+    "phase_diagram": "compare.phase",
     "regime": "compare.grokking",
 }
 

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App, CycloptsError
 
 import dmft
-from compare.files import finished, output_folder, write_dataset, write_figure, write_json
+from compare.files import FIGURE_FORMATS, finished, output_folder, write_dataset, write_figure, write_json
 from compare.options import (
     CompareOptions,
+    PhaseOptions,
     PresetSettings,
     Settings,
     SimulateOptions,
     SolveOptions,
     settle,
+    settle_phase,
     settle_preset,
 )
 
@@ -160,6 +162,47 @@ def compare(*, options: CompareOptions | None = None) -> None:
             simulation, simulate_seconds = _timed(lambda: _simulate(settings))
         timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
         _write_comparison(folder, theory, simulation, timings)
+
+
+@app.command
+def phase(*, options: PhaseOptions | None = None) -> None:
+    """Sweep one or two fields of the model; write phase.nc and its picture into DIR, and print the regimes found.
+
+    The points are kept in DIR/points: the same command again computes what is missing. With --simulate-every the
+    simulation is laid over the theory, point by point, in panels.png (.pdf).
+    """
+    settings = settle_phase(options or PhaseOptions())
+    from compare.phase import phase_diagram
+
+    with output_folder(settings.out) as folder:
+        axes = [(axis.field, axis.values) for axis in settings.axes]
+        print(f"{len(axes)}-dimensional sweep over {' and '.join(field for field, _ in axes)}", flush=True)
+        diagram = phase_diagram(
+            settings.model, *axes, **settings.arguments, folder=folder, progress=sys.stderr.isatty()
+        )
+        _write_phase(folder, diagram)
+
+
+def _write_phase(folder: Path, diagram: xarray.Dataset) -> None:
+    """Write phase.nc and the pictures, all or none, and print how many points are in which regime."""
+    from compare.panels import panels_figure
+    from compare.phase_plots import phase_figure
+    from compare.store import Store, both_sides
+    from compare.tables import regimes_table
+
+    figures = {"phase": phase_figure(diagram)}
+    pairs = both_sides(Store(folder / "points"), diagram)
+    if pairs:
+        figures["panels"] = panels_figure(pairs, diagram.attrs["x"], diagram.attrs["y"])
+    names = [f"{name}.{form}" for name in figures for form in FIGURE_FORMATS]
+    with contextlib.ExitStack() as stack:
+        parts = {name: stack.enter_context(finished(folder / name)) for name in (*names, "phase.nc")}
+        write_dataset(parts["phase.nc"], diagram)
+        for name in names:
+            stem, form = name.split(".")
+            write_figure(parts[name], figures[stem], form)
+    print(f"\n{regimes_table(diagram)}\n")
+    _say_files(folder, "phase.nc", *names)
 
 
 def _write_comparison(

@@ -16,6 +16,9 @@ MARGIN = 2.0
 #: Numbers of the regimes in a dataset; 0 is for a point without curves.
 REGIMES: dict[Regime, int] = {kind: number for number, kind in enumerate(Regime, start=1)}
 
+#: States of a point, by their numbers in a dataset.
+STATES = ("absent", "done", "failed")
+
 _TIMES = ("t_train", "t_test", "delay")
 _LOSSES = ("final_train_loss", "final_test_loss", "peak_test_loss")
 

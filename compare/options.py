@@ -7,12 +7,14 @@ and --kappa (what else is left out is as in `dmft.Model`); with none of them it 
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
+from compare.axes import SYNTAX, Axis
 from dmft import Model, ParameterError
 from dmft.checks import check_choice, check_integer, check_real
 from sim.optimizers import Optimizer
@@ -36,7 +38,23 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_every": None,
     "resume": False,
     "stop_below": None,
+    "x": None,
+    "y": None,
+    "threshold": 0.1,
+    "ratio": 3.0,
+    "theory": True,
+    "simulate_every": 0,
+    "workers": None,
+    "scheduler": None,
+    "retry_failed": False,
+    "yes": False,
 }
+
+#: What `dmft phase` takes instead; its axes are these if none is given.
+PHASE_DEFAULTS: dict[str, Any] = {"t_max": 100.0, "rtol": 0.03}
+PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
+#: Points beyond which `dmft phase` asks for --yes.
+MANY = 10**5
 
 #: Without these there is no model.
 REQUIRED = ("alpha", "epsilon", "kappa")
@@ -60,9 +78,9 @@ _Real = float | None
 _Whole = Annotated[int | None, Parameter(converter=_whole)]
 
 
-def _help(text: str, name: str | None = None) -> Parameter:
+def _help(text: str, name: str | None = None, defaults: dict[str, Any] = DEFAULTS) -> Parameter:
     """Help for an option, with the value it takes when it is left out."""
-    for label, values in (("default", DEFAULTS), ("built-in case", BUILT_IN_CASE)):
+    for label, values in (("default", defaults), ("built-in case", BUILT_IN_CASE)):
         if name in values and values[name] is not None:
             value = values[name]
             text += f" [{label}: {f'{value:g}' if isinstance(value, float) else value}]"
@@ -148,6 +166,79 @@ class SimulateOptions(TrainingOptions, SimulationOptions, RunOptions, ModelOptio
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions(SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft compare`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """The grid of `dmft phase` and where it is computed."""
+
+    x: Annotated[str | None, _help(f"{SYNTAX}: first axis [default: {PHASE_AXES[0]}, with {PHASE_AXES[1]} as y].")] = (
+        None
+    )
+    y: Annotated[str | None, _help("Second axis, likewise; left out: a sweep along x.")] = None
+    threshold: Annotated[_Real, _help("Loss that counts as learnt, > 0.", "threshold")] = None
+    ratio: Annotated[_Real, _help("A run groks if t_test > ratio * t_train.", "ratio")] = None
+    theory: Annotated[bool | None, _help("Solve the theory at every point.", "theory")] = None
+    simulate_every: Annotated[
+        _Whole, _help("Simulate at every so many values of each axis; 0: nowhere.", "simulate_every")
+    ] = None
+    workers: Annotated[_Whole, _help("Processes on this machine; left out: one per two cores.")] = None
+    scheduler: Annotated[str | None, _help("Address of a dask scheduler whose workers compute the points.")] = None
+    retry_failed: Annotated[bool | None, _help("Compute again what failed before.")] = None
+    yes: Annotated[bool | None, _help(f"Go on with more than {MANY} points.")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseOptions(SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft phase`."""
+
+    t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
+    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol", PHASE_DEFAULTS)] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseSettings:
+    """What `dmft phase` runs with: a base model, the axes, and arguments of `compare.phase_diagram`."""
+
+    model: Model
+    axes: tuple[Axis, ...]
+    arguments: dict[str, Any]
+    out: str
+
+
+def settle_phase(options: PhaseOptions) -> PhaseSettings:
+    """Merge options, TOML file and defaults; what is not checked here is by `compare.phase_diagram`.
+
+    Raises:
+        ParameterError: the message names the option or the key, its value and what is allowed.
+    """
+    given = _given(options)
+    texts = {name: given[name] for name in ("x", "y") if name in given} or dict(zip("xy", PHASE_AXES, strict=True))
+    if "x" not in texts:
+        raise ParameterError("Argument `x` must be given too where `y` is.")
+    axes = tuple(Axis.parse(name, text) for name, text in texts.items())
+    fields = {name: given[name] for name in _names(ModelOptions) if name in given}
+    for axis in axes:
+        if axis.field in fields:
+            raise ParameterError(f"Argument `{axis.field}` must be left out where it is on an axis.")
+    named = {**fields, **{axis.field: axis.values[0] for axis in axes}}
+    chosen = [name for name in REQUIRED if name in fields]
+    model = _build_model(named if chosen else {**BUILT_IN_CASE, **named})
+    rest = DEFAULTS | PHASE_DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > MANY and not _check_flag("yes", rest["yes"]):
+        raise ParameterError(f"Argument `yes` must be given for more than {MANY} points, and these are {count}.")
+    names = ("t_max", "threshold", "ratio", "step", "rtol", "precision", "seed", "simulate_every", "seeds", "form")
+    return PhaseSettings(
+        model=model,
+        axes=axes,
+        arguments={
+            **{name: rest[name] for name in (*names, "workers", "scheduler")},
+            **{name: _check_flag(name, rest[name]) for name in ("theory", "retry_failed")},
+        },
+        out=_check_text("out", rest["out"]),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,12 @@ import xarray
 
 import dmft
 from compare.axes import Axis
-from compare.measures import ABSENT, REGIMES, measure
+from compare.measures import ABSENT, REGIMES, STATES, measure
 from compare.points import Failure, Point, numerics
 from compare.store import Store
 from compare.workers import Runner, dask_runner, local_runner
 from dmft import Model, ParameterError
 from dmft.checks import PRECISIONS, check_choice, check_integer, check_real
-
-#: States of a point.
-STATES = ("absent", "done", "failed")
 
 AxisLike = tuple[str, Sequence[float] | np.ndarray]
 
@@ -196,7 +193,7 @@ def _store(folder: str | PathLike[str] | None) -> Iterator[Store]:
 
 def _complete(store: Store, points: list[Point], runner: Runner, *, retry_failed: bool, progress: bool) -> None:
     """Compute the points that the store lacks."""
-    known = {point.name: store.read(point) for point in points}
+    known = {point.name: store.read(point.name) for point in points}
     missing = [
         point
         for point in points
@@ -237,7 +234,7 @@ def _side_variables(
     arrays |= {name: np.zeros(shape, np.int8) for name in ("state", "tolerance_met")}
     arrays |= {name: np.full(shape, "", object) for name in ("message", "point")}
     for at, point in points.items():
-        curves = store.read(point)
+        curves = store.read(point.name)
         if curves is None:
             continue
         arrays["point"][at] = point.name

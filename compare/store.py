@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from compare.files import finished
 from compare.points import Failure, Point, digest
@@ -26,31 +28,27 @@ class Store:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, point: Point) -> Path:
-        """Where the curves of `point` are or will be."""
-        return self.folder / f"{point.name}.nc"
+    def path(self, name: str) -> Path:
+        """Where the curves of the point `name` are or will be."""
+        return self.folder / f"{name}.nc"
 
     def write(self, point: Point, outcome: bytes | Failure) -> None:
         """Keep what the computation of `point` gave."""
-        failed = self._failed(point)
+        failed = self._failed(point.name)
         if isinstance(outcome, Failure):
             with finished(failed) as part:
                 content = {"message": outcome.message, "point": json.loads(point.to_json())}
                 _write_durably(part, (json.dumps(content, indent=2) + "\n").encode())
             return
-        with finished(self.path(point)) as part:
+        with finished(self.path(point.name)) as part:
             _write_durably(part, outcome)
         failed.unlink(missing_ok=True)
 
-    def has(self, point: Point) -> bool:
-        """Whether the curves of `point` are there (unread)."""
-        return self.path(point).exists()
-
-    def read(self, point: Point) -> xarray.Dataset | Failure | None:
-        """The curves of `point`, why there are none, or None if it was not computed yet."""
+    def read(self, name: str) -> xarray.Dataset | Failure | None:
+        """The curves of the point `name`, why there are none, or None if it was not computed yet."""
         import xarray
 
-        path = self.path(point)
+        path = self.path(name)
         if path.exists():
             try:
                 curves = xarray.load_dataset(path, engine="h5netcdf")
@@ -62,14 +60,30 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, path.with_name(path.name + ".damaged"))
         try:
-            return Failure(json.loads(self._failed(point).read_text(encoding="utf-8"))["message"])
+            return Failure(json.loads(self._failed(name).read_text(encoding="utf-8"))["message"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # damaged: compute it again
 
-    def _failed(self, point: Point) -> Path:
-        return self.folder / f"{point.name}.failed.json"
+    def _failed(self, name: str) -> Path:
+        return self.folder / f"{name}.failed.json"
+
+
+def both_sides(store: Store, phase: xarray.Dataset) -> list[tuple[Any, Any, xarray.Dataset, xarray.Dataset]]:
+    """The points of a phase diagram that have theory and simulation: x value, y value (None), and the two datasets."""
+    import xarray
+
+    if "point" not in phase or "simulation_point" not in phase:
+        return []
+    pairs = []
+    axes = [phase[field].to_numpy() for field in phase["point"].dims]
+    for at in np.ndindex(phase["point"].shape):
+        sides = [store.read(str(phase[name].to_numpy()[at])) for name in ("point", "simulation_point")]
+        if isinstance(sides[0], xarray.Dataset) and isinstance(sides[1], xarray.Dataset):
+            x, y = (*(axis[i] for axis, i in zip(axes, at, strict=True)), None)[:2]
+            pairs.append((x, y, *sides))
+    return pairs
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compare.grokking import Duration, GrokkingDelay, Regime
+from compare.measures import REGIMES, STATES
 from dmft import Model
+
+if TYPE_CHECKING:
+    import xarray
 
 
 def model_line(model: Model) -> str:
@@ -55,6 +59,22 @@ def _duration(duration: Duration) -> str:
     if not duration.reached:
         text += f" ({duration.runs_reached} of {duration.runs} seeds)"
     return text
+
+
+def regimes_table(phase: xarray.Dataset) -> str:
+    """How many points are in which regime, for theory and simulation, and how many failed or missed the tolerance."""
+    sides = {"theory": "", "simulation": "simulation_"}
+    sides = {side: prefix for side, prefix in sides.items() if f"{prefix}state" in phase}
+    rows: list[tuple[str, ...]] = [("points", *sides)]
+    regimes = [phase[f"{prefix}regime"].to_numpy() for prefix in sides.values()]
+    for kind, number in REGIMES.items():
+        rows.append((str(kind), *(str(int((found == number).sum())) for found in regimes)))
+    states = [phase[f"{prefix}state"].to_numpy() for prefix in sides.values()]
+    rows.append(("failed", *(str(int((state == STATES.index("failed")).sum())) for state in states)))
+    if "tolerance_met" in phase:
+        missed = int(((phase["state"] == STATES.index("done")) & (phase["tolerance_met"] == 0)).sum())
+        rows.append(("above the tolerance", str(missed), *("" for _ in list(sides)[1:])))
+    return _aligned(rows)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
