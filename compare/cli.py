@@ -205,6 +205,17 @@ def _write_phase(folder: Path, diagram: xarray.Dataset) -> None:
     _say_files(folder, "phase.nc", *names)
 
 
+@app.command
+def report(folder: str, /) -> None:
+    """Write FOLDER/report.html, a page on which a click shows the curves of a point; open it in a browser.
+
+    FOLDER was written by `dmft phase` or by `dmft compare`.
+    """
+    from compare.report import write_report
+
+    print(f"wrote {write_report(folder)}")
+
+
 def _write_comparison(
     folder: Path, theory: xarray.Dataset, simulation: xarray.Dataset, timings: dict[str, float]
 ) -> None:

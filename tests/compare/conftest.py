@@ -31,7 +31,7 @@ def mean_curves(time: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_theory() -> Callable[..., xarray.Dataset]:
     def make(time: Any = None, relative_error: float = 0.01, **attributes: Any) -> xarray.Dataset:
         grid = np.concatenate([[0.0], np.geomspace(0.05, 100.0, 200)]) if time is None else np.asarray(time, float)
@@ -42,7 +42,7 @@ def make_theory() -> Callable[..., xarray.Dataset]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_simulation() -> Callable[..., xarray.Dataset]:
     def make(
         time: Any = None, seeds: int = 8, scatter: float = 0.05, random: int = 0, shift: float = 0.0, **attributes: Any
