@@ -29,6 +29,9 @@ FIELDS = {
 #: What `state` means; 0 is absent.
 DONE, FAILED = 1, 2
 
+#: Widths of the borders between regimes in points: where both are certain, and where one is not.
+BORDER_WIDTHS = 1.8, 0.7
+
 #: Positive values are on a logarithmic axis if they are spaced so and span at least this factor.
 WIDE = 4.0
 #: At most so many values are written at an axis each; of more, round numbers are.

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 
-from compare.phase_axes import DONE, FAILED, CellAxis, cell_corners, regime_borders
-from compare.phase_words import explain, write_words
+from compare.phase_axes import BORDER_WIDTHS, DONE, FAILED, CellAxis, cell_corners, regime_borders
+from compare.phase_words import explain, settle, write_words
 from compare.plots import DECADES, Style
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
     marks = _draw_limits(times, axis.values, runs, t_max)
     _draw_legend(times, TIMES, marks)
     _draw_legend(losses, LOSSES, {})
-    figure.draw_without_rendering()
+    settle(figure)
     explain(figure, write_words(strip, *_apart(_rows(runs, "regime"), axis), np.empty((0, 2)), 0.0))
 
 
@@ -119,9 +119,10 @@ def _draw_strip(axes: Axes, axis: CellAxis, runs: list[_Run]) -> None:
         axes.add_collection(PolyCollection(list(cells), facecolor=color, linewidth=0.0), autolim=False)
     borders = regime_borders(regimes, _rows(runs, "regime_certain"), axis.edges, rows)
     upright = borders.segments[:, 0, 0] == borders.segments[:, 1, 0]  # theory and simulation are not neighbours
-    for mask, style in ((borders.certain, "solid"), (~borders.certain, (0.0, (1.2, 1.2)))):
-        lines = list(borders.segments[mask & upright])
-        axes.add_collection(LineCollection(lines, colors="black", linewidths=1.2, linestyles=[style]), autolim=False)
+    lines = LineCollection(
+        list(borders.segments[upright]), colors="black", linewidths=np.where(borders.certain, *BORDER_WIDTHS)[upright]
+    )
+    axes.add_collection(lines, autolim=False)
     for row, run in enumerate(reversed(runs)):
         failed = run["state"] == FAILED
         axes.plot(axis.values[failed], np.full(failed.sum(), row + 0.5), "x", color="0.3", markersize=5)

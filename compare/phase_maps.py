@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from compare.phase_axes import DONE, FAILED, CellAxis, cell_corners, regime_borders
-from compare.phase_words import explain, write_words
+from compare.phase_axes import BORDER_WIDTHS, DONE, FAILED, CellAxis, cell_corners, regime_borders
+from compare.phase_words import explain, settle, write_words
 from compare.plots import DECADES
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ COLORS = colormaps["viridis"]
 #: Cells without a place on the scale: face, hatch, colour of the hatch.
 UNREACHED = ("0.88", "/////", "0.45")
 AT_ONCE = ("1.0", ".....", "0.55")
+#: A map of more cells is a bitmap within a PDF.
+MOST_VECTORS = 10_000
 #: Colour of the mark where simulation and theory end in different regimes.
 DISAGREES = "#D55E00"
 
@@ -99,11 +101,11 @@ def draw_maps(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
     handles = list(_legend(below, marks))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.6)
-    figure.draw_without_rendering()
+    settle(figure)
     centres = np.argwhere(marks.state > 0)[:, ::-1] if marks else np.empty((0, 2), dtype=int)
     middles = np.stack([axis.fractions(axis.values)[centres[:, place]] for place, axis in enumerate((x, y))], axis=-1)
     edges = [axis.fractions(axis.edges) for axis in (x, y)]
-    written = [write_words(axes, below.regime, edges, middles, 1.2 * _mark_size(x, y)) for axes in panels]
+    written = [write_words(axes, below.regime, edges, middles, _mark_size(x, y) + 6.0) for axes in panels]
     explain(figure, [word for words in written for word in words])
 
 
@@ -121,7 +123,8 @@ def _color_scale(values: np.ndarray) -> LogNorm:
 def _draw_cells(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells, name: str, norm: LogNorm) -> None:
     """Cells coloured by `name`, and on the map of delays hatched where there is none; crosses where a run failed."""
     values = getattr(cells, name)
-    axes.pcolormesh(x.edges, y.edges, np.ma.masked_invalid(values), cmap=COLORS, norm=norm, rasterized=False)
+    colored = axes.pcolormesh(x.edges, y.edges, np.ma.masked_invalid(values), cmap=COLORS, norm=norm)
+    colored.set_rasterized(values.size > MOST_VECTORS)
     if name == "delay_on_scale":
         for mask, look in ((cells.unreached, UNREACHED), (cells.at_once, AT_ONCE)):
             _hatch(axes, x, y, mask & np.isnan(values), look)
@@ -141,13 +144,12 @@ def _hatch(axes: Axes, x: CellAxis, y: CellAxis, mask: np.ndarray, look: tuple[s
 
 
 def _draw_borders(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells) -> None:
-    """Lines between regimes, black on white to be seen on every colour; dotted where a regime is not certain."""
+    """Lines between regimes, black on white to be seen on every colour; thin where a regime is not certain."""
     borders = regime_borders(cells.regime, cells.certain, x.edges, y.edges)
-    white = LineCollection(list(borders.segments), colors="white", linewidths=3.0, capstyle="projecting", zorder=2.5)
-    axes.add_collection(white, autolim=False)
-    for mask, style in ((borders.certain, "solid"), (~borders.certain, (0.0, (1.2, 1.2)))):
+    for color, extra, depth in (("white", 1.4, 2.5), ("black", 0.0, 2.6)):
+        widths = np.where(borders.certain, *BORDER_WIDTHS) + extra
         lines = LineCollection(
-            list(borders.segments[mask]), colors="black", linewidths=1.5, linestyles=[style], zorder=2.6
+            list(borders.segments), colors=color, linewidths=widths, capstyle="projecting", zorder=depth
         )
         axes.add_collection(lines, autolim=False)
 
@@ -190,11 +192,9 @@ def _legend(cells: _Cells, marks: _Cells | None) -> Iterator[Any]:
     """Handles for what the maps show, and for nothing else."""
     borders = regime_borders(cells.regime, cells.certain, *(np.arange(size + 1.0) for size in cells.state.shape[::-1]))
     if np.any(borders.certain):
-        yield Line2D([], [], color="black", linewidth=1.5, label="border between regimes")
+        yield Line2D([], [], color="black", linewidth=BORDER_WIDTHS[0], label="border between regimes")
     if not np.all(borders.certain):
-        yield Line2D(
-            [], [], color="black", linewidth=1.5, linestyle=(0, (1.2, 1.2)), label="border, uncertain within errors"
-        )
+        yield Line2D([], [], color="black", linewidth=BORDER_WIDTHS[1], label="border, uncertain within errors")
     shown = [cells] if marks is None else [cells, marks]
     for name, (face, hatch, color), label in (
         ("unreached", UNREACHED, "threshold not reached by $t_\\mathrm{max}$"),

@@ -36,10 +36,10 @@ class Word(NamedTuple):
 
 
 def place_words(regions: np.ndarray, taken: np.ndarray, height: float) -> Iterator[Word]:
-    """The name of every connected region of a raster, where there is room for it.
+    """The name of every connected region of a raster that has room for it.
 
-    The full name is written across, or else upwards; where it fits neither way, its short form, at the innermost
-    place if need be.
+    The full name is written across, or else upwards; where it fits neither way, its short form, over what is taken if
+    need be.
 
     Args:
         regions: (H, W) numbers of the regimes, row 0 lowest; 0 is none.
@@ -48,18 +48,23 @@ def place_words(regions: np.ndarray, taken: np.ndarray, height: float) -> Iterat
     """
     for number in np.unique(regions[regions > 0]).tolist():
         long, short = REGIMES[number]
-        patches, count = ndimage.label(regions == number)  # type: ignore[misc]
-        for patch in range(1, count + 1):
-            inside = patches == patch
-            for text, upright in ((long, False), (long, True), (short, False)):
+        patches = ndimage.label(regions == number)[0]  # type: ignore[index]
+        for patch, box in enumerate(ndimage.find_objects(patches), start=1):
+            inside, beside = patches[box] == patch, ~taken[box]
+            for text, upright, allowed in (
+                (long, False, beside),
+                (long, True, beside),
+                (short, False, beside),
+                (short, False, inside),
+            ):
                 room = _room(inside, text, upright, height)
-                free = room & _room(~taken, text, upright, height)
+                free = room & _room(inside & allowed, text, upright, height)
                 if free.any():
+                    row, column = _innermost(room, free)
+                    x = (column + box[1].start + 0.5) / regions.shape[1]
+                    y = (row + box[0].start + 0.5) / regions.shape[0]
+                    yield Word(text, x, y, upright)
                     break
-            else:
-                text, upright, room, free = short, False, inside, inside
-            row, column = _innermost(room, free)
-            yield Word(text, (column + 0.5) / regions.shape[1], (row + 0.5) / regions.shape[0], upright)
 
 
 def _room(free: np.ndarray, text: str, upright: bool, height: float) -> np.ndarray:
@@ -74,6 +79,12 @@ def _innermost(room: np.ndarray, free: np.ndarray) -> tuple[int, int]:
     deepest = np.argwhere(free & (depth == np.max(depth[free])))
     row, column = deepest[np.argmin(np.sum((deepest - deepest.mean(axis=0)) ** 2, axis=1))]
     return int(row), int(column)
+
+
+def settle(figure: Figure) -> None:
+    """Settle the layout of a figure that is complete but for its words."""
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
+    figure.set_layout_engine("none")
 
 
 def write_words(
