@@ -48,20 +48,15 @@ class _Run:
     joined: bool
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Variable `name`, (n,)."""
+        """Variable `name`, (n,); a time is NaN where it is not reached, and all is where there is no finished run."""
         prefix = "simulation_" if self.kind == "simulation" else ""
         return self.points[f"{prefix}{name}"].to_numpy()
-
-    def reached(self, name: str) -> np.ndarray:
-        """Variable `name`, (n,), NaN where there is no finished run, or where it is a time that not all runs reach."""
-        done = self["state"] == DONE
-        return np.where(done & (self[f"{name}_reached"] > 0) if name in TIMES else done, self[name], np.nan)
 
     def limits(self, t_max: float) -> Iterator[tuple[str, np.ndarray]]:
         """Lower limits (n,) of the times that are not reached; NaN where they are, or where nothing is known."""
         done = self["state"] == DONE
         for name in TIMES:
-            least = t_max - self.reached("t_train") if name == "delay" else t_max
+            least = t_max - self["t_train"] if name == "delay" else t_max
             yield name, np.where(done & (self[f"{name}_reached"] == 0), least, np.nan)
 
 
@@ -81,7 +76,7 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
     t_max = float(phase.attrs["t_max"])
     for axes, styles, title in ((times, TIMES, "training time"), (losses, LOSSES, "mean squared error")):
         limits = [1.5 * limit for run in runs for _, limit in run.limits(t_max)] if styles is TIMES else []
-        _set_range(axes, [*(run.reached(name) for run in runs for name in styles), *limits])
+        _set_range(axes, [*(run[name] for run in runs for name in styles), *limits])
         for run in runs:
             for name, style in styles.items():
                 _draw_values(axes, axis.values, run, name, style)
@@ -97,8 +92,8 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
 
 
 def _rows(runs: list[_Run], name: str) -> np.ndarray:
-    """Variable `name` as (kinds, n), the first kind uppermost; 0 where there is no finished run."""
-    return np.stack([run[name] * (run["state"] == DONE) for run in reversed(runs)])
+    """Variable `name` as (kinds, n), the first kind uppermost."""
+    return np.stack([run[name] for run in reversed(runs)])
 
 
 def _apart(rows: np.ndarray, axis: CellAxis) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -148,7 +143,7 @@ def _set_range(axes: Axes, values: list[np.ndarray]) -> None:
 
 def _draw_values(axes: Axes, x: np.ndarray, run: _Run, name: str, style: Style) -> None:
     """Values (n,) with bars of one standard error; lines where they are joined; open marks for the second kind."""
-    value, error = run.reached(name), np.nan_to_num(run[f"{name}_error"])
+    value, error = run[name], np.nan_to_num(run[f"{name}_error"])
     shown = value > 0.0  # NaN is not
     lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
     if run.joined:
@@ -190,7 +185,7 @@ def _draw_limits(axes: Axes, x: np.ndarray, runs: list[_Run], t_max: float) -> d
                 elinewidth=0.9,
                 capsize=2.5,
             )
-        none = run.reached("delay") == 0.0
+        none = run["delay"] == 0.0
         if none.any():
             used["no delay"] = r"$\downarrow$"
         axes.plot(

@@ -57,10 +57,7 @@ class _Cells:
         state, delay, reached, loss, regime, certain = (
             ordered[f"{prefix}{name}"].transpose(y, x).to_numpy() for name in names
         )
-        done = state == DONE
-        return cls(
-            state, np.where(done, delay, np.nan), reached > 0, np.where(done, loss, np.nan), regime * done, certain > 0
-        )
+        return cls(state, delay, reached > 0, loss, regime, certain > 0)
 
     @property
     def unreached(self) -> np.ndarray:
@@ -69,7 +66,7 @@ class _Cells:
     @property
     def at_once(self) -> np.ndarray:
         """No delay at all: the test loss is there no later than the train loss."""
-        return (self.state == DONE) & (self.delay == 0.0)
+        return self.delay == 0.0
 
     @property
     def delay_on_scale(self) -> np.ndarray:
@@ -127,8 +124,7 @@ def _draw_cells(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells, name: str, 
     colored.set_rasterized(values.size > MOST_VECTORS)
     if name == "delay_on_scale":
         for mask, look in ((cells.unreached, UNREACHED), (cells.at_once, AT_ONCE)):
-            _hatch(axes, x, y, mask & np.isnan(values), look)
-        _hatch(axes, x, y, cells.unreached & ~np.isnan(values), ("none", UNREACHED[1], "white"))
+            _hatch(axes, x, y, mask, look)
     failed = cell_corners(cells.state == FAILED, x.edges, y.edges)
     axes.add_collection(
         LineCollection([*failed[:, [0, 2]], *failed[:, [1, 3]]], colors="0.3", linewidths=0.8), autolim=False
