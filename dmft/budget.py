@@ -1,7 +1,7 @@
 """The error budget of a solve, observable by observable and time by time.
 
 sampling      scatter of the replicas' mean: a standard error
-step          time step of the flow: what a grid of half the points changes
+step          time step of the flow: what a grid of half the points changes (with a quarter of the samples)
 bias          of a finite number of samples, O(1/S): what a quarter of the samples changes
 iteration     what the inner iteration leaves, summed over the rows
 consistency   disagreement of the two forms of the correlations that their scatter does not explain; if the model's
@@ -36,28 +36,32 @@ CONSISTENCY_LEVEL = 1e-3
 class Coarse:
     """Replicas on a coarser grid, and the factor by which their step error exceeds the fine one, less one."""
 
-    plan: Plan
+    grid: Grid
     replicas: list[Replica]
     divisor: float
 
 
 @dataclasses.dataclass(frozen=True)
-class Thinned:
-    """Replicas of fewer samples, beside those of the same indices of all samples; S/S' - 1 of the two."""
+class Pilot:
+    """Replicas of fewer samples: cheap, and enough to know what the step and the number of samples change.
 
-    grid: Grid
-    few: list[Replica]
-    many: list[Replica]
+    Attributes:
+        replicas: on the plan's grid, beside the first ones of the solve.
+        divisor: S/S' - 1.
+        coarse: the same ones on a coarser grid; None for discrete steps.
+    """
+
+    replicas: list[Replica]
     divisor: float
+    coarse: Coarse | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """All replicas of one solve; `coarse` is None for discrete steps."""
+    """All replicas of one solve."""
 
     fine: list[Replica]
-    coarse: Coarse | None
-    thinned: Thinned
+    pilot: Pilot
 
 
 class Budget(NamedTuple):
@@ -115,7 +119,7 @@ def budget(plan: Plan, solved: Solved, name: str) -> Budget:
     from scipy.stats import t
 
     value, sampling = mean_curve(solved.fine, name)
-    bias, bias_stderr = sample_bias(plan, solved.thinned, name)
+    bias, bias_stderr = sample_bias(solved, name)
     second = stack(solved.fine, name, form="differential") - stack(solved.fine, name)
     difference, count = second.mean(axis=0), len(solved.fine)
     scatter = second.std(axis=0, ddof=1) / np.sqrt(count)
@@ -123,7 +127,7 @@ def budget(plan: Plan, solved: Solved, name: str) -> Budget:
     return Budget(
         value=value,
         sampling=sampling,
-        step=step_error(plan, solved.coarse, name, value),
+        step=step_error(plan, solved.pilot, name, value),
         bias=bias,
         bias_stderr=bias_stderr,
         iteration=AMPLIFICATION * residual_sum(solved.fine) * np.abs(value),
@@ -142,39 +146,51 @@ def mean_curve(replicas: list[Replica], name: str) -> tuple[np.ndarray, np.ndarr
     return regress_out(stack(replicas, name), np.stack([replica.controls for replica in replicas]))
 
 
-def step_error(plan: Plan, coarse: Coarse | None, name: str, value: np.ndarray) -> np.ndarray:
+def step_error(plan: Plan, pilot: Pilot, name: str, value: np.ndarray) -> np.ndarray:
     """|coarse - fine| / (ratio^order - 1) on the fine grid: what the next refinement would change.
 
+    Both are means over the pilot's replicas, which have the same samples; the error is taken relative to their value.
     The difference passes through zero where the two curves cross, though the error does not.  So each time has the
     largest error, relative to the value, among itself and its two neighbours on the coarse grid.  Before the first
     coarse time the absolute error is taken to be what it is there: an observable that starts at 0 is relatively
     worse known than that.
     """
+    coarse = pilot.coarse
     if coarse is None:
         return np.zeros(plan.grid.size)
-    fine = interpolate(plan.grid, value, coarse.plan.grid.times)
+    fine = interpolate(plan.grid, mean_curve(pilot.replicas, name)[0], coarse.grid.times)
     size = np.abs(mean_curve(coarse.replicas, name)[0] - fine) / coarse.divisor
     scale = np.maximum(np.abs(fine), 1e-12 * np.abs(fine).max() + 1e-300)
     padded = np.pad(size / scale, 1)
     relative = np.lib.stride_tricks.sliding_window_view(padded, 3).max(axis=1)
     relative[0] = size[0] / scale[0]
-    result = np.interp(plan.grid.times, coarse.plan.grid.times, relative) * np.abs(value)
-    early = (plan.grid.times > 0) & (plan.grid.times < coarse.plan.grid.times[1])
+    result = np.interp(plan.grid.times, coarse.grid.times, relative) * np.abs(value)
+    early = (plan.grid.times > 0) & (plan.grid.times < coarse.grid.times[1])
     return np.where(early, np.maximum(result, size[1]), result)
 
 
-def sample_bias(plan: Plan, thinned: Thinned, name: str) -> tuple[np.ndarray, np.ndarray]:
+def step_excess(plan: Plan, pilot: Pilot) -> float:
+    """Step error over tolerance on the controlled observables, at its worst, as far as the pilot tells."""
+    worst = []
+    for name in CONTROLLED:
+        value = mean_curve(pilot.replicas, name)[0]
+        allowed = plan.rtol * np.abs(value) + plan.atol * value[0]
+        worst.append(float((step_error(plan, pilot, name, value) / allowed).max()))
+    return max(worst)
+
+
+def sample_bias(solved: Solved, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(mean at S' samples - mean at S) / (S/S' - 1) on the plan's grid, and its standard error: the bias at S as 1/S.
 
     The scrambling of a replica's samples is the same, so that errors partly cancel; the control variates, which
     have zero mean in both, take out more.
     """
-    pairs = zip(thinned.few, thinned.many, strict=True)
-    difference = stack(thinned.few, name) - stack(thinned.many, name)
-    controls = np.stack([few.controls - many.controls for few, many in pairs])
-    at, times = plan.grid.times, thinned.grid.times
+    few = solved.pilot.replicas
+    many = solved.fine[: len(few)]
+    difference = stack(few, name) - stack(many, name)
+    controls = np.stack([one.controls - other.controls for one, other in zip(few, many, strict=True)])
     mean, stderr = regress_out(difference, controls)
-    return np.interp(at, times, mean) / thinned.divisor, np.interp(at, times, stderr) / thinned.divisor
+    return mean / solved.pilot.divisor, stderr / solved.pilot.divisor
 
 
 def residual_sum(replicas: list[Replica]) -> np.ndarray:

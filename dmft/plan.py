@@ -18,10 +18,11 @@ from dmft.wide import Iteration
 
 #: Fewest replicas whose scatter is reported as an error.
 MIN_REPLICAS = 4
-#: Replicas solved before the tolerance is looked at, and at most.
-FIRST_REPLICAS, MAX_REPLICAS = 12, 64
-#: Samples of a replica unless given.
-SAMPLES = 256
+#: Replicas solved before the tolerance is looked at, where it is tight (rtol < LOOSE) and where not; and at most.
+FIRST_REPLICAS, FEW_REPLICAS, MAX_REPLICAS = 12, 8, 64
+LOOSE = 0.02
+#: Samples of a replica unless given, where the tolerance is tight and where not.
+SAMPLES, FEW_SAMPLES = 256, 128
 #: Points of the flow per unit of dmft.grid.coordinate at rtol = 0.01: a step error of a few 1e-3 at third order.
 POINTS_PER_UNIT = 7.3
 #: What no run is smaller than: a grid that does not fit with this is refused before it is made.
@@ -42,6 +43,11 @@ class Plan:
     workers: int
     iteration: Iteration
     scatter: BulkScatter | None = None  # of the bulk at finite dim, once measured (see dmft.runs.prepare)
+
+    @property
+    def first_replicas(self) -> int:
+        """Replicas solved before the tolerance is looked at."""
+        return FIRST_REPLICAS if self.rtol < LOOSE else FEW_REPLICAS
 
     def head(self, rows: int) -> Plan:
         """The same up to the first `rows` times, with as many replicas as an error needs."""
@@ -75,16 +81,18 @@ def choose_grid(t_max: float, step: float | None, points: int | None, rtol: floa
         _check_memory(round(t_max / step) + 1, SMALLEST)
         return explicit_grid(step, t_max)
     if points is None:
-        density = POINTS_PER_UNIT * float(np.clip((0.01 / rtol) ** (1 / ORDER), 0.7, 4.0))
+        tighter = 0.01 / rtol  # a loose one starts coarser than the order asks for: the pilot says if it was too coarse
+        density = POINTS_PER_UNIT * float(np.clip(tighter ** (1 / ORDER if tighter > 1 else 0.5), 0.55, 4.0))
         points = max(16, round(density * float(coordinate(t_max))))
     points = check_integer("points", points, at_least=4)
     _check_memory(points + 1, SMALLEST)
     return implicit_grid(graded_times(t_max, points + points % 2))
 
 
-def choose_sampling(samples: int | None, grid: Grid, precision: str) -> Sampling:
+def choose_sampling(samples: int | None, grid: Grid, precision: str, rtol: float) -> Sampling:
     """The given number of samples, or the default."""
-    samples = SAMPLES if samples is None else check_integer("samples", samples, at_least=32)
+    default = SAMPLES if rtol < LOOSE else FEW_SAMPLES
+    samples = default if samples is None else check_integer("samples", samples, at_least=32)
     if samples & (samples - 1):
         raise ParameterError(f"Argument `samples` must be a power of two >= 32, but is {samples}.")
     # as many modes as rows fit into the last capacity: grids of similar size share their compiled work

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dmft import replica as engine
-from dmft.budget import Coarse, Thinned
+from dmft.budget import Coarse, Pilot
 from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
 from dmft.plan import Plan, fewer_samples
-from dmft.replica import Replica, Stopped, solve_replica
+from dmft.replica import Replica, Sampling, Stopped, solve_replica
 from dmft.scatter import BulkScatter
 
 if TYPE_CHECKING:
@@ -44,14 +45,16 @@ class ReplicaStopped(Exception):
 
 
 def compile_plan(plan: Plan) -> None:
-    """Compile the work on all row capacities at once: the compiler uses one core for each."""
+    """Compile the work on all row capacities, of all samples and of the pilot's, at once: one core for each."""
 
-    def one(capacity: int) -> None:
-        with precision_context(plan.sampling.precision):
-            engine.compile_ahead(plan.model, plan.grid, plan.sampling, plan.iteration, capacity)
+    def one(work: tuple[int, Sampling]) -> None:
+        capacity, sampling = work
+        with precision_context(sampling.precision):
+            engine.compile_ahead(plan.model, plan.grid, sampling, plan.iteration, capacity)
 
+    capacities = reversed(engine.capacities_for(plan.grid.size))
     with ThreadPoolExecutor(plan.workers) as pool:
-        list(pool.map(one, reversed(engine.capacities_for(plan.grid.size))))
+        list(pool.map(one, itertools.product(capacities, (fewer_samples(plan.sampling), plan.sampling))))
 
 
 def prepare(plan: Plan) -> Plan:
@@ -63,27 +66,29 @@ def prepare(plan: Plan) -> Plan:
     return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, u, weight, residual, plan.seed))
 
 
-def run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
-    """The first replicas on a grid of half the points, or of more if its steps are too large to be solved."""
+def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:
+    """The first `count` replicas with fewer samples, on the plan's grid and (flow) on a coarser one."""
+    few = dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
+    total = count if plan.grid.explicit else 2 * count
+    replicas = run(few, range(count), lambda done: report(done, total))
+    coarse = None if plan.grid.explicit else _run_coarse(plan, few.sampling, count, report)
+    return Pilot(replicas, plan.sampling.samples / few.sampling.samples - 1, coarse)
+
+
+def _run_coarse(plan: Plan, sampling: Sampling, count: int, report: Report) -> Coarse:
+    """Replicas on a grid of half the points, or of more if its steps are too large to be solved."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
         thin = dataclasses.replace(plan, grid=implicit_grid(resampled_times(plan.grid.times, round(points / ratio))))
         try:
-            thin = prepare(thin)
-            replicas = run(thin, range(count), lambda done: report(done, 2 * count))
+            thin = dataclasses.replace(prepare(thin), sampling=sampling)
+            replicas = run(thin, range(count), lambda done: report(count + done, 2 * count))
         except ReplicaStopped:
             if ratio == COARSENING[-1]:
                 raise
             continue
-        return Coarse(thin, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
+        return Coarse(thin.grid, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
     raise AssertionError("unreachable: the last ratio returns or raises")
-
-
-def run_thinned(plan: Plan, many: list[Replica]) -> Thinned:
-    """The replicas `many` of a plan again with fewer samples."""
-    few = dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
-    divisor = plan.sampling.samples / few.sampling.samples - 1
-    return Thinned(plan.grid, run(few, range(len(many)), lambda _: None), many, divisor)
 
 
 def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Replica]:
@@ -99,17 +104,12 @@ def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Repli
     try:
         for result in pool.map(one, indices):
             if isinstance(result, Stopped):
-                _raise_stopped(plan, result)
-            else:
-                results.append(result)
-                report(len(results))
+                raise ReplicaStopped(plan.grid, result)
+            results.append(result)
+            report(len(results))
     finally:  # an interrupt does not wait for the replicas under way
         pool.shutdown(wait=False, cancel_futures=True)
     return results
-
-
-def _raise_stopped(plan: Plan, stopped: Stopped) -> NoReturn:
-    raise ReplicaStopped(plan.grid, stopped)
 
 
 @contextmanager

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmft.budget import Solved, tolerance_excess
+from dmft.budget import Pilot, Solved, step_excess, tolerance_excess
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
 from dmft.failure import failure
 from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.model import Model
 from dmft.plan import (
-    FIRST_REPLICAS,
     MAX_REPLICAS,
     MIN_REPLICAS,
     Plan,
@@ -32,8 +31,7 @@ from dmft.runs import (
     prepare,
     progress_report,
     run,
-    run_coarse,
-    run_thinned,
+    run_pilot,
 )
 
 if TYPE_CHECKING:
@@ -116,20 +114,22 @@ def solve(
     with progress_report(progress) as report:
         refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
         while True:
-            sampling = choose_sampling(samples, grid, precision)
+            sampling = choose_sampling(samples, grid, precision, rtol)
             workers, iteration = choose_workers(grid, sampling), choose_iteration(precision)
             plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration)
             try:
-                solved = _run_to_tolerance(plan, report)
+                plan, pilot = _explore(plan, report)
+                step_ratio = step_excess(plan, pilot)
+                if refinements > 0 and step_ratio > SHARE:
+                    refinements, grid = refinements - 1, _finer(grid, step_ratio)
+                    continue
+                solved = _run_to_tolerance(plan, pilot, report)
             except ReplicaStopped as stopped:
                 if rescues == 0:
-                    raise failure(plan, stopped, lambda part: _run_to_tolerance(part, report), output) from None
+                    raise failure(plan, stopped, lambda part: _run_part(part, report), output) from None
                 rescues, grid = rescues - 1, implicit_grid(halved_steps(grid.times, stopped.solved))
                 continue
-            step_ratio = tolerance_excess(plan, solved).step_ratio
-            if refinements == 0 or step_ratio <= SHARE:
-                return prediction(plan, solved, output, kernels=kernels)
-            refinements, grid = refinements - 1, _finer(grid, step_ratio)
+            return prediction(plan, solved, output, kernels=kernels)
 
 
 def _finer(grid: Grid, ratio: float) -> Grid:
@@ -138,24 +138,30 @@ def _finer(grid: Grid, ratio: float) -> Grid:
     return implicit_grid(resampled_times(grid.times, 2 * round(0.5 * points)))
 
 
-def _run_to_tolerance(plan: Plan, report: Report) -> Solved:
-    """Replicas on the grid, some on a coarser one (flow), some of fewer samples, until more would not help."""
-    target = plan.replicas or FIRST_REPLICAS
-    first = min(target, FIRST_REPLICAS)
+def _explore(plan: Plan, report: Report) -> tuple[Plan, Pilot]:
+    """The plan with all that its replicas need, and what replicas of few samples tell of its errors."""
     compile_plan(plan)
     plan = prepare(plan)
-    coarse = None if plan.grid.explicit else run_coarse(plan, first, report)
-    thinned = None if coarse is None else run_thinned(coarse.plan, coarse.replicas)
-    before = len(coarse.replicas) if coarse else 0
+    return plan, run_pilot(plan, min(plan.replicas or plan.first_replicas, plan.first_replicas), report)
+
+
+def _run_to_tolerance(plan: Plan, pilot: Pilot, report: Report) -> Solved:
+    """Replicas on the grid until more would not help."""
+    target = plan.replicas or plan.first_replicas
     fine: list[Replica] = []
     while True:
-        done, total = before + len(fine), before + target
+        done, total = len(fine), target
         fine += run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
-        thinned = thinned or run_thinned(plan, fine[:first])
-        solved = Solved(fine, coarse, thinned)
+        solved = Solved(fine, pilot)
         excess = tolerance_excess(plan, solved)
         met, hopeless = excess.ratio <= 1, excess.other_ratio > SHARE
         if plan.replicas is not None or target >= MAX_REPLICAS or met or hopeless:
             return solved
         wanted = target * excess.sampling_ratio**2 / max(0.2, 1 - excess.other_ratio**2)
         target = int(min(MAX_REPLICAS, max(target + MORE, np.ceil(wanted))))
+
+
+def _run_part(plan: Plan, report: Report) -> Solved:
+    """A shorter plan, as it is."""
+    plan, pilot = _explore(plan, report)
+    return _run_to_tolerance(plan, pilot, report)

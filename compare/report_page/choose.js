@@ -64,11 +64,13 @@ function drawHeader() {
   const { settings } = page, count = (side, state) => page.cells.filter((cell) => cell[side].state === state).length;
   const found = page.sides.map((side) => {
     const asked = side === "simulation" && page.sides.length > 1 ? page.cells.length - count(side, 0) : page.cells.length;
-    return `${side}: ${count(side, 1)} of ${asked} point${asked === 1 ? "" : "s"}${count(side, 2) ? `, ${count(side, 2)} failed` : ""}`;
+    const failed = count(side, 2) ? `, ${count(side, 2)} failed` : "";
+    return `${side}: ${count(side, 1)} of ${asked} point${asked === 1 ? "" : "s"}${failed}`;
   });
   element("about").textContent = `A two-layer quadratic network that learns a quadratic rule. Done: ${found.join("; ")}. `
     + `A loss counts as learnt at ${page.threshold}; the curves end at t = ${page.t_max}.`;
-  element("settings").textContent = Object.entries(settings).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
+  element("settings").textContent = Object.entries(settings)
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
 }
 
 drawHeader();

@@ -56,30 +56,37 @@ function mapTraces(kinds, values, layout) {
   const indices = page.cells.map((_, index) => index);
   const box = (index) => {
     const { column, row } = placeOf(index);
-    return { type: "rect", x0: xAxis.edges[column], x1: xAxis.edges[column + 1], y0: yAxis.edges[row], y1: yAxis.edges[row + 1] };
+    const [x0, x1] = xAxis.edges.slice(column), [y0, y1] = yAxis.edges.slice(row);
+    return { type: "rect", x0, x1, y0, y1 };
   };
   const special = indices.filter((index) => kinds[index] !== "value");
   layout.yaxis = ticked(yAxis, 8);
   layout.shapes = [
-    ...special.map((index) => ({ ...box(index), layer: "below", fillcolor: SPECIAL[kinds[index]].fill,
-      line: { width: 1, color: kinds[index] === "absent" ? "#e6e8eb" : "#ffffff" } })),
-    { ...box(chosen.cell), line: { width: 6, color: "#ffffff" } }, { ...box(chosen.cell), line: { width: 3, color: "#000000" } },
+    ...special.map((index) => ({
+      ...box(index), layer: "below", fillcolor: SPECIAL[kinds[index]].fill,
+      line: { width: 1, color: kinds[index] === "absent" ? "#e6e8eb" : "#ffffff" },
+    })),
+    { ...box(chosen.cell), line: { width: 6, color: "#ffffff" } },
+    { ...box(chosen.cell), line: { width: 3, color: "#000000" } },
   ];
   if (look.showscale) layout.margin.t = 64;
   const heat = {
-    type: "heatmap", name: "cells", x: xAxis.edges, y: yAxis.edges, z: rowsOf(values.map((value) => (value === null ? null : z(value)))),
-    ...look, xgap: 1, ygap: 1, hoverongaps: true, text: rowsOf(indices.map(hover)), hovertemplate: "%{text}<extra></extra>",
+    type: "heatmap", name: "cells", x: xAxis.edges, y: yAxis.edges, ...look,
+    z: rowsOf(values.map((value) => (value === null ? null : z(value)))),
+    xgap: 1, ygap: 1, hoverongaps: true, text: rowsOf(indices.map(hover)), hovertemplate: "%{text}<extra></extra>",
   };
   const writing = (list, text, ink, dx, dy) => {
     const boxes = list.map(box);
     return {
-      type: "scatter", mode: "text", hoverinfo: "skip", text: list.map(text), textfont: { size: narrow() ? 10 : 13, color: list.map(ink) },
+      type: "scatter", mode: "text", hoverinfo: "skip", text: list.map(text),
+      textfont: { size: narrow() ? 10 : 13, color: list.map(ink) },
       x: boxes.map(({ x0, x1 }) => x0 + dx * (x1 - x0)), y: boxes.map(({ y0, y1 }) => y0 + dy * (y1 - y0)),
     };
   };
   const marks = writing(special, (index) => SPECIAL[kinds[index]].mark, (index) => SPECIAL[kinds[index]].ink, 0.5, 0.5);
-  const doubtful = chosen.quantity !== "regime" ? [] : indices.filter((index) => kinds[index] === "value" && !page.cells[index][chosen.side].certain);
-  const doubts = writing(doubtful, () => "?", (index) => (page.cells[index][chosen.side].regime === 4 ? "#ffffff" : "#000000"), 0.2, 0.76);
+  const isDoubtful = (index) => kinds[index] === "value" && !page.cells[index][chosen.side].certain;
+  const doubtful = chosen.quantity === "regime" ? indices.filter(isDoubtful) : [];
+  const doubts = writing(doubtful, () => "?", () => "#000000", 0.2, 0.76);
   return [heat, marks, doubts, ...simulatedSigns(indices)];
 }
 
@@ -105,55 +112,70 @@ function signOf(index) {
 /** One axis: points with bars, theory joined by a line; what has no value is marked at the foot. */
 function lineTraces(kinds, values, layout) {
   const regime = chosen.quantity === "regime";
-  const { z, look } = colors(values.filter((value) => value !== null));
-  const log = !regime && look.colorbar.tickvals !== undefined;
-  layout.yaxis = regime
-    ? { tickvals: [1, 2, 3, 4, 5], ticktext: page.regimes, range: [0.4, 5.6], domain: [0.1, 1], automargin: true, fixedrange: true }
-    : { title: { text: QUANTITIES[chosen.quantity], standoff: 6 }, type: log ? "log" : "linear", domain: [0.1, 1], automargin: true, fixedrange: true };
-  Object.assign(layout.xaxis, { anchor: "free", position: 0 });
-  layout.yaxis2 = { range: [-1, 1], domain: [0, 0.08], visible: false, fixedrange: true };
-  const middle = xAxis.places[placeOf(chosen.cell).column];
-  layout.shapes = [{ type: "line", x0: middle, x1: middle, yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 6, color: "#ffd58a" } }];
-  const shown = page.sides.map((side, place) => {
-    // A point without a value is a gap in the line.
-    const all = page.cells.map((_, index) => index);
-    const numbers = page.cells.map((cell) => (kindOf(cell, side, chosen.quantity) !== "value" ? [null, null]
-      : regime ? [cell[side].regime, null] : cell[side].numbers[chosen.quantity]));
-    return {
-      type: "scatter", name: side, mode: side === "theory" && !regime ? "lines+markers" : "markers", x: xAxis.places,
-      y: numbers.map(([value]) => (log && value !== null ? Math.max(value, 10 ** look.zmin) : value)), customdata: all, text: all.map(hover),
-      hovertemplate: "%{text}<extra></extra>", error_y: { array: numbers.map(([, error]) => error ?? 0), visible: !regime, thickness: 1.2 },
-      line: { color: ["#0072b2", "#d55e00"][place] },
-      marker: { color: ["#0072b2", "#d55e00"][place], size: place ? 14 : 8, symbol: place ? "diamond-open" : "circle", line: { width: place ? 2 : 0 } },
-    };
-  });
-  const special = kinds.flatMap((kind, index) => (kind === "value" ? [] : [index]));
-  const foot = {
-    type: "scatter", mode: "markers+text", yaxis: "y2", x: special.map((index) => xAxis.places[index]), y: special.map(() => 0),
-    customdata: special, text: special.map((index) => SPECIAL[kinds[index]].mark), hovertext: special.map(hover),
-    hovertemplate: "%{hovertext}<extra></extra>", textfont: { color: special.map((index) => SPECIAL[kinds[index]].ink) },
-    marker: { symbol: "square", size: 17, color: special.map((index) => SPECIAL[kinds[index]].fill), line: { width: 1, color: "#8c959f" } },
+  const { look } = colors(values.filter((value) => value !== null));
+  const bottom = !regime && look.colorbar.tickvals !== undefined ? 10 ** look.zmin : undefined; // of a logarithmic axis
+  layout.yaxis = {
+    domain: [0.1, 1], automargin: true, fixedrange: true,
+    ...(regime ? { tickvals: [1, 2, 3, 4, 5], ticktext: page.regimes, range: [0.4, 5.6] }
+      : { title: { text: QUANTITIES[chosen.quantity], standoff: 6 }, type: bottom === undefined ? "linear" : "log" }),
   };
+  if (bottom !== undefined && look.colorbar.tickvals.length > 1) {
+    Object.assign(layout.yaxis, { tickvals: look.colorbar.tickvals.map((tick) => 10 ** tick), ticktext: look.colorbar.ticktext });
+  }
+  layout.yaxis2 = { range: [-1, 1], domain: [0, 0.08], visible: false, fixedrange: true };
+  Object.assign(layout.xaxis, { anchor: "free", position: 0 });
+  Object.assign(layout.margin, { t: page.sides.length > 1 ? 30 : 14 });
   layout.showlegend = page.sides.length > 1;
   layout.legend = { orientation: "h", y: 1.01, yanchor: "bottom" };
-  layout.margin.t = layout.showlegend ? 30 : 14;
-  foot.showlegend = false;
-  return [...shown, foot];
+  const middle = xAxis.places[chosen.cell];
+  layout.shapes = [{
+    type: "line", x0: middle, x1: middle, yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 6, color: "#ffd58a" },
+  }];
+  return [...page.sides.map((side) => sideTrace(side, regime, bottom)), footTrace(kinds)];
+}
+
+/** Values of theory or simulation against the swept field; a point without a value is a gap in the line. */
+function sideTrace(side, regime, bottom) {
+  const color = { theory: "#0072b2", simulation: "#d55e00" }[side];
+  const look = { theory: { size: 8, symbol: "circle" }, simulation: { size: 14, symbol: "diamond-open", line: { width: 2 } } };
+  const numbers = page.cells.map((cell) => (kindOf(cell, side, chosen.quantity) !== "value" ? [null, null]
+    : regime ? [cell[side].regime, null] : cell[side].numbers[chosen.quantity]));
+  const indices = page.cells.map((_, index) => index);
+  return {
+    type: "scatter", name: side, mode: side === "theory" && !regime ? "lines+markers" : "markers", x: xAxis.places,
+    y: numbers.map(([value]) => (value !== null && bottom !== undefined ? Math.max(value, bottom) : value)),
+    error_y: { array: numbers.map(([, error]) => error ?? 0), visible: !regime, thickness: 1.2 },
+    customdata: indices, text: indices.map(hover), hovertemplate: "%{text}<extra></extra>",
+    line: { color }, marker: { color, ...look[side] },
+  };
+}
+
+function footTrace(kinds) {
+  const special = kinds.flatMap((kind, index) => (kind === "value" ? [] : [index]));
+  const looks = special.map((index) => SPECIAL[kinds[index]]);
+  return {
+    type: "scatter", mode: "markers+text", yaxis: "y2", showlegend: false, x: special.map((index) => xAxis.places[index]),
+    y: special.map(() => 0), text: looks.map(({ mark }) => mark), textfont: { color: looks.map(({ ink }) => ink) },
+    customdata: special, hovertext: special.map(hover), hovertemplate: "%{hovertext}<extra></extra>",
+    marker: { symbol: "square", size: 17, color: looks.map(({ fill }) => fill), line: { width: 1, color: "#8c959f" } },
+  };
 }
 
 function drawLegend(kinds) {
-  const item = (fill, sign, text, ink = "#000") => `<li><span class="swatch" style="background:${fill};color:${ink}">${sign}</span>${text}</li>`;
-  const present = new Set(kinds), items = [];
+  const item = (fill, sign, text, ink = "#000") =>
+    `<li><span class="swatch" style="background:${fill};color:${ink}">${sign}</span>${text}</li>`;
+  const records = page.cells.map((cell) => cell[chosen.side]), items = [];
   if (chosen.quantity === "regime" && yAxis) {
-    const found = new Set(page.cells.map((cell) => cell[chosen.side].regime));
+    const found = new Set(records.map(({ regime }) => regime));
     page.regimes.forEach((name, index) => found.has(index + 1) && items.push(item(REGIMES[index + 1], "", name)));
-    if (page.cells.some((cell) => cell[chosen.side].state === 1 && !cell[chosen.side].certain)) {
-      items.push(item("#fff", "?", "changes within two errors"));
-    }
+    if (records.some(({ state, certain }) => state === 1 && !certain)) items.push(item("#fff", "?", "changes within two errors"));
   }
-  Object.entries(SPECIAL).forEach(([kind, { fill, mark, ink, text }]) => present.has(kind) && items.push(item(fill, mark, text, ink)));
-  const signs = new Set(page.cells.map((_, index) => signOf(index)));
-  const drawn = (path) => `<svg width="15" height="15" viewBox="0 0 18 18"><path d="${path}" fill="#fff" stroke="#000" stroke-width="1.5"/></svg>`;
-  Object.entries(SIGNS).forEach(([sign, { path, text }]) => yAxis && signs.has(sign) && items.push(item("#d9d9d9", drawn(path), text)));
+  Object.entries(SPECIAL).filter(([kind]) => kinds.includes(kind))
+    .forEach(([, { fill, mark, text, ink }]) => items.push(item(fill, mark, text, ink)));
+  const signs = new Set(yAxis ? page.cells.map((_, index) => signOf(index)) : []);
+  const drawn = (path) =>
+    `<svg width="15" height="15" viewBox="0 0 18 18"><path d="${path}" fill="#fff" stroke="#000" stroke-width="1.5"/></svg>`;
+  Object.entries(SIGNS).filter(([sign]) => signs.has(sign))
+    .forEach(([, { path, text }]) => items.push(item("#d9d9d9", drawn(path), text)));
   element("legend").innerHTML = items.join("");
 }

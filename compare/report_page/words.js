@@ -21,7 +21,7 @@ const FIELDS = {
   label_noise: ["σ", "label noise σ"], weight_decay: ["λ", "weight decay λ"],
 };
 // Okabe and Ito's colours, told apart by the colour-blind.
-const REGIMES = ["#ffffff", "#d55e00", "#009e73", "#56b4e9", "#595959", "#f0e442"];
+const REGIMES = ["#ffffff", "#d55e00", "#009e73", "#56b4e9", "#999999", "#f0e442"];
 const SPECIAL = {
   unreached: { fill: "#d9d9d9", mark: "–", ink: "#24292f", text: `not reached by t = ${page.t_max}` },
   failed: { fill: "#24292f", mark: "✕", ink: "#ffffff", text: "failed" },
