@@ -29,7 +29,7 @@ function ticked(axis, most) {
   return {
     title: { text: FIELDS[axis.field][1], standoff: 6 }, tickvals: kept.map((index) => axis.places[index]),
     ticktext: kept.map((index) => short(axis.values[index], 3)), range: [axis.edges[0], axis.edges.at(-1)],
-    fixedrange: true, showgrid: false, zeroline: false, ticks: "outside", ticklen: 4, automargin: true,
+    fixedrange: true, showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
   };
 }
 
@@ -40,7 +40,7 @@ function drawDiagram() {
   const values = cells.map((cell, index) => (kinds[index] !== "value" ? null
     : quantity === "regime" ? cell[side].regime : cell[side].numbers[quantity][0]));
   const layout = {
-    margin: { l: 48, r: 12, t: 14, b: 46 }, xaxis: ticked(xAxis, narrow() ? 5 : 7), showlegend: false, hovermode: "closest",
+    margin: { l: 58, r: 12, t: 14, b: 48 }, xaxis: ticked(xAxis, narrow() ? 5 : 7), showlegend: false, hovermode: "closest",
     dragmode: false, font: FONT, plot_bgcolor: "#ffffff",
     hoverlabel: { align: "left", bgcolor: "#ffffff", font: { color: "#1b1f24" } },
   };
