@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 from dmft import Model, ParameterError
 
@@ -39,7 +38,7 @@ class Axis:
     values: tuple[Any, ...]
 
     @classmethod
-    def of(cls, name: str, field: object, values: Sequence[Any] | np.ndarray) -> Axis:
+    def of(cls, name: str, field: object, values: Iterable[Any]) -> Axis:
         """An axis from a field's name and a sequence of values; errors speak of the argument `name`.
 
         Raises:
@@ -104,13 +103,16 @@ def _range(parts: list[str]) -> list[float]:
     if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] not in ("log", "lin")):
         raise ValueError
     start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-    if not np.isfinite([start, stop]).all() or count < 2 or stop <= start:
+    if not (math.isfinite(start) and math.isfinite(stop)) or count < 2 or stop <= start:
         raise _RangeError("a range needs FROM < TO and NUMBER >= 2")
     if len(parts) == 4 and parts[3] == "log":
         if start <= 0:
             raise _RangeError("a logarithmic range needs FROM > 0")
-        return [float(f"{value:.12g}") for value in np.geomspace(start, stop, count)]
-    return [float(f"{value:.12g}") for value in np.linspace(start, stop, count)]
+        ratio = math.log(stop / start)
+        values = (start * math.exp(ratio * i / (count - 1)) for i in range(count))
+    else:
+        values = (start + (stop - start) * i / (count - 1) for i in range(count))
+    return [float(f"{value:.12g}") for value in values]
 
 
 def _short(numbers: list[float]) -> str:

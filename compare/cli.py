@@ -254,6 +254,7 @@ def _solve(settings: Settings) -> xarray.Dataset:
         settings.t_max,
         step=settings.step,
         rtol=settings.rtol,
+        atol=settings.atol,
         precision=settings.precision,
         seed=settings.seed,
         kernels=settings.kernels,

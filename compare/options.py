@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "t_max": 60.0,
     "step": None,
     "rtol": 0.01,
+    "atol": 1e-5,
     "seeds": 8,
     "form": "auto",
     "kernels": False,
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "ratio": 3.0,
     "theory": True,
     "simulate_every": 0,
+    "simulation_step": None,
     "workers": None,
     "scheduler": None,
     "retry_failed": False,
@@ -51,8 +53,12 @@ DEFAULTS: dict[str, Any] = {
 }
 
 #: What `dmft phase` takes instead; its axes are these if none is given.
-PHASE_DEFAULTS: dict[str, Any] = {"t_max": 100.0, "rtol": 0.03}
+PHASE_DEFAULTS: dict[str, Any] = {"t_max": 100.0, "rtol": 0.03, "atol": 1e-3}
 PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
+PHASE_ARGUMENTS = (
+    *("t_max", "threshold", "ratio", "step", "rtol", "atol", "precision", "seed"),
+    *("simulate_every", "simulation_step", "seeds", "form", "workers", "scheduler"),
+)
 #: Points beyond which `dmft phase` asks for --yes.
 MANY = 10**5
 
@@ -119,6 +125,7 @@ class TheoryOptions:
     """The solver's accuracy."""
 
     rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol")] = None
+    atol: Annotated[_Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol")] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +189,7 @@ class SweepOptions:
     simulate_every: Annotated[
         _Whole, _help("Simulate at every so many values of each axis; 0: nowhere.", "simulate_every")
     ] = None
+    simulation_step: Annotated[_Real, _help("Step of the simulation alone, > 0; left out: as --step.")] = None
     workers: Annotated[_Whole, _help("Processes on this machine; left out: one per two cores.")] = None
     scheduler: Annotated[str | None, _help("Address of a dask scheduler whose workers compute the points.")] = None
     retry_failed: Annotated[bool | None, _help("Compute again what failed before.")] = None
@@ -195,6 +203,9 @@ class PhaseOptions(SweepOptions, SimulationOptions, TheoryOptions, RunOptions, M
 
     t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
     rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol", PHASE_DEFAULTS)] = None
+    atol: Annotated[
+        _Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol", PHASE_DEFAULTS)
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,12 +240,11 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     count = math.prod(len(axis.values) for axis in axes)
     if count > MANY and not _check_flag("yes", rest["yes"]):
         raise ParameterError(f"Argument `yes` must be given for more than {MANY} points, and these are {count}.")
-    names = ("t_max", "threshold", "ratio", "step", "rtol", "precision", "seed", "simulate_every", "seeds", "form")
     return PhaseSettings(
         model=model,
         axes=axes,
         arguments={
-            **{name: rest[name] for name in (*names, "workers", "scheduler")},
+            **{name: rest[name] for name in PHASE_ARGUMENTS},
             **{name: _check_flag(name, rest[name]) for name in ("theory", "retry_failed")},
         },
         out=_check_text("out", rest["out"]),
@@ -249,6 +259,7 @@ class Settings:
     t_max: float
     step: float | None
     rtol: float
+    atol: float
     seeds: int
     form: str
     kernels: bool
@@ -287,6 +298,7 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         t_max=t_max,
         step=step,
         rtol=check_real("rtol", rest["rtol"], above=0.0),
+        atol=check_real("atol", rest["atol"], at_least=0.0),
         seeds=check_integer("seeds", rest["seeds"], at_least=1),
         form=check_choice("form", rest["form"], get_args(Form)),
         kernels=_check_flag("kernels", rest["kernels"]),

@@ -45,6 +45,7 @@ def phase_diagram(
     seed: int = 0,
     theory: bool = True,
     simulate_every: int = 0,
+    simulation_step: float | None = None,
     seeds: int = 8,
     form: str = "auto",
     folder: str | PathLike[str] | None = None,
@@ -72,6 +73,8 @@ def phase_diagram(
         seed: random stream of theory and simulation.
         theory: solve the theory at every point.
         simulate_every: simulate at every so many values of each axis, from the first on; 0: nowhere. Needs `dim`.
+        simulation_step: step of the simulation alone, where `step` is None: late in a run of gradient flow steps far
+            larger than the default one give the same curves.
         seeds, form: of the simulation, see `sim.simulate`.
         folder: where points are kept (in its subfolder `points`); None keeps nothing.
         workers: processes on this machine; None for one per two cores.
@@ -110,6 +113,7 @@ def phase_diagram(
     simulation_settings = common | {
         "seeds": check_integer("seeds", seeds, at_least=1),
         "form": check_choice("form", form, ("auto", "network", "reduced")),
+        "step": common["step"] if simulation_step is None else _check_step("simulation_step", simulation_step, t_max),
     }
     models = _models(base_model, axes)
     sides: dict[str, dict[tuple[int, ...], Point]] = {}
@@ -131,7 +135,7 @@ def phase_diagram(
         for side, of_side in sides.items():
             variables |= _side_variables(store, axes, side, of_side, threshold, ratio)
     coordinates = {axis.field: (axis.field, np.asarray(axis.values)) for axis in axes}
-    settings = theory_settings | simulation_settings
+    settings = simulation_settings | theory_settings | {"simulation_step": simulation_settings["step"]}
     attributes = _attributes(base_model, axes, settings, threshold, ratio, every)
     return xarray.Dataset(variables, coordinates, attributes)
 
@@ -152,14 +156,19 @@ def _axes(x: Any, y: Any) -> list[Axis]:
 def _common_settings(t_max: float, step: float | None, precision: str, seed: int) -> dict[str, Any]:
     """What theory and simulation share, checked."""
     t_max = check_real("t_max", t_max, above=0.0)
-    if step is not None and check_real("step", step, above=0.0) > t_max:
-        raise ParameterError(f"Argument `step` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
     return {
         "t_max": t_max,
-        "step": None if step is None else float(step),
+        "step": None if step is None else _check_step("step", step, t_max),
         "precision": check_choice("precision", precision, PRECISIONS),
         "seed": check_integer("seed", seed, at_least=0),
     }
+
+
+def _check_step(name: str, step: float, t_max: float) -> float:
+    step = check_real(name, step, above=0.0)
+    if step > t_max:
+        raise ParameterError(f"Argument `{name}` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
+    return step
 
 
 def _count(workers: int | None) -> int | None:

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import threading
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -20,13 +21,21 @@ from dmft.solver import ToleranceWarning
 if TYPE_CHECKING:
     import xarray
 
+#: Python's parser must not run in two threads at once (3.11).
+_one_at_a_time = threading.Lock()
+
 #: Packages whose code decides the numbers.
 COMPUTING = ("dmft", "sim")
 
 
-@functools.cache
 def numerics() -> str:
     """The version of the numerics: a digest of the code that computes (comments aside) and of jax's version."""
+    with _one_at_a_time:
+        return _numerics()
+
+
+@functools.cache
+def _numerics() -> str:
     digest = hashlib.sha256(importlib.metadata.version("jax").encode())
     for package in COMPUTING:
         folder = Path(str(importlib.import_module(package).__file__)).parent

@@ -11,7 +11,7 @@ from dmft.model import field_names
 
 #: Options beside the model's, by who takes them.
 COMMON = ("t_max", "step", "precision", "seed")
-OF_SIDE = {"theory": ("rtol",), "simulation": ("seeds", "form")}
+OF_SIDE = {"theory": ("rtol", "atol"), "simulation": ("seeds", "form")}
 
 
 def settings_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> s
 
     Args:
         settings: the model as in `Model.to_attributes`, `t_max`, `step` (None or "flow" for gradient flow), and what
-            the command takes of `precision`, `seed`, `rtol`, `seeds` and `form`; what is missing is left out.
+            the command takes of `precision`, `seed`, `rtol`, `atol`, `seeds` and `form`; what is missing is left out.
         theory, simulation: what the command runs.
     """
     name = "compare" if theory and simulation else "solve" if theory else "simulate"

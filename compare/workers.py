@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator, Sequence
 from compare.points import Failure, OtherNumerics, Point, compute
 from dmft import ParameterError
 
+#: What runs a worker.
+COMMAND = (sys.executable, "-m", "compare.worker")
 #: A point on which so many workers died counts as failed.
 DEATHS = 3
 #: Seconds to wait for a scheduler.
@@ -109,8 +111,7 @@ class _Slot:
             if self.stopped:
                 raise InterruptedError
             if self.process is None or self.process.poll() is not None:
-                command = [sys.executable, "-m", "compare.worker"]
-                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 if self.cores:
                     os.sched_setaffinity(self.process.pid, self.cores)
             return self.process
@@ -153,7 +154,7 @@ def dask_runner(address: str) -> Runner:
         with client:
             futures = {client.submit(compute, point.to_json(), key=point.name, pure=True): point for point in points}
             try:
-                for future in distributed.as_completed(list(futures)):
+                for future in distributed.as_completed(list(futures), loop=client.loop):
                     try:
                         yield futures[future], future.result()
                     except distributed.KilledWorker:

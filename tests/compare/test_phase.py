@@ -1,0 +1,283 @@
+"""Phase diagrams: what they hold, what they keep, what they compute again, and what they refuse."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import xarray
+
+from compare import phase as sweep
+from compare import phase_diagram, store
+from compare.cli import main
+from compare.grokking import Regime, grokking_delay, regime
+from compare.measures import REGIMES, measure
+from compare.phase import PointFailedWarning
+from compare.points import compute
+from dmft import Model, ParameterError, solve
+from sim import simulate
+
+BASE = Model(alpha=1.0, epsilon=0.5, kappa=2.0, initial_overlap=0.1)
+QUICK = {"t_max": 2.0, "step": 0.2, "rtol": 0.5, "atol": 0.1}
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Points computed in this process, one after the other; their descriptions."""
+    done = []
+
+    def run(points):
+        for point in points:
+            done.append(point.describe())
+            yield point, compute(point.to_json())
+
+    monkeypatch.setattr(sweep, "local_runner", lambda _: run)
+    return done
+
+
+def test_the_grid_holds_what_each_point_s_curves_say(computed, tmp_path):
+    alphas, kappas = [0.5, 2.0], [1.0, 4.0, 2.0]
+    phase = phase_diagram(
+        BASE.replace(dim=40), ("alpha", alphas), ("kappa", kappas), simulate_every=2, seeds=3, folder=tmp_path, **QUICK
+    )
+    assert len(computed) == 6 + 2
+    assert phase.t_train.dims == ("alpha", "kappa")
+    np.testing.assert_array_equal(phase.kappa, kappas)
+    model = BASE.replace(dim=40, alpha=2.0, kappa=4.0)
+    theory = solve(model, **QUICK)
+    at = phase.sel(alpha=2.0, kappa=4.0)
+    for name, value in measure(theory, 0.1, 3.0).items():
+        np.testing.assert_array_equal(at[name], value, err_msg=name)
+    assert int(at.tolerance_met) == theory.attrs["tolerance_met"]
+    np.testing.assert_array_equal(phase.simulation_state, [[1, 0, 1], [0, 0, 0]])
+    assert np.isnan(phase.simulation_final_test_loss.values[phase.simulation_state == 0]).all()
+    there = simulate(BASE.replace(dim=40, alpha=0.5, kappa=2.0), 2.0, step=0.2, seeds=3)
+    at = phase.isel(alpha=0, kappa=2)
+    assert float(at.simulation_final_test_loss) == float(there.test_loss[:, -1].mean())
+    assert float(at.simulation_final_test_loss_error) == float(there.test_loss_stderr[-1])
+    kept = xarray.load_dataset(tmp_path / "points" / f"{at.simulation_point.item()}.nc")
+    np.testing.assert_array_equal(kept.test_loss, there.test_loss)
+    for name in ("state", "regime", "regime_certain", "t_train_reached", "tolerance_met"):
+        assert phase[name].dtype == np.int8, name
+
+
+def test_a_second_run_computes_what_is_missing_and_nothing_else(computed, tmp_path):
+    first = phase_diagram(BASE, ("alpha", [1.0, 2.0]), folder=tmp_path, **QUICK)
+    assert len(computed) == 2
+    again = phase_diagram(BASE, ("alpha", [1.0, 2.0]), folder=tmp_path, **QUICK)
+    assert len(computed) == 2
+    xarray.testing.assert_identical(first, again)
+    lower = phase_diagram(BASE, ("alpha", [1.0, 2.0]), threshold=0.4, ratio=2.0, folder=tmp_path, **QUICK)
+    assert len(computed) == 2  # thresholds are read off the same curves
+    assert float(lower.t_train[0]) < float(first.t_train.fillna(np.inf)[0])
+    more = phase_diagram(BASE, ("alpha", [2.0, 4.0, 1.0]), folder=tmp_path, **QUICK)
+    assert computed[2:] == ["theory at alpha = 4, epsilon = 0.5, kappa = 2, initial_overlap = 0.1"]
+    xarray.testing.assert_identical(more.sel(alpha=[1.0, 2.0]), first)
+    phase_diagram(BASE, ("alpha", [1.0]), folder=tmp_path, **QUICK | {"rtol": 0.4})
+    assert len(computed) == 4
+    (tmp_path / "points" / f"{first.point.values[1]}.nc").write_bytes(b"damaged")
+    xarray.testing.assert_identical(phase_diagram(BASE, ("alpha", [1.0, 2.0]), folder=tmp_path, **QUICK), first)
+    assert len(computed) == 5
+
+
+def test_a_failed_point_is_recorded_and_does_not_stop_the_others(computed, tmp_path):
+    base, axis = BASE.replace(dim=40, epsilon=0.0), ("kappa", [0.25, 16.0])  # step (1 + kappa^(-1/2))^2 above, below 2
+    arguments = {"t_max": 80.0, "step": 0.8, "theory": False, "simulate_every": 1, "seeds": 2, "folder": tmp_path}
+    with pytest.warns(PointFailedWarning, match=r"simulation at .*kappa = 0.25, .* failed: .*diverge"):
+        phase = phase_diagram(base, axis, **arguments)
+    assert "state" not in phase
+    np.testing.assert_array_equal(phase.simulation_state, [2, 1])
+    assert "diverge" in phase.simulation_message.values[0]
+    assert phase.simulation_message.values[1] == ""
+    np.testing.assert_array_equal(phase.simulation_regime > 0, [False, True])
+    assert len(computed) == 2
+    xarray.testing.assert_identical(phase_diagram(base, axis, **arguments), phase)
+    assert len(computed) == 2
+    with pytest.warns(PointFailedWarning):
+        phase_diagram(base, axis, retry_failed=True, **arguments)
+    assert len(computed) == 3
+
+
+def test_points_of_the_same_shape_share_what_is_compiled(computed):
+    phase_diagram(BASE, ("alpha", [1.0]), t_max=3.0, rtol=0.1, atol=0.01)
+    compiled = []
+    listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    phase = phase_diagram(BASE, ("alpha", [0.5, 2.0]), ("kappa", [1.5, 6.0]), t_max=3.0, rtol=0.1, atol=0.01)
+    assert (phase.state == 1).all()
+    assert len(computed) == 5
+    assert compiled == []
+    jax.jit(lambda x: x + 1.25)(np.ones(3))
+    assert compiled  # the listener hears
+
+
+def test_without_a_folder_nothing_is_kept(computed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    phase = phase_diagram(BASE.replace(epsilon=0.0), ("kappa", [1, 4]), t_max=0.4, step=0.2, rtol=0.5)
+    assert phase.attrs["y"] == ""
+    assert phase.state.dims == ("kappa",)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"x": ("gamma", [1])}, "`x` must name one of the fields"),
+        ({"x": ("alpha", [])}, "`x` must give alpha at least one value"),
+        ({"x": "alpha"}, "`x` must be a pair"),
+        ({"x": ("alpha", [1, -2])}, "`alpha` must be a finite number > 0, but is -2"),
+        ({"y": ("alpha", [1])}, "`y` must be another field"),
+        ({"t_max": 0.0}, "`t_max`"),
+        ({"threshold": 0.0}, "`threshold`"),
+        ({"ratio": -1.0}, "`ratio`"),
+        ({"step": 3.0}, "`step`"),
+        ({"rtol": 0.0}, "`rtol`"),
+        ({"precision": "half"}, "`precision`"),
+        ({"simulate_every": -1}, "`simulate_every`"),
+        ({"simulate_every": 1}, "`dim`"),
+        ({"theory": False}, "`simulate_every` must be >= 1"),
+        ({"workers": 0}, "`workers`"),
+        ({"seed": -1}, "`seed`"),
+        ({"base_model": None}, "`base_model`"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(computed, tmp_path, changes, says):
+    arguments = {"base_model": BASE, "x": ("alpha", [1.0]), "folder": tmp_path / "new", **QUICK, **changes}
+    with pytest.raises(ParameterError, match="Argument") as caught:
+        phase_diagram(**arguments)
+    assert says in str(caught.value)
+    assert not computed
+    assert not (tmp_path / "new").exists()
+
+
+# Measures
+
+
+def test_what_is_not_reached_is_not_zero(make_theory):
+    never = measure(make_theory(), threshold=1e-9, ratio=3.0)
+    assert np.isnan([never["t_train"], never["t_test"], never["delay"], never["delay_error"]]).all()
+    assert (never["t_train_reached"], never["delay_reached"]) == (0, 0)
+    curves = make_theory()
+    found, times = measure(curves, threshold=0.1, ratio=3.0), grokking_delay(curves)
+    assert found["delay"] == times.delay.value
+    assert found["delay_reached"] == 1
+    assert found["regime"] == REGIMES[regime(curves)]
+    assert found["peak_test_loss"] == float(curves.test_loss.max())
+
+
+def test_a_regime_at_its_border_is_not_certain(make_theory):
+    curves = make_theory(relative_error=0.001)
+    times = grokking_delay(curves)
+    ratio = times.t_test.value / times.t_train.value
+    for factor, certain in ((0.5, 1), (0.9999, 0), (1.0001, 0), (2.0, 1)):
+        found = measure(curves, threshold=0.1, ratio=factor * ratio)
+        assert found["regime"] == REGIMES[Regime.GROKS if factor < 1 else Regime.GENERALISES]
+        assert found["regime_certain"] == certain, factor
+
+
+def test_one_seed_has_no_errors_and_no_certainty(make_simulation):
+    found = measure(make_simulation(seeds=1), threshold=0.1, ratio=3.0)
+    assert np.isnan(found["final_test_loss_error"])
+    assert found["regime_certain"] == 0
+
+
+# The command
+
+LINE = ("--epsilon", "0", "--x", "alpha=1,2", "--kappa", "2", "--t-max", "0.4", "--step", "0.2", "--rtol", "0.5")
+
+
+def test_the_command_writes_the_dataset_and_its_picture(computed, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["phase", *LINE, "--dim", "20", "--simulate-every", "1", "--seeds", "2", "--out", str(out)]) == 0
+    files = {path.name for path in out.iterdir()}
+    assert files == {"phase.nc", "phase.png", "phase.pdf", "panels.png", "panels.pdf", "points"}
+    phase = xarray.load_dataset(out / "phase.nc")
+    assert phase.state.dims == ("alpha",)
+    assert phase.attrs["threshold"] == 0.1
+    said = capsys.readouterr()
+    assert "undecided at t_max" in said.out
+    assert said.err == ""
+    before = (out / "phase.nc").read_bytes()
+    assert main(["phase", *LINE, "--dim", "20", "--simulate-every", "1", "--seeds", "2", "--out", str(out)]) == 0
+    assert (out / "phase.nc").read_bytes() == before
+    assert len(computed) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--x", "gamma=1,2"], "`x` must name one of the fields"),
+        (["--x", "alpha=2:1:5"], "FROM < TO"),
+        (["--x", "alpha=1:2:0"], "NUMBER >= 2"),
+        (["--y", "alpha=1,2"], "`x` must be given too"),
+        (["--x", "alpha=1,2", "--alpha", "3"], "`alpha` must be left out where it is on an axis"),
+        (["--x", "alpha=1,-2"], "`alpha` must be a finite number > 0"),
+        (["--x", "kappa=1,2", "--epsilon", "0.1"], "`alpha` must be given too"),
+        (["--x", "alpha=1:2:400", "--y", "kappa=1:2:400"], "`yes` must be given for more than 100000 points"),
+        (["--x", "alpha=1,2", "--scheduler", "tcp://127.0.0.1:1"], "tcp://127.0.0.1:1"),
+        (["--x", "alpha=1,2", "--threshold", "0"], "`threshold`"),
+        (["--x", "alpha=1,2", "--out", "/dev/null/x"], "`out` must be a folder that can be written"),
+    ],
+)
+def test_bad_usage_is_one_line_and_leaves_nothing(computed, tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.setattr("compare.workers.PATIENCE", 0.5)
+    monkeypatch.chdir(tmp_path)
+    assert main(["phase", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert not computed
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypatch, capsys):
+    write = store._write_durably
+
+    def full(path, content):
+        if len(computed) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(store, "_write_durably", full)
+    assert main(["phase", *LINE, "--out", str(tmp_path)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert len(list((tmp_path / "points").iterdir())) == 1
+    monkeypatch.setattr(store, "_write_durably", write)
+    assert main(["phase", *LINE, "--out", str(tmp_path)]) == 0
+    assert len(computed) == 3
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
+    command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
+    command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
+    command += ["--x", "alpha=0.5,1,2,4", "--y", "kappa=1,2,4", "--t-max", "4", "--step", "0.1", "--out"]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    start = time.monotonic()
+    subprocess.run([*command, str(straight)], check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    draw = random.Random(0)
+    seen = {}
+
+    def look():
+        """Points done so far; a file that is there stays the file that it is."""
+        for path in (broken / "points").glob("*.nc"):
+            identity = (path.stat().st_ino, path.stat().st_mtime_ns)
+            assert seen.setdefault(path.name, identity) == identity
+
+    for _ in range(10):
+        process = subprocess.Popen([*command, str(broken)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.1, 0.9) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        look()
+    assert subprocess.run([*command, str(broken)], check=False).returncode == 0
+    look()
+    assert (broken / "phase.nc").read_bytes() == (straight / "phase.nc").read_bytes()
+    assert len(seen) == 12 + 4
