@@ -61,7 +61,7 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
     label, bulk, common, outlier = (
         normals[:, :1],
-        normals[:, 1 : 1 + MODES],
+        np.sign(normals[:, 1 : 1 + MODES]),
         normals[:, 1 + MODES :: 2],
         normals[:, 2 + MODES :: 2],
     )

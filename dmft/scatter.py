@@ -9,8 +9,9 @@ Around them they scatter with variances like (2/D) tr M^2/D, M = U U^T, and that
 leave spikes in M, so that tr M^2/D is several times (tr M/D)^2 once they are fitted.
 
 The scatter is that of the random matrix dU/dt = -(e X^T diag(Delta) X + lambda) U in which each sample has the
-residual of a solution without scatter (`BulkScatter.measure`); two modes carry 99 % of it.  With z ~ N(0, I) drawn
-for each sample, its leading effect on every average, of order 1/D, is that of the second moments alone.
+residual of a solution without scatter (`BulkScatter.measure`); two modes carry 99 % of it.  Its leading effect on
+every average, of order 1/D, is that of the second moments alone.  So each z_a is +1 or -1: a normal one would, for some
+samples, make x^T U U^T x negative where the scatter is strong, and the solution unstable.
 """
 
 from __future__ import annotations
