@@ -21,17 +21,8 @@ from cyclopts import App, CycloptsError
 
 import dmft
 from compare.files import FIGURE_FORMATS, finished, output_folder, write_dataset, write_figure, write_json
-from compare.options import (
-    CompareOptions,
-    PhaseOptions,
-    PresetSettings,
-    Settings,
-    SimulateOptions,
-    SolveOptions,
-    settle,
-    settle_phase,
-    settle_preset,
-)
+from compare.options import CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.settings import PresetSettings, Settings, settle, settle_phase, settle_preset
 
 if TYPE_CHECKING:
     import xarray

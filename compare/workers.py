@@ -136,6 +136,8 @@ def dask_runner(address: str) -> Runner:
     Raises:
         ParameterError: dask is not installed, or nobody answers at `address`.
     """
+    if not isinstance(address, str):
+        raise ParameterError(f"Argument `scheduler` must be an address such as tcp://host:8786, but is {address!r}.")
     try:
         import distributed
     except ImportError:

@@ -14,7 +14,8 @@ import dmft
 import sim
 from compare import overlay
 from compare.cli import main
-from compare.options import BUILT_IN_CASE, DEFAULTS, CompareOptions, SimulateOptions, SolveOptions, settle
+from compare.options import BUILT_IN_CASE, DEFAULTS, CompareOptions, SimulateOptions, SolveOptions
+from compare.settings import settle
 from dmft import Model, ParameterError
 from dmft.model import field_names
 
@@ -176,7 +177,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
     assert main(["compare", "--config", str(tmp_path / "run.toml"), *arguments]) == 0
     model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=40, label_noise=0.2)
     common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": sys.stderr.isatty()}
-    assert fake_runs["solve"] == (model, DEFAULTS["t_max"], {**common, "rtol": 0.02, "kernels": False})
+    assert fake_runs["solve"] == (model, DEFAULTS["t_max"], {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False})
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], {**common, "seeds": 3, "form": "auto"})
     assert (out / "overlay.png").exists()
 
@@ -184,7 +185,8 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
 def test_model_options_are_the_fields_of_the_model():
     options = set(vars(SolveOptions()))
     assert set(field_names()) <= options
-    assert options - set(field_names()) == {"t_max", "step", "rtol", "precision", "seed", "out", "config", "kernels"}
+    others = {"t_max", "step", "rtol", "atol", "precision", "seed", "out", "config", "kernels"}
+    assert options - set(field_names()) == others
 
 
 def test_without_a_model_the_built_in_case_is_run():

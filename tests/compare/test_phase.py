@@ -117,7 +117,8 @@ def test_points_of_the_same_shape_share_what_is_compiled(computed):
     assert compiled  # the listener hears
 
 
-def test_without_a_folder_nothing_is_kept(computed, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("computed")
+def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     phase = phase_diagram(BASE.replace(epsilon=0.0), ("kappa", [1, 4]), t_max=0.4, step=0.2, rtol=0.5)
     assert phase.attrs["y"] == ""

@@ -15,11 +15,11 @@ import xarray
 from compare import overlay
 from compare.cli import app, main
 from compare.measures import ABSENT, measure
-from compare.options import settle
 from compare.points import encode
 from compare.repeat import command, settings_of
 from compare.report import write_report
 from compare.report_data import DONE, FAILED
+from compare.settings import settle
 from dmft import Model, ParameterError
 
 pytest.importorskip("plotly")

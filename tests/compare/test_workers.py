@@ -105,7 +105,7 @@ def test_who_stops_listening_ends_the_workers(make_points):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_workers_end_with_their_parent_whatever_ends_it(make_points, tmp_path):
+def test_workers_end_with_their_parent_whatever_ends_it(make_points):
     points = make_points(*["done"] * 2, sleep=60.0)
     code = f"""
         from compare import workers
