@@ -33,11 +33,18 @@ def settings_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> str:
     """`dmft compare`, `dmft solve` or `dmft simulate` with every setting given, digit by digit.
 
+    Where the simulation has steps of its own (`simulation_step`), theory and simulation are two commands.
+
     Args:
         settings: the model as in `Model.to_attributes`, `t_max`, `step` (None or "flow" for gradient flow), and what
             the command takes of `precision`, `seed`, `rtol`, `atol`, `seeds` and `form`; what is missing is left out.
         theory, simulation: what the command runs.
     """
+    own_step = settings.get("simulation_step", settings.get("step"))
+    if own_step != settings.get("step") and theory and simulation:
+        return " && ".join(command(settings, theory=side, simulation=not side) for side in (True, False))
+    if simulation:
+        settings = {**settings, "step": own_step}
     name = "compare" if theory and simulation else "solve" if theory else "simulate"
     model = Model.from_attributes(settings).to_attributes()
     words = ["dmft", name]

@@ -215,6 +215,20 @@ def test_a_folder_of_compare_is_a_report_of_one_point(tmp_path, make_theory, mak
     assert (name, settings.step, settings.form, settings.seeds, settings.seed) == ("compare", None, "auto", 8, 5)
 
 
+def test_a_simulation_with_steps_of_its_own_is_a_command_of_its_own():
+    settings = {**BASE.to_attributes(), **SETTINGS, "simulation_step": 0.4}
+    both = command(settings, theory=True, simulation=True).split(" && ")
+    assert both == [command(settings, theory=side, simulation=not side) for side in (True, False)]
+    assert both[0].startswith("dmft solve")
+    assert "--step" not in both[0]
+    assert both[1].startswith("dmft simulate")
+    assert "--step 0.4" in both[1]
+    same = {**settings, "simulation_step": "flow"}
+    assert command(same, theory=True, simulation=True) == command(
+        {**BASE.to_attributes(), **SETTINGS}, theory=True, simulation=True
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "step", "sides"),
     [
