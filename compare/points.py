@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -140,8 +141,18 @@ def _line(error: object) -> str:
 def encode(curves: xarray.Dataset) -> bytes:
     """The dataset with the digest of its numbers, as the bytes of a NetCDF file."""
     buffer = BytesIO()
-    curves.assign_attrs(digest=digest(curves)).to_netcdf(buffer, engine="h5netcdf")
+    with _without_cluster():
+        curves.assign_attrs(digest=digest(curves)).to_netcdf(buffer, engine="h5netcdf")
     return buffer.getvalue()
+
+
+def _without_cluster() -> Any:
+    """A context in which xarray does not ask the cluster that it runs on for a lock on the file: it has none of it."""
+    try:
+        import dask.config
+    except ImportError:
+        return contextlib.nullcontext()
+    return dask.config.set(scheduler="threads")
 
 
 def digest(curves: xarray.Dataset) -> str:

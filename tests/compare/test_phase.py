@@ -258,7 +258,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypa
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
     command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
     command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
-    command += ["--x", "alpha=0.5,1,2,4", "--y", "kappa=1,2,4", "--t-max", "4", "--step", "0.1", "--out"]
+    command += ["--x", "alpha=0.5,1,2", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     start = time.monotonic()
     subprocess.run([*command, str(straight)], check=True, capture_output=True)
@@ -274,11 +274,11 @@ def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
 
     for _ in range(10):
         process = subprocess.Popen([*command, str(broken)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(draw.uniform(0.1, 0.9) * seconds)
+        time.sleep(draw.uniform(0.2, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
         look()
     assert subprocess.run([*command, str(broken)], check=False).returncode == 0
     look()
     assert (broken / "phase.nc").read_bytes() == (straight / "phase.nc").read_bytes()
-    assert len(seen) == 12 + 4
+    assert len(seen) == 6 + 2
