@@ -6,6 +6,7 @@ import pytest
 from dmft import Model, solve
 from dmft.checks import precision_context
 from dmft.grid import explicit_grid, graded_times, implicit_grid
+from dmft.noise import draw_samples
 from dmft.replica import Sampling, solve_replica
 from dmft.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
 from dmft.wide import Iteration
@@ -130,3 +131,22 @@ def measured(model):
     sets = np.array(sets)[:, [10, 20, 50]]
     means, errors = sets.mean(0), sets.std(0, ddof=1) / 2
     return dict(zip((1.0, 2.0, 5.0), zip(means, errors, strict=True), strict=True))
+
+
+def test_amplitudes_are_bounded():
+    """A normal amplitude of -2 would make x^T U U^T x negative where the scatter is strong."""
+    for seed in range(4):
+        with precision_context("float64"):
+            drawn = draw_samples(256, 32, np.random.SeedSequence(seed), np.float64)
+        assert float(np.abs(np.asarray(drawn.bulk)).max()) < 1.5
+        np.testing.assert_allclose(np.asarray(drawn.bulk**2) @ np.asarray(drawn.weight), 1.0)
+
+
+@pytest.mark.slow
+def test_strong_scatter_is_solved_to_late_times():
+    """Deep in the rich regime, where tr M^2/D is tens of times (tr M/D)^2."""
+    model = Model(alpha=0.4, epsilon=0.02, kappa=5.5, dim=100, centered=True)
+    theory = solve(model, 1000.0, rtol=0.1, atol=0.01, points=60, samples=128, replicas=4)
+    assert theory.attrs["complete"] == 1
+    assert (np.diff(theory.test_loss.values[theory.time > 100]) < 0).all()
+    assert 0.02 < float(theory.test_loss[-1]) < 0.08
