@@ -189,8 +189,8 @@ def fresh_explicit(monkeypatch):
     ("change", "accepted"),
     [
         (correct, True),
-        (without_bath_feedback, False),
-        (outlier_responding_like_the_bulk, False),
+        pytest.param(without_bath_feedback, False, marks=pytest.mark.slow),
+        pytest.param(outlier_responding_like_the_bulk, False, marks=pytest.mark.slow),
         (noise_too_strong, False),
     ],
 )

@@ -350,6 +350,7 @@ def test_a_checkpoint_of_another_run_for_real(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["simulation.checkpoint.npz"]
 
 
+@pytest.mark.slow
 def test_compare_for_real(tmp_path):
     """Theory and simulation of the same discrete gradient descent, in a fresh process."""
     options = ["--alpha", "1", "--epsilon", "0.5", "--kappa", "3", "--dim", "50", "--initial-overlap", "0.1"]

@@ -41,6 +41,7 @@ def computed(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 def test_the_grid_holds_what_each_point_s_curves_say(computed, tmp_path):
     alphas, kappas = [0.5, 2.0], [1.0, 4.0, 2.0]
     phase = phase_diagram(
@@ -104,6 +105,7 @@ def test_a_failed_point_is_recorded_and_does_not_stop_the_others(computed, tmp_p
     assert len(computed) == 3
 
 
+@pytest.mark.slow
 def test_points_of_the_same_shape_share_what_is_compiled(computed):
     phase_diagram(BASE, ("alpha", [1.0]), t_max=3.0, rtol=0.1, atol=0.01)
     compiled = []

@@ -173,6 +173,7 @@ def test_the_total_error_is_the_root_sum_square_of_its_parts():
     assert theory.attrs["limited_by"] in theory.attrs["tolerance_message"]
 
 
+@pytest.mark.slow
 def test_a_part_that_limits_is_named():
     few = solve(MODEL, 2.0, step=0.2, **SMALL, **LOOSE)
     assert few.attrs["limited_by"] in (MEANINGS["sampling"], MEANINGS["bias"])
@@ -276,6 +277,7 @@ def test_something_that_is_no_model_is_refused():
         solve({"alpha": 1.0}, 2.0)
 
 
+@pytest.mark.slow
 def test_divergence_names_a_step_that_is_stable():
     with pytest.raises(DivergenceError) as caught:
         solve(MODEL, 24.0, step=1.6, **SMALL)

@@ -34,6 +34,7 @@ def measured_order(points, errors):
     return -np.polyfit(np.log(points), np.log(np.abs(errors)), 1)[0]
 
 
+@pytest.mark.slow
 def test_flow_has_third_order_against_the_closed_form():
     model, points = MODEL.replace(epsilon=0.0), [12, 16, 22]
     exact = linear(model, [6.0])
