@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -12,15 +11,12 @@ import importlib.metadata
 import json
 import threading
 import warnings
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compare.point_file import encode
 from dmft import Model, RunError, solve
 from dmft.solver import ToleranceWarning
-
-if TYPE_CHECKING:
-    import xarray
 
 #: Python's parser must not run in two threads at once (3.11).
 _one_at_a_time = threading.Lock()
@@ -136,37 +132,3 @@ def compute(request: str) -> bytes | Failure:
 
 def _line(error: object) -> str:
     return " ".join(str(error).split())
-
-
-def encode(curves: xarray.Dataset) -> bytes:
-    """The dataset with the digest of its numbers, as the bytes of a NetCDF file."""
-    buffer = BytesIO()
-    with _without_cluster():
-        curves.assign_attrs(digest=digest(curves)).to_netcdf(buffer, engine="h5netcdf")
-    return buffer.getvalue()
-
-
-def _without_cluster() -> Any:
-    """A context in which xarray does not ask the cluster that it runs on for a lock on the file: it has none of it."""
-    try:
-        import dask.config
-    except ImportError:
-        return contextlib.nullcontext()
-    return dask.config.set(scheduler="threads")
-
-
-def digest(curves: xarray.Dataset) -> str:
-    """A digest of all names, numbers and attributes of a dataset, but for the digest it carries."""
-    sha = hashlib.sha256()
-    for name in sorted(map(str, curves.variables)):
-        variable = curves.variables[name]
-        sha.update(f"{name} {variable.dims} {variable.dtype.str}".encode())
-        sha.update(variable.to_numpy().tobytes())
-    attributes = {name: _plain(value) for name, value in curves.attrs.items() if name != "digest"}
-    sha.update(json.dumps(attributes, sort_keys=True).encode())
-    return sha.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as JSON has it, the same before and after a file."""
-    return value.tolist() if hasattr(value, "tolist") else value

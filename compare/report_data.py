@@ -19,7 +19,7 @@ from compare.measures import REGIMES, STATES, measure
 from compare.options import DEFAULTS
 from compare.phase_axes import CellAxis
 from compare.plots import thin, time_range
-from compare.points import digest
+from compare.point_file import Damaged, decode
 from compare.repeat import command, settings_of
 from dmft import ParameterError
 from dmft.model import field_names
@@ -74,15 +74,21 @@ def report_data(folder: Path) -> dict[str, Any]:
 def _load(path: Path) -> xarray.Dataset | str:
     """The dataset in `path`, or a sentence that says why there is none."""
     try:
-        dataset = xarray.load_dataset(path, engine="h5netcdf")
-    except FileNotFoundError:
-        return f"{str(path)!r} is missing."
+        return xarray.load_dataset(path, engine="h5netcdf")
     except Exception as error:  # a damaged file fails in many ways
         return f"{str(path)!r} cannot be read ({' '.join(str(error).split()) or type(error).__name__})."
-    recorded = dataset.attrs.pop("digest", None)
-    if recorded is not None and recorded != digest(dataset):
-        return f"{str(path)!r} is damaged: its numbers are not those that were written."
-    return dataset
+
+
+def _load_point(path: Path) -> xarray.Dataset | str:
+    """The curves of a point in the file `path`, or a sentence that says why there are none."""
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        return f"{str(path)!r} is missing."
+    except Damaged as error:
+        return f"{str(path)!r} is damaged: {error}."
+    except OSError as error:
+        return f"{str(path)!r} cannot be read ({error.strerror or error})."
 
 
 def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
         swept = {field: phase[field].values[index].item() for field, index in zip(reversed(fields), at, strict=True)}
         records = {side: {name: table[name][at] for name in table} for side, table in tables.items()}
         curves = {
-            side: _load(folder / "points" / f"{record['point']}.nc")
+            side: _load_point(folder / "points" / f"{record['point']}.nc")
             for side, record in records.items()
             if int(record["state"]) == DONE
         }

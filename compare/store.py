@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compare.files import finished
-from compare.points import Failure, Point, digest
+from compare.point_file import Damaged, decode
+from compare.points import Failure, Point
 
 if TYPE_CHECKING:
     import xarray
@@ -21,7 +22,7 @@ class Store:
     """Points by name: NAME.nc holds the curves, NAME.failed.json why there are none.
 
     Files appear in one step, so that neither a kill nor a second process leaves half of one. A file that cannot be
-    read, or whose numbers do not give its digest, is moved to NAME.nc.damaged and counts as missing.
+    read, or whose bytes do not give its digest, is moved to NAME.nc.damaged and counts as missing.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -46,18 +47,13 @@ class Store:
 
     def read(self, name: str) -> xarray.Dataset | Failure | None:
         """The curves of the point `name`, why there are none, or None if it was not computed yet."""
-        import xarray
-
         path = self.path(name)
-        if path.exists():
-            try:
-                curves = xarray.load_dataset(path, engine="h5netcdf")
-                if curves.attrs.pop("digest", None) == digest(curves):
-                    return curves
-            except (OSError, ValueError, KeyError, RuntimeError, TypeError, EOFError):
-                if not path.exists():  # set aside meanwhile, by another process
-                    return None
-            with contextlib.suppress(FileNotFoundError):
+        try:
+            return decode(path.read_bytes())
+        except FileNotFoundError:
+            pass
+        except Damaged:
+            with contextlib.suppress(FileNotFoundError):  # set aside meanwhile, by another process
                 os.replace(path, path.with_name(path.name + ".damaged"))
         try:
             return Failure(json.loads(self._failed(name).read_text(encoding="utf-8"))["message"])

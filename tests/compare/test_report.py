@@ -15,7 +15,7 @@ import xarray
 from compare import overlay
 from compare.cli import app, main
 from compare.measures import ABSENT, measure
-from compare.points import encode
+from compare.point_file import encode
 from compare.repeat import command, settings_of
 from compare.report import write_report
 from compare.report_data import DONE, FAILED
@@ -193,7 +193,7 @@ def test_a_point_without_its_file_is_said_in_its_cell_alone(make_folder):
     curves = xarray.load_dataset(changed, engine="h5netcdf")
     (curves + 1.0).assign_attrs(curves.attrs).to_netcdf(changed, engine="h5netcdf")
     cells = data_of(write_report(folder))["cells"]
-    for cell, path, word in zip(cells, (missing, cut, changed), ("missing", "cannot be read", "damaged"), strict=False):
+    for cell, path, word in zip(cells, (missing, cut, changed), ("missing", "damaged", "damaged"), strict=False):
         [note] = cell["notes"]
         assert path.name in note
         assert word in note
