@@ -5,8 +5,8 @@
 
 In one run: every point of the grid by `dmft.solve` in one process (after a pass that compiles), then by
 `phase_diagram` in a fresh folder. A worker compiles with its first point, so points count from the second on. What
-is not a worker's computing (names, files, reading them again, measures, the dataset) is timed by running the finished
-sweep once more, and by the seconds in which the sweep's own process was busy.
+is not computing (names, files, reading them again, measures, the dataset) is timed by the seconds in which the
+sweep's own process was busy and by what a point's file costs its worker; and by running the finished sweep once more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import time
 import warnings
 
 import numpy as np
+import xarray
 
 from compare import phase, phase_diagram
+from compare.point_file import encode
 from compare.workers import local_runner
 from dmft import Model, solve
 
@@ -34,18 +36,18 @@ def main() -> None:
     alphas, kappas = np.geomspace(0.25, 4, counts[0]), np.geomspace(1, 16, counts[1])
     warnings.simplefilter("ignore")
 
-    def warm() -> list[float]:
-        """Seconds of each point in this process, in the sweep's order."""
+    def warm() -> tuple[list[float], xarray.Dataset]:
+        """Seconds of each point in this process, in the sweep's order, and the last one's curves."""
         seconds = []
         for alpha in alphas:
             for kappa in kappas:
                 start = time.perf_counter()
-                solve(MODEL.replace(alpha=alpha, kappa=kappa), t_max, rtol=0.03, atol=1e-3)
+                curves = solve(MODEL.replace(alpha=alpha, kappa=kappa), t_max, rtol=0.03, atol=1e-3)
                 seconds.append(time.perf_counter() - start)
-        return seconds
+        return seconds, curves
 
     warm()
-    single = warm()
+    single, last = warm()
     ended: list[float] = []
 
     def timed(workers: int | None):
@@ -67,6 +69,9 @@ def main() -> None:
         start = time.perf_counter()
         phase_diagram(MODEL, **arguments)
         again = time.perf_counter() - start
+        start = time.perf_counter()
+        encode(last)
+        file = time.perf_counter() - start
     points = np.diff(ended)
     met = int(diagram.tolerance_met.sum())
     print(f"{len(single)} points to t = {t_max:g}, tolerance 3 %, met at {met}")
@@ -75,6 +80,7 @@ def main() -> None:
     print(f"point / warm solve            {np.sum(points) / np.sum(single[1:]):8.2f}")
     print(f"whole sweep                   {whole:8.2f} s, its first point after {first:.2f} s")
     print(f"the sweep's own process, busy {busy:8.2f} s, {busy / whole:.1%}")
+    print(f"making a point's file         {file:8.3f} s, {len(single) * file / whole:.1%} of the sweep for all")
     print(f"nothing left to do            {again:8.2f} s, {again / whole:.1%}")
 
 

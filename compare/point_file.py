@@ -29,18 +29,18 @@ def encode(curves: xarray.Dataset) -> bytes:
     buffer = BytesIO()
     with h5py.File(buffer, "w", track_order=True) as file:
         file.attrs.update(curves.attrs)
+        written = {}
         for name, variable in curves.variables.items():
-            file.create_dataset(str(name), data=variable.to_numpy()).attrs.update(variable.attrs)
+            written[name] = file.create_dataset(str(name), data=variable.to_numpy())
+            written[name].attrs.update(variable.attrs)
         for dimension, length in curves.sizes.items():
-            if dimension not in curves.variables:
-                file.create_dataset(str(dimension), shape=(length,), dtype=">f4")
-                file[str(dimension)].make_scale(f"{_NO_VARIABLE}{length:10d}")
-            else:
-                file[str(dimension)].make_scale(str(dimension))
-        for name, variable in curves.variables.items():
-            for axis, dimension in enumerate(variable.dims):
-                if name != dimension:
-                    file[str(name)].dims[axis].attach_scale(file[str(dimension)])
+            scale = written.get(dimension)
+            if scale is None:
+                scale = file.create_dataset(str(dimension), shape=(length,), dtype=">f4")
+            scale.make_scale(str(dimension) if dimension in written else f"{_NO_VARIABLE}{length:10d}")
+            for name, variable in curves.variables.items():
+                if name != dimension and dimension in variable.dims:
+                    written[name].dims[variable.dims.index(dimension)].attach_scale(scale)
     content = buffer.getvalue()
     return content + _seal(content)
 
