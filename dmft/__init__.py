@@ -8,10 +8,12 @@ from dmft.model import Model
 
 if TYPE_CHECKING:
     from dmft import limits
+    from dmft.committee_model import Committee
     from dmft.solver import solve
 
 __version__ = "0.1.0"
 __all__ = [
+    "Committee",
     "ConvergenceError",
     "DivergenceError",
     "MemoryLimitError",
@@ -27,6 +29,8 @@ def __getattr__(name: str) -> Any:
     """Import the solver (and with it jax) only when it is asked for, so that `dmft --help` is instant."""
     if name == "solve":
         return import_module("dmft.solver").solve
+    if name == "Committee":
+        return import_module("dmft.committee_model").Committee
     if name == "limits":
         return import_module("dmft.limits")
     raise AttributeError(f"module 'dmft' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from dmft.checks import ParameterError, check_choice, check_integer, check_real
 from dmft.model import Model
-from sim.polynomials import FEATURES, degree
+from dmft.polynomials import FEATURES, degree
 
 ACTIVATIONS = tuple(FEATURES)
 TARGETS = (*FEATURES, "eigenvector")
@@ -23,7 +23,7 @@ class Experiment:
 
     The network is f(x) = (alpha/N) sum_i a_i phi(w_i.x) with phi(z) = z + (epsilon/2) g(z), the target
     y(x) = (1/2) sum_k strength_k g(beta_k.x) with orthogonal directions |beta_k|^2 = D; g is z^2 (quadratic) or a
-    Hermite polynomial He_2, He_3, He_4 (`sim.polynomials`). What is left at its default is as in `dmft.Model`.
+    Hermite polynomial He_2, He_3, He_4 (`dmft.polynomials`). What is left at its default is as in `dmft.Model`.
 
     Attributes:
         model: alpha, epsilon, kappa, dim and width (both finite), centered, label_noise, weight_decay;

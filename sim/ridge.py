@@ -1,6 +1,6 @@
 """Networks of any polynomial activation, with or without trained readouts: outputs, gradient, exact test error.
 
-    f(x) = alpha sum_j a_j [linear_j h_j + (epsilon/2) nonlinear_j g(h_j)],   h_j = v_j.x,   g of `sim.polynomials`
+    f(x) = alpha sum_j a_j [linear_j h_j + (epsilon/2) nonlinear_j g(h_j)],   h_j = v_j.x,   g of `dmft.polynomials`
 
 The plain network of N neurons is v_i = w_i, linear_i = nonlinear_i = 1/N; its readouts a_i are 1 unless they are
 trained. For g(z) = z^2 and readouts of 1 any rotation of the rows (w_i, 1) / sqrt(N) trains alike, so that
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sim.polynomials import derivative, evaluate, wick_coefficients
+from dmft.polynomials import derivative, evaluate, wick_coefficients
 
 
 class Parameters(NamedTuple):

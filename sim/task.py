@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import precision_context
+from dmft.polynomials import FEATURES, evaluate
 from sim import reduced
 from sim.data import Replica, draw_replica, replica_key
 from sim.experiment import Experiment
 from sim.ntk import gram, label_eigenvector
-from sim.polynomials import FEATURES, evaluate
 from sim.ridge import Components, Parameters, Rule, preactivations, target_components
 
 #: Numbers folded into the key of a replica; 0 to 4 are taken by `sim.data` and the minibatches.

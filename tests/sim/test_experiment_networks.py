@@ -10,9 +10,9 @@ import pytest
 
 from dmft.checks import precision_context
 from dmft.model import Model
+from dmft.polynomials import FEATURES, degree, evaluate, wick_coefficients
 from sim.experiment import Experiment
 from sim.ntk import alignment, centered_alignment, minimum_norm_coefficients
-from sim.polynomials import FEATURES, degree, evaluate, wick_coefficients
 from sim.ridge import Parameters, components, difference, inner_by_degree, outputs, preactivations, pull
 from sim.task import Task, draw_task, gram_matrix
 from sim.variants import forward, gradient, select
