@@ -179,7 +179,7 @@ def _grid(directions: int) -> tuple[np.ndarray, np.ndarray]:
         return u, weights / weights.sum()
     from scipy import special, stats
 
-    points = stats.qmc.Sobol(directions, seed=0).random_base2(_SOBOL)
+    points = stats.qmc.Sobol(directions, rng=np.random.default_rng(0)).random_base2(_SOBOL)
     u = special.ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))
     u = (u - u.mean(axis=0)) / u.std(axis=0)
     return u, np.full(len(u), 1.0 / len(u))

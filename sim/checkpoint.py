@@ -21,7 +21,7 @@ import numpy as np
 from dmft.checks import ParameterError
 
 #: Changes when files of older versions can no longer be continued.
-FORMAT = 1
+FORMAT = 2
 
 
 class Snapshot(NamedTuple):

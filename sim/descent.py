@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sim.batches import Batches, make_batches
 from sim.optimizers import Optimizer, Pace, make_rule
-from sim.system import Equations
+from sim.system import Equations, Presence
 
 
 class Batch(NamedTuple):
@@ -17,15 +18,46 @@ class Batch(NamedTuple):
 
     Attributes:
         state: the state of the system.
-        own: the optimiser's own state.
+        own: the optimiser's own state, and what its batches remember.
         data: the data of the system.
-        key: random key of the minibatches as raw numbers, (S, 2) uint32.
+        key: random key of the batches as raw numbers, (S, 2) uint32.
     """
 
     state: Any
     own: Any
     data: Any
     key: jax.Array
+
+
+class Layout(NamedTuple):
+    """How replicas share the machine: all of a device's at once or one after the other, over how many devices.
+
+    On a CPU one after the other is faster: a replica's matrices then stay in the cache (twice as fast as the batched
+    product at D = 100, P = 550, N = 500).
+    """
+
+    vectorized: bool
+    devices: int
+
+
+class Task(NamedTuple):
+    """What the compiled loop is made for.
+
+    Attributes:
+        equations: of the system.
+        optimizer: how a gradient becomes a step.
+        presence: which samples take part, if the system says so.
+        samples: P.
+        numbers: how many numbers are observed, O.
+        layout: how replicas share the machine.
+    """
+
+    equations: Equations
+    optimizer: Optimizer
+    presence: Presence | None
+    samples: int
+    numbers: int
+    layout: Layout
 
 
 class Chunk(NamedTuple):
@@ -42,49 +74,26 @@ class Chunk(NamedTuple):
     size: jax.Array
 
 
-class Layout(NamedTuple):
-    """How replicas share the machine: all of a device's at once or one after the other, over how many devices.
-
-    On a CPU one after the other is faster: a replica's matrices then stay in the cache (twice as fast as the batched
-    product at D = 100, P = 550, N = 500).
-    """
-
-    vectorized: bool
-    devices: int
-
-
-@partial(jax.jit, static_argnames=("equations", "optimizer", "layout"))
-def begin(equations: Equations, optimizer: Optimizer, layout: Layout, batch: Batch, pace: Pace) -> Batch:
-    """The batch at t = 0: data prepared from the initial state, and the optimiser's own state."""
+@partial(jax.jit, static_argnames="task")
+def begin(task: Task, batch: Batch, pace: Pace) -> Batch:
+    """The batch at t = 0: data prepared from the initial state, the optimiser's own state and its batches' memory."""
 
     def one(replica: Batch, pace: Pace) -> Batch:
-        data = equations.prepare(replica.state, replica.data)
-        return replica._replace(data=data, own=make_rule(optimizer, pace).start(replica.state))
+        data = task.equations.prepare(replica.state, replica.data)
+        rule, batches = make_rule(task.optimizer, pace), _batches(task, pace, replica.key)
+        return replica._replace(data=data, own=(rule.start(replica.state), batches.start))
 
-    return spread(one, layout)(batch, pace)
+    return spread(one, task.layout)(batch, pace)
 
 
-@partial(jax.jit, static_argnames=("equations", "optimizer", "samples", "names", "layout"))
-def advance(
-    equations: Equations,
-    optimizer: Optimizer,
-    samples: int,
-    names: int,
-    layout: Layout,
-    batch: Batch,
-    pace: Pace,
-    chunk: Chunk,
-) -> tuple[Any, Any, jax.Array]:
+@partial(jax.jit, static_argnames="task")
+def advance(task: Task, batch: Batch, pace: Pace, chunk: Chunk) -> tuple[Any, Any, jax.Array]:
     """Take the steps of one chunk. Loop bounds are data: chunks of any length share one compilation.
 
-    With full batches the forward pass of an observation is that of the step which follows it.
+    Where a step sees all samples, the forward pass of an observation is that of the step which follows it.
 
     Args:
-        equations: of the system.
-        optimizer: how a gradient becomes a step.
-        samples: P.
-        names: number of observables O.
-        layout: how replicas share the machine.
+        task: what is compiled.
         batch: replicas; state and own are the parts that change.
         pace: scalars of the run.
         chunk: what to do.
@@ -92,70 +101,41 @@ def advance(
     Returns:
         State and own state after the last step, and observables, (S, C, O), of which the first `size` are set.
     """
+    equations = task.equations
 
     def one(replica: Batch, shared: tuple[Pace, Chunk]) -> tuple[Any, Any, jax.Array]:
         pace, chunk = shared
-        data, rule = replica.data, make_rule(optimizer, pace)
-        order, choose = minibatches(optimizer, samples, replica.key, chunk.first)
-        shared_pass = optimizer.batch_size is None
+        data, rule = replica.data, make_rule(task.optimizer, pace)
+        batches = _batches(task, pace, replica.key)
 
-        def step(n: jax.Array, moving: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-            state, own, order = moving
-            if shared_pass:
-                part = data
-            else:
-                assert equations.select is not None
-                indices, order = choose(n, order)
-                part = equations.select(data, indices)
-            gradient = equations.gradient(state, part, equations.forward(state, part))
-            return *rule.move(n, state, gradient, own), order
+        def step(n: jax.Array, moving: tuple[Any, Any], fields: Any = None) -> tuple[Any, Any]:
+            state, (own, memory) = moving
+            part, memory = batches.part(n, memory, data)
+            fields = equations.forward(state, part) if fields is None else fields
+            state, own = rule.move(n, state, equations.gradient(state, part, fields), own)
+            return state, (own, memory)
 
         def interval(i: jax.Array, carry: tuple[jax.Array, Any, jax.Array]) -> tuple[jax.Array, Any, jax.Array]:
             n, moving, records = carry
-            state, own, order = moving
-            fields = equations.forward(state, data)
-            records = records.at[i].set(equations.observe(state, data, fields).astype(records.dtype))
+            fields = equations.forward(moving[0], data)
+            records = records.at[i].set(equations.observe(moving[0], data, fields).astype(records.dtype))
             begun = n
-            if shared_pass:
-                moved = *rule.move(n, state, equations.gradient(state, data, fields), own), order
-                moving = jax.tree.map(partial(jnp.where, chunk.lengths[i] > 0), moved, moving)
+            if batches.whole:
+                moving = jax.tree.map(partial(jnp.where, chunk.lengths[i] > 0), step(n, moving, fields), moving)
                 begun = n + 1
             last = n + chunk.lengths[i]
             return last, jax.lax.fori_loop(begun, last, step, moving), records
 
-        records = jnp.full((chunk.lengths.size, names), jnp.nan)
-        carry = chunk.first, (replica.state, replica.own, order), records
-        _, (state, own, _), records = jax.lax.fori_loop(0, chunk.size, interval, carry)
+        records = jnp.full((chunk.lengths.size, task.numbers), jnp.nan)
+        carry = chunk.first, (replica.state, replica.own), records
+        _, (state, own), records = jax.lax.fori_loop(0, chunk.size, interval, carry)
         return state, own, records
 
-    return spread(one, layout)(batch, (pace, chunk))
+    return spread(one, task.layout)(batch, (pace, chunk))
 
 
-def minibatches(optimizer: Optimizer, samples: int, key: jax.Array, first: jax.Array) -> tuple[Any, Any]:
-    """The order of the samples at step `first`, and (n, order) -> indices (B,) of step n, and the order then.
-
-    Batches depend on the key and on the step's number alone, so that a run can be cut anywhere. With replacement, and
-    with full batches, there is no order: an empty tuple.
-    """
-    if optimizer.batch_size is None:
-        return (), None
-    key, size = jax.random.wrap_key_data(key, impl="threefry2x32"), optimizer.batch_size
-    if optimizer.replacement:
-        # 32 bits in every precision, for the same numbers
-        return (), lambda n, order: (
-            jax.random.randint(jax.random.fold_in(key, n), (size,), 0, samples, "int32"),
-            order,
-        )
-    per_epoch = samples // size
-
-    def shuffled(n: jax.Array) -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, n // per_epoch), jnp.arange(samples, dtype="int32"))
-
-    def choose(n: jax.Array, order: jax.Array) -> tuple[jax.Array, jax.Array]:
-        order = jax.lax.cond(n % per_epoch == 0, shuffled, lambda _: order, n)
-        return jax.lax.dynamic_slice_in_dim(order, (n % per_epoch) * size, size), order
-
-    return shuffled(first), choose
+def _batches(task: Task, pace: Pace, key: jax.Array) -> Batches:
+    return make_batches(task.equations, task.optimizer, task.presence, task.samples, pace, key)
 
 
 def spread(one: Any, layout: Layout) -> Any:

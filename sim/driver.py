@@ -127,9 +127,11 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     """The dataset of observables `values`, (S, T, O), with standard errors over the S seeds; T may end early."""
     request, plan, (seeds, times, _) = job.request, job.plan, values.shape
     deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
-    names = job.system.observables
-    columns = {name: values[:, :, i] for i, name in enumerate(names)}
-    errors = {name: deviation[:, i] / math.sqrt(seeds) for i, name in enumerate(names)}
+    columns, errors = {}, {}
+    for name, column in job.system.columns.items():
+        shape = tuple(job.system.shapes.get(name, {}).values())
+        columns[name] = values[:, :, column].reshape(seeds, times, *shape)
+        errors[name] = deviation[:, column].reshape(times, *shape) / math.sqrt(seeds)
     settings = {
         "kind": "simulation",
         "t_max": request.t_max,
@@ -145,5 +147,8 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     if request.stop_below is not None:
         settings |= {f"stop_below_{name}": float(level) for name, level in request.stop_below.items()}
         settings["stopped"] = int(times < plan.time.size)
-    dataset = build_dataset(("seed", "time"), plan.time[:times], columns, errors, settings | attributes, names)
+    inner = {name: tuple(shape) for name, shape in job.system.shapes.items()}
+    dataset = build_dataset(
+        ("seed", "time"), plan.time[:times], columns, errors, settings | attributes, job.system.observables, inner
+    )
     return dataset.assign_coords(seed=("seed", np.arange(seeds), {"long_name": "independent draw"}))

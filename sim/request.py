@@ -87,6 +87,11 @@ def make_plan(system: System, request: Request) -> Plan:
     check_optimizer(system, optimizer)
     check_thresholds(system, request.stop_below)
     if request.step is None:
+        if system.presence is not None:
+            raise ParameterError(
+                "Argument `step` must be given where the model's `batch_fraction` is below 1: batches have a meaning "
+                "for steps of gradient descent alone."
+            )
         if system.curvature is None:
             raise ParameterError("Argument `step` must be given: none can be chosen for this system.")
         count = math.ceil(t_max / default_step(system.curvature(request.seed, 0, None)))
@@ -94,6 +99,7 @@ def make_plan(system: System, request: Request) -> Plan:
     else:
         step = request.step
         count = max(1, round(t_max / step))
+    check_presence(system, step)
     if count > MOST_STEPS:
         raise ParameterError(
             f"Argument `step` must be at least t_max / {MOST_STEPS:d} = {t_max / MOST_STEPS:.3g}, but is {step:.3g}."
@@ -107,6 +113,11 @@ def make_plan(system: System, request: Request) -> Plan:
 
 def check_optimizer(system: System, optimizer: Optimizer) -> None:
     """ParameterError if the optimiser's batches do not fit the system."""
+    if system.presence is not None and optimizer.batch_size is not None:
+        raise ParameterError(
+            f"Argument `batch_size` must be None where the model's `batch_fraction` is below 1, but is "
+            f"{optimizer.batch_size}."
+        )
     if optimizer.batch_size is None:
         return
     if optimizer.batch_size > system.samples:
@@ -116,6 +127,18 @@ def check_optimizer(system: System, optimizer: Optimizer) -> None:
         )
     if system.equations.select is None:
         raise ParameterError("Argument `batch_size` must be None: this system needs all samples in every step.")
+
+
+def check_presence(system: System, step: float) -> None:
+    """ParameterError if presence would be drawn anew with a probability above 1."""
+    if system.presence is None or system.presence.persistence is None:
+        return
+    fraction, persistence = system.presence
+    if step > fraction * persistence * (1.0 + 1e-9):
+        raise ParameterError(
+            f"Argument `step` must be at most batch_fraction x persistence = {fraction * persistence:g}, but is "
+            f"{step:g}."
+        )
 
 
 def check_thresholds(system: System, stop_below: Mapping[str, float] | None) -> None:

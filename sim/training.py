@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.checkpoint import Snapshot, Store
 from sim.data import replica_key
-from sim.descent import Batch, Chunk, Layout, advance, begin
+from sim.descent import Batch, Chunk, Layout, Task, advance, begin
 from sim.optimizers import Pace
 from sim.progress import reporter
 from sim.request import Plan, Request
@@ -49,11 +49,24 @@ class Job:
     layout: Layout
     store: Store
 
+    @property
+    def task(self) -> Task:
+        """What the compiled loop is made for."""
+        system = self.system
+        return Task(
+            system.equations,
+            self.request.optimizer,
+            system.presence,
+            system.samples,
+            system.numbers_observed,
+            self.layout,
+        )
+
 
 def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
     seeds, total = job.request.seeds, job.request.seeds * job.plan.count
-    finished = saved.finished if saved else np.empty((0, job.plan.steps.size, len(job.system.observables)))
+    finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
     with reporter(job.request.progress, total, len(finished) * job.plan.count) as report:
         while len(finished) < seeds:
             indices = range(len(finished), min(len(finished) + group, seeds))
@@ -84,9 +97,9 @@ def train_group(
     Returns:
         Their observables at `plan.steps`, float64 (S, T, O); cut where they are all below the thresholds.
     """
-    system, plan, optimizer = job.system, job.plan, job.request.optimizer
+    system, plan = job.system, job.plan
     pace = Pace(*map(jnp.asarray, (float(plan.step), float(system.decay), float(plan.count))))
-    batch = begin(system.equations, optimizer, job.layout, draw_batch(job, indices), pace)
+    batch = begin(job.task, draw_batch(job, indices), pace)
     pieces = chunks(plan.steps, plan.count, chunk_budget(job, len(indices)))
     done, first, scale, kept = 0, 0, None, []
     if saved is not None and saved.pieces:
@@ -111,12 +124,11 @@ def train_group(
 
 def run_piece(job: Job, batch: Batch, pace: Pace, piece: Piece, first: int) -> tuple[Batch, np.ndarray]:
     """The batch after the steps of `piece`, which begins with step `first`, and its observables, float64 (S, T, O)."""
-    system, size = job.system, piece.marks.size
+    size = piece.marks.size
     lengths = np.zeros(CAPACITY, np.int32)
     lengths[:size] = piece.lengths
     chunk = Chunk(*map(jnp.asarray, (np.int32(first), lengths, np.int32(size))))
-    names, optimizer = len(system.observables), job.request.optimizer
-    state, own, records = advance(system.equations, optimizer, system.samples, names, job.layout, batch, pace, chunk)
+    state, own, records = advance(job.task, batch, pace, chunk)
     return batch._replace(state=state, own=own), np.asarray(records, np.float64)[:, :size]
 
 
@@ -135,14 +147,14 @@ def restored(batch: Batch, leaves: list[np.ndarray]) -> Batch:
 
 def watched(system: System) -> int:
     """Position of the train loss among the observables."""
-    return list(system.observables).index("train_loss")
+    return system.columns["train_loss"].start
 
 
 def first_below(job: Job, values: np.ndarray) -> int | None:
     """The first of the times of `values`, (S, T, O), at which every seed is below every threshold, if there is one."""
     thresholds = job.request.stop_below or {}
-    names = list(job.system.observables)
-    below = [(values[:, :, names.index(name)] < level).all(axis=0) for name, level in thresholds.items()]
+    columns = job.system.columns
+    below = [(values[:, :, columns[name].start] < level).all(axis=0) for name, level in thresholds.items()]
     reached = np.all(below, axis=0) if below else np.zeros(0, bool)
     return int(np.argmax(reached)) if reached.any() else None
 

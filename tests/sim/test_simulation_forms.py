@@ -160,10 +160,10 @@ def test_replicas_together_train_as_one_after_the_other() -> None:
         for vectorized in (True, False):
             layout = Layout(vectorized, 1)
             pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(20.0))
-            drawn = draw_batch(Job(system, request, make_plan(system, request), layout, Store(None, 1.0, {})), range(3))
-            batch = begin(system.equations, request.optimizer, layout, drawn, pace)
+            job = Job(system, request, make_plan(system, request), layout, Store(None, 1.0, {}))
+            batch = begin(job.task, draw_batch(job, range(3)), pace)
             chunk = Chunk(jnp.asarray(0), jnp.asarray(lengths), jnp.asarray(4))
-            results.append(advance(system.equations, request.optimizer, 60, 8, layout, batch, pace, chunk))
+            results.append(advance(job.task, batch, pace, chunk))
     (state, _, records), (other, _, others) = results
     np.testing.assert_allclose(state, other, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(records, others, rtol=1e-10, atol=1e-12)
