@@ -48,7 +48,12 @@ def make_batches(
         return _present(equations, presence, samples, pace, key)
     if optimizer.batch_size is not None:
         return _minibatches(equations, optimizer, samples, key)
-    return Batches((), lambda n, memory, data: (data, memory), True)
+    return Batches((), _everything, True)
+
+
+def _everything(n: jax.Array, memory: Any, data: Any) -> tuple[Any, Any]:
+    del n
+    return data, memory
 
 
 def _present(equations: Equations, presence: Presence, samples: int, pace: Pace, key: jax.Array) -> Batches:

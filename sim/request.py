@@ -131,13 +131,13 @@ def check_optimizer(system: System, optimizer: Optimizer) -> None:
 
 def check_presence(system: System, step: float) -> None:
     """ParameterError if presence would be drawn anew with a probability above 1."""
-    if system.presence is None or system.presence.persistence is None:
+    presence = system.presence
+    if presence is None or presence.persistence is None:
         return
-    fraction, persistence = system.presence
-    if step > fraction * persistence * (1.0 + 1e-9):
+    longest = presence.fraction * presence.persistence
+    if step > longest * (1.0 + 1e-9):
         raise ParameterError(
-            f"Argument `step` must be at most batch_fraction x persistence = {fraction * persistence:g}, but is "
-            f"{step:g}."
+            f"Argument `step` must be at most batch_fraction x persistence = {longest:g}, but is {step:g}."
         )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ParameterError
+from dmft.committee_model import Committee
 from dmft.model import Model
+from sim.committee import committee_system
 from sim.driver import run
 from sim.experiment import Experiment
 from sim.experiment_simulation import run_experiment
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    model: Model | Experiment,
+    model: Model | Committee | Experiment,
     t_max: float,
     *,
     seeds: int = 8,
@@ -41,13 +43,14 @@ def simulate(
 
     Args:
         model: the network and its task; `dim` must be set, `width` may be infinite (None). An `Experiment` has
-            observables of its own and needs a `step` (`sim.simulate_experiment`, which can follow its kernel too).
+            observables of its own and needs a `step` (`sim.simulate_experiment`, which can follow its kernel too). A
+            `dmft.Committee` has those of `dmft.committee_observables`; its `batch_fraction` below 1 needs a `step`.
         t_max: training time > 0, in the units of THEORY section 1.
         seeds: number S >= 1 of draws.
         step: time per gradient-descent step, > 0; the run takes max(1, round(t_max / step)) of them. None stands for
             gradient flow: a small step that divides t_max (`sim.stepsize.default_step`).
         form: "network" moves the N x D weights of a finite width; "reduced" is the exact form of at most D + 1 rows,
-            for any width; "auto" takes the cheaper one.
+            for any width; "auto" takes the cheaper one. A committee has the network form alone.
         times: times to report, strictly increasing in [0, t_max], each answered by the nearest step. None reports
             every step up to 1000 of them, beyond that enough for linear interpolation to err by under 0.3 %.
         precision: "float64" or "float32".
@@ -65,7 +68,9 @@ def simulate(
 
     Returns:
         A dataset over ("seed", "time") of the `dmft.order_parameters.OBSERVABLES`, exact for the weights reached, and
-        over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed. With
+        over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed. For a
+        committee: train_loss, test_loss, teacher_overlap over ("seed", "time", "neuron", "direction"), self_overlap
+        over ("seed", "time", "neuron", "neuron2") and, if trained, readouts over ("seed", "time", "neuron"). With
         `stop_below`, the attribute `stopped` says whether the time axis ends before t_max.
 
     Raises:
@@ -94,8 +99,13 @@ def simulate(
     )
     if isinstance(model, Experiment):
         return run_experiment(model, form, request)
+    if isinstance(model, Committee):
+        settings = {"samples": model.samples, "form": "network", "form_requested": form} if model.dim else {}
+        return run(committee_system(model, form), request, model.to_attributes() | settings)
     if not isinstance(model, Model):
-        raise ParameterError(f"Argument `model` must be a dmft.Model or a sim.Experiment, but is {model!r}.")
+        raise ParameterError(
+            f"Argument `model` must be a dmft.Model, a dmft.Committee or a sim.Experiment, but is {model!r}."
+        )
     if model.dim is None:
         raise ParameterError("Argument `dim` of the model must be an integer >= 2 to simulate, but is None (infinite).")
     chosen = choose_form(model, form, request.optimizer)

@@ -48,18 +48,19 @@ def curvature(model: Model, replica: Replica, batch_size: int | None = None) -> 
         features = np.zeros(u.size)
         for weights in np.array_split(replica.weights, math.ceil(model.width / 1000)):
             features += np.sum((1.0 + model.epsilon * (inputs @ weights.T)) ** 2, axis=1) / model.width
-    start = features.max() * largest_eigenvalue(inputs, np.zeros(u.size))
-    end = largest_eigenvalue(inputs, math.sqrt(model.epsilon / model.alpha) * u)
+    one = np.ones((u.size, 1))
+    start = features.max() * largest_eigenvalue(inputs, one)
+    end = largest_eigenvalue(inputs, np.column_stack([one, math.sqrt(model.epsilon / model.alpha) * u]))
     return max(start, end) / model.kappa + model.weight_decay
 
 
-def largest_eigenvalue(inputs: np.ndarray, feature: np.ndarray) -> float:
-    """lambda_max of (X X^T) o (1 1^T + g g^T) by power iteration; X is (P, D), g is (P,)."""
-    vector = np.random.default_rng(0).standard_normal(feature.size)
+def largest_eigenvalue(inputs: np.ndarray, features: np.ndarray) -> float:
+    """lambda_max of (X X^T) o (G G^T) by power iteration; X is (P, D), G is (P, n)."""
+    vector = np.random.default_rng(0).standard_normal(len(inputs))
     value = 0.0
     for _ in range(ITERATIONS):
         vector /= np.linalg.norm(vector)
-        vector = inputs @ (vector @ inputs) + feature * (inputs @ ((feature * vector) @ inputs))
+        vector = sum(g * (inputs @ ((g * vector) @ inputs)) for g in features.T)
         value = float(np.linalg.norm(vector))
     return value
 
