@@ -115,7 +115,7 @@ def phase_diagram(
         "form": check_choice("form", form, ("auto", "network", "reduced")),
         "step": common["step"] if simulation_step is None else _check_step("simulation_step", simulation_step, t_max),
     }
-    models = _models(base_model, axes)
+    models = models_on(base_model, axes)
     sides: dict[str, dict[tuple[int, ...], Point]] = {}
     if theory:
         sides["theory"] = {
@@ -175,7 +175,7 @@ def _count(workers: int | None) -> int | None:
     return None if workers is None else check_integer("workers", workers, at_least=1)
 
 
-def _models(base: Model, axes: list[Axis]) -> dict[tuple[int, ...], Model]:
+def models_on(base: Model, axes: list[Axis]) -> dict[tuple[int, ...], Model]:
     """The model at every index of the grid, x first."""
     models = {(): base}
     for axis in axes:
