@@ -1,0 +1,237 @@
+"""Gradient flow of a committee on a non-uniform implicit grid (THEORY sections 4 and 8), row after row.
+
+The multistep rule w_n = sum_j a_{n,j} w_{n-j} + h_n (-F_n + force) has its own exact mean-field theory. Row n acts on
+itself, so it is a fixed point: fields from a proposed row, forces and tangents, and the row that their averages imply.
+With G = E[dg/dh_ext], the average response of the forces to an outer field in row n, each of
+
+    (1 + h lambda + (h/alpha) G) X = (multistep history of X) + sources - (h/alpha) (average - G X_proposed)
+
+is one Newton step for X = m, noise and R alike, exact where the sample average is linear in X; Anderson acceleration
+does the rest.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from dmft.anderson import anderson
+from dmft.committee.network import Network
+from dmft.committee.rows import (
+    Local,
+    factor_rows,
+    force_tangents,
+    local_forces,
+    memory_weights,
+    past_fields,
+    tangent_weight,
+    tangents,
+)
+from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
+from dmft.state import Steps
+from dmft.wide import Iteration
+
+#: Newton steps for the fields of a row at most, and the relative change at which they end.
+NEWTON_STEPS = 40
+
+
+@partial(jax.jit, static_argnames=("network", "iteration"), donate_argnames=("state",))
+def advance_implicit(
+    c: Couplings, network: Network, steps: Steps, state: State, first: Array, stop: Array, *, iteration: Iteration
+) -> State:
+    """Solve rows first <= n < stop of the gradient flow; row 0 must be there."""
+
+    def body(n: Array, state: State) -> State:
+        past = Row._make(steps.history(array, n) for array in state.kernels)
+        start, unravel = ravel_pytree(predicted_row(state, n))
+        scale = ravel_pytree(jax.tree.map(_block_scale, unravel(start)))[0]
+
+        def function(x: Array) -> Array:
+            return ravel_pytree(implied_row(c, network, steps, state, n, unravel(x), past))[0]
+
+        solution = anderson(
+            function,
+            start,
+            scale,
+            tolerance=iteration.tolerance,
+            depth=iteration.depth,
+            max_rounds=iteration.max_rounds,
+        )
+        state = store_row(c, network, steps, state, n, unravel(solution.value))
+        return state._replace(
+            rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)
+        )
+
+    return jax.lax.fori_loop(first, stop, body, state)
+
+
+def _block_scale(block: Array) -> Array:
+    """Every entry of a block is measured in the block's largest one."""
+    size = jnp.max(jnp.abs(block), initial=0.0)
+    return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
+
+
+def predicted_row(state: State, n: Array) -> Row:
+    """First guess of row n: responses moved along their diagonals, the rest continued from the last rows."""
+    kernels, one, two = state.kernels, n - 1, jnp.maximum(n - 2, 0)
+    late = n >= 4
+    response = kernels.response
+    moved = jnp.roll(response[one], 1, axis=1)
+    columns = jnp.arange(response.shape[2])[:, None]
+    straight = 2 * response[one] - response[two]
+    late_response = jnp.where(columns < 2, straight, moved) * (columns <= n)
+    own = response[one, :, one]
+    early = response[one].at[:, n].set(jnp.where(n > 1, own, jnp.eye(own.shape[0])))
+
+    def continued(rows: Array) -> Array:
+        return rows[one] + jnp.where(late, rows[one] - rows[two], 0.0)
+
+    return Row(
+        response=jnp.where(late, late_response, early),
+        target_overlap=continued(kernels.target_overlap),
+        readout=continued(kernels.readout),
+        noise=continued(kernels.noise),
+    )
+
+
+def instant_gain(c: Couplings, steps: Steps, row: Row, n: Array) -> Float[Array, "N N"]:
+    """B = k h_n R(n; n)."""
+    return c.k * steps.weights[n] * row.response[:, n]
+
+
+def force_slopes(local: Local) -> Float[Array, "N N S"]:
+    """A_il = dg_i/dh_l at equal times."""
+    return local.shared[:, None] * local.slope[None] + jnp.eye(local.h.shape[0])[:, :, None] * local.own[:, None]
+
+
+def solve_fields(
+    c: Couplings, network: Network, state: State, row: Row, n: Array, history: Float[Array, "N S"], gain: Array
+) -> Float[Array, "N S"]:
+    """The root of h + B g(h) = history for every sample, by damped Newton steps from the previous row's fields."""
+
+    def excess(h: Array) -> tuple[Array, Local]:
+        local = local_forces(c, network, state, row, n, h)
+        return h + gain @ local.force - history, local
+
+    def body(carry: Any) -> Any:
+        h, value, local, _, count = carry
+        jacobian = jnp.eye(h.shape[0])[:, :, None] + jnp.einsum("il,ljs->ijs", gain, force_slopes(local))
+        move = solve_small(jacobian, value[:, None])[:, 0]
+        size = jnp.max(jnp.abs(value), axis=0)
+        new, (new_value, new_local) = h - move, excess(h - move)
+        worse = ~(jnp.max(jnp.abs(new_value), axis=0) <= 2 * size + 1e-12)  # also if it is not a number
+        half = h - 0.25 * jnp.where(jnp.isfinite(move), move, 0.0)
+        new = jnp.where(worse, half, new)
+        new_value, new_local = excess(new)
+        change = jnp.max(jnp.abs(new - h) / (jnp.abs(new) + 1.0))
+        return new, new_value, new_local, change, count + 1
+
+    def unfinished(carry: Any) -> Array:
+        return (carry[3] > 64 * jnp.finfo(history.dtype).eps) & (carry[4] < NEWTON_STEPS)
+
+    start = state.fields.h[n - 1]
+    value, local = excess(start)
+    return jax.lax.while_loop(unfinished, body, (start, value, local, jnp.asarray(jnp.inf, start.dtype), 0))[0]
+
+
+def solve_small(matrix: Float[Array, "N N S"], right: Float[Array, "N M S"]) -> Float[Array, "N M S"]:
+    """matrix^-1 right for every sample, by Gauss-Jordan elimination with all samples side by side."""
+    count = matrix.shape[0]
+    for i in range(count):
+        pivot = 1.0 / matrix[i, i]
+        scaled, answer = matrix[i] * pivot, right[i] * pivot
+        factor = matrix[:, i].at[i].set(0.0)
+        matrix = (matrix - factor[:, None] * scaled[None]).at[i].set(scaled)
+        right = (right - factor[:, None] * answer[None]).at[i].set(answer)
+    return right
+
+
+def propagated(
+    c: Couplings, steps: Steps, state: State, n: Array, row: Row, memory: Array, local: Local
+) -> tuple[Array, Array, Array]:
+    """Tangents of the fields with the feedback of row n: P (T_0 - B e), and P.
+
+    e is what a force moves dg by without dh: through f(0) and dy.
+    """
+    start, few = state.start, state.history.tangent.shape[2]
+    gain = instant_gain(c, steps, row, n)
+    slopes = force_slopes(local)[..., :few]
+    inverse = solve_small(
+        jnp.eye(gain.shape[0])[:, :, None] + jnp.einsum("il,ljs->ijs", gain, slopes),
+        jnp.broadcast_to(jnp.eye(gain.shape[0])[:, :, None], slopes.shape),
+    )
+    under_force, under_target = tangents(state, row, memory)
+    fed = gain @ local.shared[:, :few]
+    under_force = under_force.at[:, :, 0].add(fed[:, :, None] * start.output_slope[None, :few])
+    moved = start.output_target_slope[:few] + start.label_slope[:few]
+    under_target = under_target + fed[:, :, None] * moved
+    return (
+        jnp.einsum("ils,lscj->iscj", inverse, under_force),
+        jnp.einsum("ils,lsk->isk", inverse, under_target),
+        inverse,
+    )
+
+
+def implied_row(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row, past: Row) -> Row:
+    """The row that the samples of a proposed row imply: the fixed-point map of an implicit step."""
+    weight, h_n = state.samples.weight, steps.weights[n]
+    memory = memory_weights(c, steps.weights, row).at[:, n].set(0.0)
+    gain = instant_gain(c, steps, row, n)
+    fields = solve_fields(c, network, state, row, n, past_fields(state, row, memory), gain)
+    local = local_forces(c, network, state, row, n, fields)
+    under_force, under_target, inverse = propagated(c, steps, state, n, row, memory, local)
+    tangent, _ = force_tangents(state, local, under_force, under_target)
+    few = tangent_weight(state)
+    response = jnp.einsum("ils,ljs,s->ij", force_slopes(local)[..., : few.shape[0]], inverse, few)  # G
+    width, capacity = row.response.shape[:2]
+    rate, decay = h_n / c.alpha, 1 + h_n * c.weight_decay
+    solver = jnp.linalg.inv(decay * jnp.eye(width) + rate * response)
+
+    def newton(history: Array, average: Array, proposed: Array) -> Array:
+        flat = proposed.reshape(width, -1)
+        step = history.reshape(width, -1) - rate * (average.reshape(width, -1) - response @ flat)
+        return (solver @ step).reshape(proposed.shape)
+
+    weighted = local.force * weight
+    factor, _, _ = factor_rows(local.force, state.basis, weight, state.modes)
+    kick = (jnp.arange(capacity) == n)[:, None] * jnp.eye(width)[:, None, :]
+    learned = (local.value * state.presence[n]) @ (weight * local.residual)
+    return Row(
+        response=newton(past.response + kick, jnp.einsum("s,iscj->icj", few, tangent), row.response),
+        target_overlap=newton(past.target_overlap, weighted @ state.samples.u.T, row.target_overlap),
+        readout=(past.readout - rate * learned) / decay if network.train_readout else row.readout,
+        noise=newton(past.noise + h_n * c.strength * factor, weighted @ state.samples.modes.T, row.noise),
+    )
+
+
+def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row) -> State:
+    """Write the solved row n, its fields, and its forces in slot n."""
+    memory = memory_weights(c, steps.weights, row).at[:, n].set(0.0)
+    gain = instant_gain(c, steps, row, n)
+    fields = solve_fields(c, network, state, row, n, past_fields(state, row, memory), gain)
+    local = local_forces(c, network, state, row, n, fields)
+    under_force, under_target, _ = propagated(c, steps, state, n, row, memory, local)
+    moved = force_tangents(state, local, under_force, under_target)
+    _, basis, modes = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
+    slot = zip(state.history, (local.force, *moved), strict=True)
+    return state._replace(
+        kernels=Kernels._make(array.at[n].set(value) for array, value in zip(state.kernels, row, strict=True)),
+        fields=Fields(state.fields.h.at[n].set(local.h), state.fields.residual.at[n].set(local.residual)),
+        history=History._make(array.at[n].set(value) for array, value in slot),
+        basis=basis,
+        modes=modes,
+    )
+
+
+@partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
+def initial_fields(c: Couplings, network: Network, state: State) -> State:
+    """Fields and residuals of row 0, which carries no force (h_0 = 0)."""
+    row = Row._make(array[0] for array in state.kernels)
+    local = local_forces(c, network, state, row, jnp.int32(0), past_fields(state, row, jnp.zeros_like(row.response)))
+    fields = Fields(state.fields.h.at[0].set(local.h), state.fields.residual.at[0].set(local.residual))
+    return state._replace(fields=fields)

@@ -1,0 +1,110 @@
+"""One time point of the committee (THEORY section 8), given all earlier ones: fields, forces, tangents, averages.
+
+Everything follows from row n of the order parameters. Where that row's own force acts on the fields of the same row
+(implicit steps: R(n; n) > 0) the fields are the root of h + B g(h) = history, B = k h_n R(n; n), and all tangents pass
+through P = (1 + B A)^-1 with A_il = dg_i/dh_l; in an explicit step B = 0.
+
+*Noise.* With zeta_i(n) = sum_l noise(n, i, l) z_l on orthonormal modes, the equation of R gives
+
+    d_t noise(n, i, l) = F_i(n, l)/(alpha sqrt(kappa)) - (1/alpha) sum_m,j K_ij(n, m) noise(m, j, l),
+
+K the response of g to the fields. By Stein's identity the last sum is E[g_i(n) z_l], which needs no tangents: taken
+from the samples, it makes noise noise^T obey the equation of motion of C, d_t C = -(1/alpha) E[g h], on the samples
+exactly. So errors of the sampled tangents enter through the reaction -k R g alone: measured, the standard error of C
+is up to 25 times smaller than with noise = R h F.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmft.committee.network import Network, smoothed
+from dmft.committee.state import Couplings, Row, State
+from dmft.noise import factor_row
+
+
+class Local(NamedTuple):
+    """Sample by sample at row n."""
+
+    h: Float[Array, "N S"]
+    residual: Float[Array, " S"]  # Delta
+    force: Float[Array, "N S"]  # g_i = s a_i phi'(h_i) Delta
+    value: Float[Array, "N S"]  # phi(h_i)
+    own: Float[Array, "N S"]  # s a_i phi''(h_i) Delta
+    shared: Float[Array, "N S"]  # s a_i phi'(h_i)
+    slope: Float[Array, "N S"]  # dDelta/dh_i = (alpha/N) a_i phi'(h_i)
+
+
+def past_sum(weights: Float[Array, "N T N"], history: Array) -> Array:
+    """sum_cl weights[i, c, l] history[c, l, ...]: one matrix product, shared by all samples."""
+    rows = weights.shape[0]
+    t, n, *rest = history.shape
+    return (weights.reshape(rows, -1) @ history.reshape(t * n, -1)).reshape(rows, *rest)
+
+
+def memory_weights(c: Couplings, weights: Float[Array, " T"], row: Row) -> Float[Array, "N T N"]:
+    """-k R(n; c) h_c: what a sample's own past forces add to its fields."""
+    return -c.k * row.response * weights[:, None]
+
+
+def past_fields(state: State, row: Row, memory: Array) -> Float[Array, "N S"]:
+    """m_i.u + zeta_i and the response to the sample's own past forces."""
+    free = row.target_overlap @ state.samples.u + row.noise @ state.samples.modes
+    return free + past_sum(memory, state.history.force)
+
+
+def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Array, h: Float[Array, "N S"]) -> Local:
+    """Residual and forces of fields h at row n."""
+    value, first, second = smoothed(network.activation, h, c.kink_width)
+    amplitude = c.alpha / h.shape[0] * row.readout
+    residual = amplitude @ value - state.start.output - state.start.label
+    shared = state.presence[n] * row.readout[:, None] * first
+    return Local(
+        h=h,
+        residual=residual,
+        force=shared * residual,
+        value=value,
+        own=state.presence[n] * row.readout[:, None] * second * residual,
+        shared=shared,
+        slope=amplitude[:, None] * first,
+    )
+
+
+def tangents(state: State, row: Row, memory: Array) -> tuple[Array, Array]:
+    """dh_i without the feedback of row n: under a force of slot c on j, (N, S, T, N), and under u, (N, S, K)."""
+    under_force = past_sum(memory, state.history.tangent) + row.response[:, None]
+    under_target = past_sum(memory, state.history.target_tangent) + row.target_overlap[:, None]
+    return under_force, under_target
+
+
+def tangent_weight(state: State) -> Float[Array, " S'"]:
+    """Weights of the samples with tangents, sum 1."""
+    weight = state.samples.weight[: state.history.tangent.shape[2]]
+    return weight / weight.sum()
+
+
+def force_tangents(state: State, local: Local, under_force: Array, under_target: Array) -> tuple[Array, Array]:
+    """dg_i = s a_i (phi'' Delta dh_i + phi' dDelta), dDelta = sum_l slope_l dh_l - df(0) - dy."""
+    start, few = state.start, under_force.shape[1]
+    slope, own, shared = (part[:, :few] for part in (local.slope, local.own[..., None], local.shared[..., None]))
+    residual_force = jnp.einsum("is,iscj->scj", slope, under_force).at[:, 0].add(-start.output_slope[:few])
+    residual_target = jnp.einsum("is,isk->sk", slope, under_target)
+    residual_target = residual_target - start.output_target_slope[:few] - start.label_slope[:few]
+    return (
+        own[..., None] * under_force + shared[..., None] * residual_force,
+        own * under_target + shared * residual_target,
+    )
+
+
+def factor_rows(forces: Array, basis: Array, weight: Array, modes: Array) -> tuple[Array, Array, Array]:
+    """Rows F_i(n, :) of the factor of Gamma = E[g g^T] for all neurons, and the basis with their new vectors."""
+    rows = []
+    for force in forces:
+        row, unit = factor_row(force, basis, weight, modes)
+        basis = basis.at[modes].add(unit, mode="drop")
+        modes = modes + jnp.any(unit != 0)
+        rows.append(row)
+    return jnp.stack(rows), basis, modes

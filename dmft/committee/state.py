@@ -1,0 +1,152 @@
+"""Everything the committee engine knows about the rows solved so far (THEORY section 8).
+
+T is the capacity in time points, N the width, K the number of teacher directions, S the number of samples (S' of them
+with tangents), L the number of noise modes. What acts on the weights comes in *slots*: slot 0 is the initial weights,
+slot c > 0 the force that enters w at row c (an explicit step takes it at row c - 1, an implicit one at row c itself).
+So R_ij(n; c) with c = 0 is the response to w_j(0), and an integral int R(t, s) v(s) ds is the sum over c of
+R(n; c) h_c v_c in both schemes. Slots not filled yet are zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dmft.committee.sampling import Samples
+
+
+class Couplings(NamedTuple):
+    """The model's numbers as jax scalars, so that a sweep over them compiles once."""
+
+    alpha: Float[Array, ""]
+    kappa: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    kink_width: Float[Array, ""]
+
+    @property
+    def k(self) -> Float[Array, ""]:
+        """k = 1/(alpha kappa)."""
+        return 1.0 / (self.alpha * self.kappa)
+
+    @property
+    def strength(self) -> Float[Array, ""]:
+        """1/(alpha sqrt(kappa)): size of the noise that the other samples' forces make."""
+        return 1.0 / (self.alpha * jnp.sqrt(self.kappa))
+
+
+class Kernels(NamedTuple):
+    """Order parameters, by row; forces of the noise, by slot."""
+
+    response: Float[Array, "T N T N"]  # R_ij(n; c)
+    target_overlap: Float[Array, "T N K"]  # m_i(n)
+    readout: Float[Array, "T N"]  # a_i(n)
+    noise: Float[Array, "T N L"]  # zeta_i(n) = sum_l noise(n, i, l) z_l, so that C - m m^T = noise noise^T
+
+
+class Fields(NamedTuple):
+    """Per-sample processes, by row."""
+
+    h: Float[Array, "T N S"]
+    residual: Float[Array, "T S"]  # Delta
+
+
+class Row(NamedTuple):
+    """Row n of the order parameters that a time point determines."""
+
+    response: Float[Array, "N T N"]
+    target_overlap: Float[Array, "N K"]
+    readout: Float[Array, " N"]
+    noise: Float[Array, "N L"]
+
+
+class History(NamedTuple):
+    """Per-sample forces g_j, by slot, and their derivatives for the first S' samples, which are enough for R."""
+
+    force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) Delta, s = presence / b
+    tangent: Float[Array, "T N S' T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
+    target_tangent: Float[Array, "T N S' K"]  # dg_l(slot)/du
+
+
+class Start(NamedTuple):
+    """What a sample keeps from t = 0: labels, and f(0) with its derivatives (zero unless centred)."""
+
+    label: Float[Array, " S"]  # y
+    label_slope: Float[Array, "S K"]  # dy/du
+    output: Float[Array, " S"]  # f(0)
+    output_slope: Float[Array, "S N"]  # df(0)/dw_j(0)
+    output_target_slope: Float[Array, "S K"]  # df(0)/du
+
+
+class State(NamedTuple):
+    """The whole state: a fixed shape for a given capacity."""
+
+    samples: Samples
+    presence: Float[Array, "T_last S"]  # s, at all rows from the start
+    start: Start
+    kernels: Kernels
+    fields: Fields
+    history: History
+    basis: Float[Array, "L S"]  # orthonormal basis of the forces in sample space
+    modes: Int[Array, ""]  # how many of its vectors are in use, the initial weights' included
+    rounds: Int[Array, " T"]  # inner iterations (implicit steps)
+    mismatch: Float[Array, " T"]  # what they left, relative
+
+
+#: Axes of each array that run over rows or slots; arrays not named have none.
+_TIME_AXES = {"response": (0, 2), "tangent": (0, 3)}
+
+
+def empty_state(
+    samples: Samples, presence: Array, start: Start, width: int, capacity: int, tangent_samples: int
+) -> State:
+    """Nothing solved yet."""
+    directions, modes = samples.u.shape[0], samples.modes.shape[0]
+    count, dtype = samples.weight.shape[0], samples.weight.dtype
+
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros(shape, dtype)
+
+    t, n, few = capacity, width, tangent_samples
+    return State(
+        samples=samples,
+        presence=presence,
+        start=start,
+        kernels=Kernels(zeros(t, n, t, n), zeros(t, n, directions), zeros(t, n), zeros(t, n, modes)),
+        fields=Fields(zeros(t, n, count), zeros(t, count)),
+        history=History(zeros(t, n, count), zeros(t, n, few, t, n), zeros(t, n, few, directions)),
+        basis=zeros(modes, count),
+        modes=jnp.int32(width),
+        rounds=jnp.zeros(t, jnp.int32),
+        mismatch=zeros(t),
+    )
+
+
+def grow_state(state: State, capacity: int) -> State:
+    """The same with room for `capacity` rows and slots."""
+
+    def grown(name: str, array: Array) -> Array:
+        axes = _TIME_AXES.get(name, (0,))
+        return jnp.pad(array, [(0, capacity - size if axis in axes else 0) for axis, size in enumerate(array.shape)])
+
+    def grown_all(group: NamedTuple) -> NamedTuple:
+        return type(group)(**{name: grown(name, array) for name, array in group._asdict().items()})
+
+    return state._replace(
+        kernels=grown_all(state.kernels),
+        fields=grown_all(state.fields),
+        history=grown_all(state.history),
+        rounds=grown("rounds", state.rounds),
+        mismatch=grown("mismatch", state.mismatch),
+    )
+
+
+def state_bytes(
+    capacity: int, samples: int, tangent_samples: int, width: int, directions: int, modes: int, itemsize: int
+) -> int:
+    """Memory of a state: the tangents, N^2 T^2 numbers for each of S' samples, are nearly all of it."""
+    rows = width * capacity
+    tangents = tangent_samples * (rows**2 + rows * directions)
+    fields = samples * (rows * 2 + capacity + 2 * modes + width + 4 * directions)
+    return itemsize * (tangents + fields + rows**2 + rows * modes)
