@@ -66,9 +66,9 @@ class Agreement:
         """The comparison in numbers, JSON-able (no NaN or infinity: what does not exist is None).
 
         `observables` holds for each common observable:
-            max_abs_z, time: largest finite |z|, and where;
+            max_abs_z, time: largest finite |z|, and where; of an array also the `entry`, such as {"neuron": 0};
             difference: first - second there, as a fraction of the larger of the two;
-            threshold: what |z| may reach there (two-sided, corrected for the number of tests);
+            threshold: what |z| may reach there (two-sided, corrected for the number of tests: times and entries);
             p_value: smallest two-sided p-value over the times, times the number of tests, at most 1;
             mean_square_z: mean of z^2 over the compared times; about 1 for exact errors, nu/(nu-2) for estimated ones;
             exact_differences: how many times differ with no error on either side to excuse it;
@@ -93,8 +93,9 @@ class Agreement:
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw both sides over each other and write the picture; `.png` or `.pdf`, by the ending of `path`.
 
-        Above: train and test loss against log time. Below: trace, overlap and mean weight norm; the three parts of
-        the test loss. Theory is drawn as lines with bands, simulation and measurement as points with bars.
+        Above: train and test loss against log time. Below: trace, overlap and mean weight norm, and the three parts of
+        the test loss; or the overlaps of a committee, entry by entry. Theory is drawn as lines with bands, simulation
+        and measurement as points with bars.
 
         Raises:
             ParameterError: the ending is neither.
@@ -137,6 +138,9 @@ class Agreement:
                 "threshold": float(self.threshold(name)[worst]),
                 "mean_square_z": float(np.mean(z[finite] ** 2)),
             }
+            if z.ndim > 1:
+                place = zip(self.z[name].dims[1:], worst[1:], strict=True)
+                row["entry"] = {str(dim): int(index) for dim, index in place}
         return row | {"p_value": p_value, "verdict": "differs" if p_value < self.significance else "agrees"}
 
 

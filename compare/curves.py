@@ -87,7 +87,7 @@ def _theory(dataset: xarray.Dataset) -> Side:
     notes = []
     if runs == 1:
         notes.append("One replica has no standard error: nothing can be said about agreement.")
-    if dataset.attrs.get("width", "infinite") != "infinite":
+    if dataset.attrs.get("width", "infinite") != "infinite" and dataset.attrs.get("model") != "committee":
         notes.append(f"The theory takes the width {dataset.attrs['width']} as infinite.")
     if not dataset.attrs.get("tolerance_met", True):
         notes.append(f"The theory's tolerance was not reached: {dataset.attrs.get('tolerance_message')}.")

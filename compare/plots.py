@@ -15,6 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from compare.entries import ARRAYS, by_entry, shown_entries
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -42,6 +44,16 @@ class Style:
 _FIRST = ("#0072B2", "-", "o")  # blue
 _SECOND = ("#D55E00", (0.0, (5.0, 1.5)), "s")  # vermilion
 _THIRD = ("#009E73", (0.0, (1.0, 1.0)), "^")  # bluish green
+_OTHERS = (
+    ("#CC79A7", (0.0, (4.0, 1.2, 1.0, 1.2)), "D"),  # reddish purple
+    ("#E69F00", (0.0, (7.0, 1.5, 2.0, 1.5)), "v"),  # orange
+    ("#56B4E9", (0.0, (2.5, 1.2)), "P"),  # sky blue
+    ("#000000", (0.0, (1.0, 2.2)), "X"),
+    ("#7F7F7F", (0.0, (6.0, 1.0, 1.0, 1.0, 1.0, 1.0)), "<"),
+    ("#8C564B", (0.0, (3.0, 2.5)), ">"),
+)
+#: Styles of the entries of an array; of more entries, those that change most are shown.
+_ENTRY_STYLES = (_FIRST, _SECOND, _THIRD, *_OTHERS)
 
 #: Panels: title of the value axis, then its observables.
 LOSSES = (
@@ -77,28 +89,42 @@ LOOK: dict[Any, Any] = {
 
 
 def overlay_figure(first: Side, second: Side) -> Figure:
-    """Two sides over each other: losses above, order parameters and the parts of the test loss below.
+    """Two sides over each other: losses above; order parameters and the parts of the test loss, or overlaps, below.
 
     Theory is drawn as lines with bands of one standard error, simulation and measurement as points with bars. Of two
     sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open).
     """
-    sides = (first, second)
+    sides = (by_entry(first), by_entry(second))
     with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
         lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]
+        arrays = [panel for name in ARRAYS if (panel := _array_panel(name, sides))[1]]
+        lower += arrays
         rows = 2 if lower else 1
         grid = figure.add_gridspec(rows, max(len(lower), 1), height_ratios=[1.25, 1.0][:rows])
         places = [(grid[0, :], LOSSES), *((grid[1, column], panel) for column, panel in enumerate(lower))]
         start, end = time_range(sides)
         for place, (title, styles) in places:
             axes = figure.add_subplot(place)
-            _draw_panel(axes, styles, sides, start)
+            _draw_panel(axes, styles, sides, start, logarithmic=(title, styles) not in arrays)
             axes.set(ylabel=title, xscale="log", xlim=(start / 1.08, end * 1.08))
             axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
         figure.supxlabel(TIME_LABEL, fontsize=9.0)
         figure.suptitle(_title(sides), fontsize=9.5)
     return figure
+
+
+def _array_panel(name: str, sides: tuple[Side, ...]) -> tuple[str, dict[str, Style]]:
+    """Title and styles of the entries of an array observable; no styles if no side has it."""
+    title, symbol, _ = ARRAYS[name]
+    labels, total = shown_entries(name, sides, len(_ENTRY_STYLES))
+    if total > len(labels):
+        title += f" ({len(labels)} of {total})"
+    return title, {
+        label: Style(f"${symbol}_{{{label[len(name) + 1 : -1]}}}$", *look)
+        for label, look in zip(labels, _ENTRY_STYLES, strict=False)
+    }
 
 
 def _shown(styles: Mapping[str, Style], sides: Sequence[Side]) -> list[str]:
@@ -123,8 +149,10 @@ def time_range(sides: Sequence[Side]) -> tuple[float, float]:
     return float(min(max(*starts, end * 1e-4), end / 2.0)), float(end)
 
 
-def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], start: float) -> None:
-    """Every observable of the panel, both sides, from time `start` on; the value axis is logarithmic."""
+def _draw_panel(
+    axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], start: float, *, logarithmic: bool = True
+) -> None:
+    """Every observable of the panel, both sides, from time `start` on; overlaps have a sign, and a linear axis."""
     handles, labels, seen = [], [], []
     for name in _shown(styles, sides):
         marks = []
@@ -138,11 +166,13 @@ def _draw_panel(axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], 
             )
             draw = _draw_line if side.kind == "theory" else _draw_points
             shown = time > 0.0 if side.kind == "theory" else time >= start
-            marks.append(draw(axes, time[shown], value[shown], error[shown], styles[name], index if repeated else None))
+            place = index if repeated else None
+            marks.append(draw(axes, time[shown], value[shown], error[shown], styles[name], place, logarithmic))
             seen.append(value[time >= start])
         handles.append(tuple(marks))
         labels.append(styles[name].label)
-    _set_value_axis(axes, np.concatenate(seen) if seen else np.array([]))
+    if logarithmic:
+        _set_value_axis(axes, np.concatenate(seen) if seen else np.array([]))
     axes.grid(which="major", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
@@ -167,11 +197,12 @@ def _draw_line(
     error: np.ndarray,
     style: Style,
     place: int | None,
+    logarithmic: bool = True,
 ) -> Any:
     """A curve (T,) with a band of one standard error. Of two lines, that at place 0 is pale and wide, 1 thin."""
     width, opacity = {0: (4.5, 0.3), 1: (1.0, 1.0), None: (1.7, 1.0)}[place]
     spread = np.nan_to_num(error)
-    floor = 1e-3 * np.abs(value)
+    floor = 1e-3 * np.abs(value) if logarithmic else -np.inf
     axes.fill_between(
         time, np.maximum(value - spread, floor), value + spread, color=style.color, alpha=0.22, linewidth=0.0
     )
@@ -186,11 +217,12 @@ def _draw_points(
     error: np.ndarray,
     style: Style,
     place: int | None,
+    logarithmic: bool = True,
 ) -> Any:
     """About POINTS of the points (T,), with bars of one standard error. Of two sets, place 0 is pale, 1 open."""
     chosen = thin(time)
     time, value, error = time[chosen], value[chosen], np.nan_to_num(error[chosen])
-    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
+    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value)) if logarithmic else error
     return axes.errorbar(
         time,
         value,
@@ -244,12 +276,15 @@ def _title(sides: Sequence[Side]) -> str:
         ("initial_overlap", r"m_0^2", False),
         ("label_noise", r"\sigma", False),
         ("weight_decay", r"\lambda", False),
+        ("teacher_dim", "K", False),
+        ("batch_fraction", "b", False),
     ):
-        values = [_number(settings[name]) for settings in (first, second) if name in settings]
+        values = [_number(settings[name]) for settings in (first, second) if settings.get(name, "none") != "none"]
         if values and (always or set(values) != {"0"}):
             parts.append(f"${symbol} = {' | '.join(dict.fromkeys(values))}$")
     if first.get("centered", second.get("centered")):
         parts.append("centred")
+    parts += [f"{name} {str(first[name]).rpartition('.')[2]}" for name in ("activation", "teacher") if name in first]
     kinds = [_described(side) for side in sides]
     if sides[0].kind == sides[1].kind:
         kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]

@@ -32,7 +32,8 @@ def agreement_table(summary: dict[str, Any]) -> str:
         verdict = row["verdict"]
         if row["exact_differences"]:
             verdict += f" ({row['exact_differences']} times with no error on either side)"
-        rows.append((name, *numbers, difference, verdict))
+        entry = ",".join(str(index) for index in row.get("entry", {}).values())
+        rows.append((f"{name}[{entry}]" if entry else name, *numbers, difference, verdict))
     return _aligned(rows)
 
 
