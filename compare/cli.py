@@ -1,9 +1,9 @@
 """The console command `dmft`: solve the theory, simulate the network, compare the two.
 
-Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error. Results
-appear when the whole command has succeeded; a run that fails on its way leaves its curves up to there in
-theory-partial.nc or simulation-partial.nc, and nothing else. jax, xarray and matplotlib are imported
-inside the commands, so that `--help` is instant.
+Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error; with --json
+standard output holds one JSON object, or nothing if the command fails. Results appear when the whole command has
+succeeded; a run that fails on its way leaves its curves up to there in theory-partial.nc or simulation-partial.nc, and
+nothing else. jax, xarray and matplotlib are imported inside the commands, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -15,23 +15,31 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 import dmft
-from compare.files import FIGURE_FORMATS, finished, output_folder, write_dataset, write_figure, write_json
-from compare.options import CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
-from compare.settings import PresetSettings, Settings, settle, settle_phase, settle_preset
+from compare.answer import Answer
+from compare.files import finished, output_folder, write_dataset
+from compare.help import examples
+from compare.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
 
 if TYPE_CHECKING:
     import xarray
+
+    from compare.estimate import Estimate
+
 
 app = App(
     name="dmft",
     help="Dynamical mean-field theory of learning in a two-layer network, and simulations of the same network.",
     version=dmft.__version__,
+    help_format="plaintext",
+    help_epilogue=examples("dmft"),
 )
+app.register_install_completion_command(help="Install completion for the shell in use, and exit.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,23 +81,29 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
-@app.command
+@app.command(help_epilogue=examples("solve"))
 def solve(*, options: SolveOptions | None = None) -> None:
     """Solve the theory and write its curves to DIR/theory.nc.
 
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
     """
-    settings = settle(options or SolveOptions(), simulated=False)
+    options = options or SolveOptions()
+    settings = settle(options, simulated=False)
+    answer, keys = _answer("solve", options), resolved(options, settings)
+    if options.dry_run:
+        from compare.estimate import theory_estimate
+
+        return _tell_plan(answer, keys, theory_estimate(settings))
+    from compare.outputs import write_curves
+
     with output_folder(settings.out) as folder:
-        _say_model(settings)
+        _say_model(answer, settings)
         with _curves_kept(folder / "theory-partial.nc"):
             theory = _solve(settings)
-        with finished(folder / "theory.nc") as part:
-            write_dataset(part, theory)
-        _say_files(folder, "theory.nc")
+        write_curves(answer, folder / "theory.nc", theory, keys)
 
 
-@app.command
+@app.command(help_epilogue=examples("simulate"))
 def simulate(*, options: SimulateOptions | None = None) -> None:
     """Train the network on random data, several times, and write its curves to DIR/simulation.nc.
 
@@ -97,13 +111,21 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
     runs behind a figure of the paper, one file each and a picture.
     """
     options = options or SimulateOptions()
+    answer = _answer("simulate", options)
     chosen = settle_preset(options)
     if chosen is not None:
-        return _simulate_preset(chosen)
+        return _simulate_preset(answer, chosen, options)
     settings = settle(options, simulated=True)
+    keys = resolved(options, settings)
+    if options.dry_run:
+        from compare.estimate import simulation_estimate
+
+        return _tell_plan(answer, keys, simulation_estimate(settings))
+    from compare.outputs import write_curves
+
     with output_folder(settings.out) as folder:
-        checkpoint = _checkpoint(settings, folder)
-        _say_model(settings)
+        checkpoint = _checkpoint(answer, settings, folder)
+        _say_model(answer, settings)
         with _curves_kept(folder / "simulation-partial.nc"):
             simulation = _simulate(
                 settings,
@@ -112,14 +134,12 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
                 checkpoint=checkpoint,
                 checkpoint_every=60.0 if settings.checkpoint_every is None else settings.checkpoint_every,
             )
-        with finished(folder / "simulation.nc") as part:
-            write_dataset(part, simulation)
+        write_curves(answer, folder / "simulation.nc", simulation, keys)
         if checkpoint is not None:
             checkpoint.unlink()
-        _say_files(folder, "simulation.nc")
 
 
-def _checkpoint(settings: Settings, folder: Path) -> Path | None:
+def _checkpoint(answer: Answer, settings: Settings, folder: Path) -> Path | None:
     """Where the run is saved as it goes; None if it is not.
 
     Raises:
@@ -134,109 +154,100 @@ def _checkpoint(settings: Settings, folder: Path) -> Path | None:
             "to start from the beginning."
         )
     if settings.resume and not path.exists():
-        print(f"no checkpoint in {folder}: starting from the beginning", flush=True)
+        answer.say(f"no checkpoint in {folder}: starting from the beginning")
     return path
 
 
-@app.command
+def _simulate_preset(answer: Answer, settings: PresetSettings, options: SimulateOptions) -> None:
+    """Run a preset, or say what it would take."""
+    keys = resolved(options, settings)
+    if options.dry_run:
+        from compare.estimate import preset_estimate
+
+        return _tell_plan(answer, keys, preset_estimate(settings.preset, settings.seeds))
+    from compare.outputs import write_preset
+    from sim.presets import preset, run_preset
+
+    chosen = preset(settings.preset)
+    with output_folder(settings.out) as folder:
+        answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=sys.stderr.isatty())
+        write_preset(answer, folder, chosen, results, keys)
+
+
+@app.command(help_epilogue=examples("compare"))
 def compare(*, options: CompareOptions | None = None) -> None:
     """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
 
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
     """
-    settings = settle(options or CompareOptions(), simulated=True)
+    options = options or CompareOptions()
+    settings = settle(options, simulated=True)
+    answer = _answer("compare", options)
+    if options.dry_run:
+        from compare.estimate import simulation_estimate, theory_estimate
+
+        sides = theory_estimate(settings), simulation_estimate(settings)
+        return _tell_plan(answer, resolved(options, settings), *sides)
+    from compare.outputs import write_comparison
+
     with output_folder(settings.out) as folder:
-        _say_model(settings)
+        _say_model(answer, settings)
         with _curves_kept(folder / "theory-partial.nc"):
             theory, solve_seconds = _timed(lambda: _solve(settings))
         with _curves_kept(folder / "simulation-partial.nc"):
             simulation, simulate_seconds = _timed(lambda: _simulate(settings))
         timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
-        _write_comparison(folder, theory, simulation, timings)
+        write_comparison(answer, folder, theory, simulation, timings)
 
 
-@app.command
+@app.command(help_epilogue=examples("phase"))
 def phase(*, options: PhaseOptions | None = None) -> None:
     """Sweep one or two fields of the model; write phase.nc and its picture into DIR, and print the regimes found.
 
     The points are kept in DIR/points: the same command again computes what is missing. With --simulate-every the
     simulation is laid over the theory, point by point, in panels.png (.pdf).
     """
-    settings = settle_phase(options or PhaseOptions())
+    options = options or PhaseOptions()
+    settings = settle_phase(options)
+    answer, keys = _answer("phase", options), resolved(options, settings)
+    if options.dry_run:
+        from compare.estimate import phase_estimates
+
+        return _tell_plan(answer, keys, *phase_estimates(settings))
+    from compare.outputs import write_phase
     from compare.phase import phase_diagram
 
     with output_folder(settings.out) as folder:
         axes = [(axis.field, axis.values) for axis in settings.axes]
-        print(f"{len(axes)}-dimensional sweep over {' and '.join(field for field, _ in axes)}", flush=True)
+        answer.say(f"{len(axes)}-dimensional sweep over {' and '.join(field for field, _ in axes)}")
         diagram = phase_diagram(
             settings.model, *axes, **settings.arguments, folder=folder, progress=sys.stderr.isatty()
         )
-        _write_phase(folder, diagram)
+        write_phase(answer, folder, diagram, keys)
 
 
-def _write_phase(folder: Path, diagram: xarray.Dataset) -> None:
-    """Write phase.nc and the pictures, all or none, and print how many points are in which regime."""
-    from compare.panels import panels_figure
-    from compare.phase_plots import phase_figure
-    from compare.store import Store, both_sides
-    from compare.tables import regimes_table
-
-    figures = {"phase": phase_figure(diagram)}
-    pairs = both_sides(Store(folder / "points"), diagram)
-    if pairs:
-        figures["panels"] = panels_figure(pairs, diagram.attrs["x"], diagram.attrs["y"])
-    names = [f"{name}.{form}" for name in figures for form in FIGURE_FORMATS]
-    with contextlib.ExitStack() as stack:
-        parts = {name: stack.enter_context(finished(folder / name)) for name in (*names, "phase.nc")}
-        write_dataset(parts["phase.nc"], diagram)
-        for name in names:
-            stem, form = name.split(".")
-            write_figure(parts[name], figures[stem], form)
-    print(f"\n{regimes_table(diagram)}\n")
-    _say_files(folder, "phase.nc", *names)
-
-
-@app.command
-def report(folder: str, /) -> None:
+@app.command(help_epilogue=examples("report"))
+def report(
+    folder: str, /, *, json: Annotated[bool, Parameter(help=JSON_HELP, negative=(), show_default=False)] = False
+) -> None:
     """Write FOLDER/report.html, a page on which a click shows the curves of a point; open it in a browser.
 
     FOLDER was written by `dmft phase` or by `dmft compare`.
     """
     from compare.report import write_report
 
-    print(f"wrote {write_report(folder)}")
+    Answer("report", as_json=json).finish([write_report(folder)])
 
 
-def _write_comparison(
-    folder: Path, theory: xarray.Dataset, simulation: xarray.Dataset, timings: dict[str, float]
-) -> None:
-    """Write the four files of `dmft compare`, all or none, and print its tables."""
-    from compare.agreement import overlay
-    from compare.grokking import grokking_delay, regime, regime_record
-    from compare.tables import agreement_table, grokking_table
+def _answer(command: str, options: AnswerOptions) -> Answer:
+    return Answer(command, as_json=options.json)
 
-    agreement = overlay(theory, simulation)
-    measures = {
-        name: (grokking_delay(dataset), regime(dataset))
-        for name, dataset in (("theory", theory), ("simulation", simulation))
-    }
-    summary = agreement.summary()
-    summary["grokking"] = {name: regime_record(*measure) for name, measure in measures.items()}
-    summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
-    with contextlib.ExitStack() as stack:
-        # Moved to their places in reverse order, the summary last.
-        parts = {
-            name: stack.enter_context(finished(folder / name))
-            for name in ("summary.json", "overlay.png", "simulation.nc", "theory.nc")
-        }
-        write_dataset(parts["theory.nc"], theory)
-        write_dataset(parts["simulation.nc"], simulation)
-        write_figure(parts["overlay.png"], agreement.figure(), "png")
-        write_json(parts["summary.json"], summary)
-    for note in summary["notes"]:
-        print(f"note: {note}")
-    print(f"\n{agreement_table(summary)}\n\n{grokking_table(measures)}\n")
-    _say_files(folder, "theory.nc", "simulation.nc", "overlay.png", "summary.json")
+
+def _tell_plan(answer: Answer, settings: dict[str, Any], *estimates: Estimate) -> None:
+    from compare.dry_run import tell_plan
+
+    tell_plan(answer, settings, estimates)
 
 
 def _solve(settings: Settings) -> xarray.Dataset:
@@ -269,27 +280,6 @@ def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
     )
 
 
-def _simulate_preset(settings: PresetSettings) -> None:
-    """Run a preset; write DIR/NAME-RUN.nc for every run, DIR/NAME.png and DIR/NAME.json."""
-    from compare.paper import preset_figure, preset_summary
-    from sim.presets import preset, run_preset
-
-    chosen = preset(settings.preset)
-    with output_folder(settings.out) as folder:
-        print(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps", flush=True)
-        progress = sys.stderr.isatty()
-        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=progress)
-        figure, summary = preset_figure(chosen, results), preset_summary(chosen, results)
-        files = {f"{chosen.name}-{label}.nc": dataset for label, dataset in results.items()}
-        with contextlib.ExitStack() as stack:
-            parts = {name: stack.enter_context(finished(folder / name)) for name in files}
-            for name, dataset in files.items():
-                write_dataset(parts[name], dataset)
-            write_figure(stack.enter_context(finished(folder / f"{chosen.name}.png")), figure, "png")
-            write_json(stack.enter_context(finished(folder / f"{chosen.name}.json")), summary)
-        _say_files(folder, *files, f"{chosen.name}.png", f"{chosen.name}.json")
-
-
 @contextlib.contextmanager
 def _curves_kept(path: Path) -> Iterator[None]:
     """If the run in this block fails on its way, write the curves up to there to `path`, and say so."""
@@ -310,14 +300,10 @@ def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def _say_model(settings: Settings) -> None:
+def _say_model(answer: Answer, settings: Settings) -> None:
     from compare.tables import model_line
 
-    print(f"{model_line(settings.model)}; t_max = {settings.t_max:g}", flush=True)
-
-
-def _say_files(folder: Path, *names: str) -> None:
-    print("wrote " + ", ".join(str(folder / name) for name in names))
+    answer.say(f"{model_line(settings.model)}; t_max = {settings.t_max:g}")
 
 
 if __name__ == "__main__":

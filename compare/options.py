@@ -51,6 +51,8 @@ PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
 #: Points beyond which `dmft phase` asks for --yes.
 MANY = 10**5
 
+JSON_HELP = "Answer with one JSON object on standard output."
+
 Form = Literal["auto", "network", "reduced"]
 Precision = Literal["float64", "float32"]
 Rule = Literal["gd", "momentum", "nesterov", "adam", "adamw"]
@@ -77,6 +79,11 @@ def _help(text: str, name: str | None = None, defaults: dict[str, Any] = DEFAULT
             value = values[name]
             text += f" [{label}: {f'{value:g}' if isinstance(value, float) else value}]"
     return Parameter(help=text)
+
+
+def _switch(text: str) -> Parameter:
+    """A flag that is either given or not."""
+    return Parameter(help=text, negative=(), show_default=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,9 +146,17 @@ class TrainingOptions:
     resume: Annotated[bool | None, _help("Go on from the checkpoint in --out, if there is one.")] = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How a command answers; no keys of the TOML file."""
+
+    json: Annotated[bool, _switch(JSON_HELP)] = False
+    dry_run: Annotated[bool, _switch("Print settings, memory and time; run nothing.")] = False
+
+
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
+class SolveOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft solve`."""
 
     kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
@@ -149,7 +164,7 @@ class SolveOptions(TheoryOptions, RunOptions, ModelOptions):
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimulateOptions(TrainingOptions, SimulationOptions, RunOptions, ModelOptions):
+class SimulateOptions(AnswerOptions, TrainingOptions, SimulationOptions, RunOptions, ModelOptions):
     """Options of `dmft simulate`."""
 
     preset: Annotated[str | None, _help("Runs of a figure of the paper (docs: paper runs), such as fig1.")] = None
@@ -157,7 +172,7 @@ class SimulateOptions(TrainingOptions, SimulationOptions, RunOptions, ModelOptio
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions(SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+class CompareOptions(AnswerOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft compare`."""
 
 
@@ -184,7 +199,7 @@ class SweepOptions:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PhaseOptions(SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft phase`."""
 
     t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None

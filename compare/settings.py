@@ -30,6 +30,9 @@ from dmft import Model, ParameterError
 from dmft.checks import check_choice, check_integer, check_real
 from sim.optimizers import Optimizer
 
+#: Options that are no keys of the TOML file.
+NOT_IN_FILE = ("config", "json", "dry_run")
+
 #: Without these there is no model.
 REQUIRED = ("alpha", "epsilon", "kappa")
 
@@ -181,13 +184,32 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     )
 
 
+def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSettings) -> dict[str, Any]:
+    """What the command of these options runs with, as keys of a TOML file that stands for them.
+
+    Left out are infinite sizes, a step of gradient flow, and what else has no value.
+    """
+    values = DEFAULTS | _given(options)
+    if isinstance(settings, PresetSettings):
+        values = dataclasses.asdict(settings)
+    elif isinstance(settings, PhaseSettings):
+        swept = {axis.field: None for axis in settings.axes}
+        axes = {} if values["x"] else dict(zip("xy", PHASE_AXES, strict=True))
+        values |= settings.arguments | axes | dataclasses.asdict(settings.model) | swept
+    else:
+        trained = {name: value for name, value in vars(settings.optimizer).items() if name != "rule"}
+        values |= trained | dataclasses.asdict(settings.model)
+    names = (name for name in _names(options) if name not in NOT_IN_FILE)
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
 def _names(options: type | object) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(options))  # type: ignore[arg-type]
 
 
 def _given(options: RunOptions) -> dict[str, Any]:
     """The values that were given, by the file or as options; options win."""
-    allowed = [name for name in _names(options) if name != "config"]
+    allowed = [name for name in _names(options) if name not in NOT_IN_FILE]
     given = {} if options.config is None else _read_config(options.config, allowed)
     return given | {name: value for name in allowed if (value := getattr(options, name)) is not None}
 

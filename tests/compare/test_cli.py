@@ -185,7 +185,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
 def test_model_options_are_the_fields_of_the_model():
     options = set(vars(SolveOptions()))
     assert set(field_names()) <= options
-    others = {"t_max", "step", "rtol", "atol", "precision", "seed", "out", "config", "kernels"}
+    others = {"t_max", "step", "rtol", "atol", "precision", "seed", "out", "config", "kernels", "json", "dry_run"}
     assert options - set(field_names()) == others
 
 
@@ -296,7 +296,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypa
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("compare.cli.write_json", fail)
+    monkeypatch.setattr("compare.outputs.write_json", fail)
     assert main(["compare", "--out", str(tmp_path), "--seeds", "4"]) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     capsys.readouterr()

@@ -1,0 +1,33 @@
+"""What a command says on standard output: lines of text as it goes, or one JSON object when it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Answer:
+    """The answer of one command.
+
+    Args:
+        command: its name.
+        as_json: say nothing before the end, and then one JSON object: `command`, `files`, and what the command found.
+    """
+
+    def __init__(self, command: str, *, as_json: bool) -> None:
+        self.command, self.as_json = command, as_json
+
+    def say(self, text: str) -> None:
+        """A text for a reader."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def finish(self, files: Sequence[Path], **found: Any) -> None:
+        """The files written, and for a program also what was `found`, JSON-able (None for what does not exist)."""
+        if self.as_json:
+            content = {"command": self.command, "files": [str(path) for path in files], **found}
+            print(json.dumps(content, allow_nan=False), flush=True)
+        elif files:
+            print("wrote " + ", ".join(map(str, files)), flush=True)
