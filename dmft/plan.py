@@ -112,13 +112,17 @@ def choose_iteration(precision: str) -> Iteration:
 
 def choose_workers(grid: Grid, sampling: Sampling) -> int:
     """Replicas solved at once: one per core as far as memory allows, one on an accelerator."""
+    needed = _check_memory(grid.size, sampling)
+    return int(max(1, min(cores(), available_memory() // needed)))
+
+
+def cores() -> int:
+    """Processor cores that this process may use; 1 beside an accelerator."""
     import jax
 
-    needed = _check_memory(grid.size, sampling)
     if jax.default_backend() != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(cores, available_memory() // needed)))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_memory(points: int, sampling: Sampling) -> int:

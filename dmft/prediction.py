@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmft.budget import MEANINGS, Excess, Solved, budget, interpolate, interpolation_error, tolerance_excess
+from dmft.grid import Grid
 from dmft.kernels import KERNELS, on_output_times
 from dmft.order_parameters import OBSERVABLES, build_dataset
 from dmft.plan import Plan
@@ -36,15 +37,16 @@ class ToleranceWarning(UserWarning):
     """The requested tolerance was not reached; the message and the dataset say by how much."""
 
 
-def _output_times(plan: Plan, output: np.ndarray | None) -> np.ndarray:
-    times = plan.grid.times
-    if output is None and plan.grid.explicit:
+def output_times(grid: Grid, output: np.ndarray | None) -> np.ndarray:
+    """The times asked for (discrete: the steps nearest to them), all steps, or dense ones between the flow's."""
+    times = grid.times
+    if output is None and grid.explicit:
         return times
     if output is None:
         inner = np.linspace(0, 1, OUTPUT_PER_POINT, endpoint=False)
         return np.append((times[:-1, None] + np.diff(times)[:, None] * inner).ravel(), times[-1])
-    if plan.grid.explicit:
-        return times[np.unique(np.clip(np.round(output / plan.grid.weights[0]).astype(int), 0, len(times) - 1))]
+    if grid.explicit:
+        return times[np.unique(np.clip(np.round(output / grid.weights[0]).astype(int), 0, len(times) - 1))]
     return output
 
 
@@ -52,7 +54,7 @@ def prediction(
     plan: Plan, solved: Solved, output: np.ndarray | None, *, kernels: bool = False, complete: bool = True
 ) -> xarray.Dataset:
     """The dataset of what was solved, on the output times; `complete` = 0 if the plan is but the start of one."""
-    times, at = plan.grid.times, _output_times(plan, output)
+    times, at = plan.grid.times, output_times(plan.grid, output)
 
     def report(array: np.ndarray) -> np.ndarray:
         if plan.grid.explicit:

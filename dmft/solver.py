@@ -1,4 +1,4 @@
-"""`solve`: replicas of the wide theory, averaged to a tolerance, as one dataset with its error budget."""
+"""`solve`: replicas of the theory, averaged to a tolerance, as one dataset with its error budget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from dmft.budget import Pilot, Solved, step_excess, tolerance_excess
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
+from dmft.committee.solver import solve_committee
+from dmft.committee_model import Committee
 from dmft.failure import failure
 from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.model import Model
@@ -50,7 +52,7 @@ MORE = 2
 
 
 def solve(
-    model: Model,
+    model: Model | Committee,
     t_max: float,
     *,
     step: float | None = None,
@@ -65,7 +67,7 @@ def solve(
     points: int | None = None,
     progress: bool = False,
 ) -> xarray.Dataset:
-    """Predict the learning curves of `model` by dynamical mean-field theory (N = infinity, D and P -> infinity).
+    """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
 
     Several independent replicas of the self-consistent equations are solved; the curves are their mean.  The error
     of a curve is the root sum square of the parts in `dmft.budget`; replicas are added, and the flow's steps
@@ -73,9 +75,12 @@ def solve(
     the dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
-        model: parameters; its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
+        model: a Model: its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
             seed of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, and the
             scatter of the bulk over samples (see dmft.scatter).
+            Or a Committee: finite width, any activation (THEORY section 8); see dmft.committee. Its dim matters only
+            to unplanted initial weights: the replicas then have random overlaps of order dim^-1/2, and the standard
+            errors contain their scatter.
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
         rtol: tolerance relative to the value, see above.
@@ -92,7 +97,8 @@ def solve(
 
     Returns:
         Dataset over `time` with every observable, its total error `_error` and the parts of it: `_stderr`,
-        `_step_error`, `_bias`, `_iteration_error` and `_consistency` (see `dmft.prediction.VARIABLES`).
+        `_step_error`, `_bias`, `_iteration_error` and `_consistency` (see `dmft.prediction.VARIABLES`). For a
+        committee those of `dmft.committee_observables`, with `_step_error`, `_bias` and `_kink_error`.
 
     Raises:
         ParameterError: an argument is out of range.
@@ -101,8 +107,8 @@ def solve(
             Both carry the curves up to there as `curves`, a dataset with the attribute `complete` = 0.
         MemoryLimitError: the run does not fit in memory; says how large it is.
     """
-    if not isinstance(model, Model):
-        raise ParameterError(f"Argument `model` must be a dmft.Model, but is {model!r}.")
+    if not isinstance(model, Model | Committee):
+        raise ParameterError(f"Argument `model` must be a dmft.Model or a dmft.Committee, but is {model!r}.")
     t_max = check_real("t_max", t_max, above=0.0)
     rtol, atol = check_real("rtol", rtol, above=0.0), check_real("atol", atol, at_least=0.0)
     check_choice("precision", precision, PRECISIONS)
@@ -110,6 +116,23 @@ def solve(
         check_integer("replicas", replicas, at_least=MIN_REPLICAS)
     seed = check_integer("seed", seed, at_least=0)
     output = None if times is None else check_times(times, t_max)
+    if isinstance(model, Committee):
+        with progress_report(progress) as report:
+            return solve_committee(
+                model,
+                t_max,
+                step=step,
+                rtol=rtol,
+                atol=atol,
+                output=output,
+                precision=precision,
+                seed=seed,
+                kernels=kernels,
+                samples=samples,
+                replicas=replicas,
+                points=points,
+                report=report,
+            )
     grid = choose_grid(t_max, step, points, rtol)
     with progress_report(progress) as report:
         refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
