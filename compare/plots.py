@@ -267,20 +267,20 @@ def _title(sides: Sequence[Side]) -> str:
     """The model's parameters, then what lines and points are."""
     first, second = (side.attributes for side in sides)
     parts = []
-    for name, symbol, always in (
-        ("alpha", r"\alpha", True),
-        ("epsilon", r"\epsilon", True),
-        ("kappa", r"\kappa", True),
-        ("dim", "D", True),
-        ("width", "N", True),
-        ("initial_overlap", r"m_0^2", False),
-        ("label_noise", r"\sigma", False),
-        ("weight_decay", r"\lambda", False),
-        ("teacher_dim", "K", False),
-        ("batch_fraction", "b", False),
+    for name, symbol, hidden in (
+        ("alpha", r"\alpha", None),
+        ("epsilon", r"\epsilon", None),
+        ("kappa", r"\kappa", None),
+        ("dim", "D", None),
+        ("width", "N", None),
+        ("teacher_dim", "K", None),
+        ("initial_overlap", r"m_0^2", "0"),
+        ("label_noise", r"\sigma", "0"),
+        ("weight_decay", r"\lambda", "0"),
+        ("batch_fraction", "b", "1"),
     ):
         values = [_number(settings[name]) for settings in (first, second) if settings.get(name, "none") != "none"]
-        if values and (always or set(values) != {"0"}):
+        if values and set(values) != {hidden}:
             parts.append(f"${symbol} = {' | '.join(dict.fromkeys(values))}$")
     if first.get("centered", second.get("centered")):
         parts.append("centred")

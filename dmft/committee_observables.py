@@ -15,10 +15,10 @@ them, so that a student that has become its teacher has test loss zero to roundi
 
 with Gauss-Hermite nodes z_n, phi_0 = phi - sum_kinks jump max(0, h - place) free of kinks, and Phi, g the normal
 distribution and density. The outer average, over v, takes Gauss-Legendre panels with an edge at v = 0. Polynomials and
-ReLU are exact to rounding; erf, tanh and softplus to 1e-8 for C_ii near 1, to 1e-4 for C_ii = 10; functions with kinks
+ReLU are exact to rounding; erf, tanh and softplus to 1e-6 for C_ii near 1, to 1e-4 for C_ii = 10; functions with kinks
 elsewhere than at 0 to about 1e-3. Where psi is a function of one's own, the outer average is over u in R^K, by the
-trapezoidal rule for K <= 3 (spacing .03, .11, .44: for K = 3 psi must be smooth on that scale), beyond by 2^15 points
-of a scrambled Sobol sequence (to about 1e-3).
+trapezoidal rule for K <= 3 (spacing .03, .12, .5: for K = 3 psi must be smooth on that scale), beyond by 2^15 points
+of a scrambled Sobol sequence (to about 1e-3, as where psi has kinks).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 #: Nodes of the inner and of the outer average, in standard deviations.
 _INNER, _PANEL_NODES, _PANELS, _REACH = 40, 8, 20, 10.0
 #: Points of the grid over u in each of K directions, its reach, and points where a grid would be too large.
-_POINTS, _GRID_REACH, _SOBOL = {1: 513, 2: 129, 3: 33}, 7.0, 15
+_POINTS, _GRID_REACH, _SOBOL = {1: 513, 2: 129, 3: 33}, 8.0, 15
 
 
 class Neurons(NamedTuple):
