@@ -1,0 +1,68 @@
+"""Figure 9: too little data, enough, and plenty, with the parts of the test loss.
+
+python examples/figure_09.py [--full]: eight draws at four times the learning rate, or 32 at its own, of the networks of
+100 neurons that a public copy of the paper's code trains for this figure (the text does not state their number).
+"""
+
+from matplotlib.figure import Figure
+
+from compare import grokking_delay, regime
+from dmft import Model, solve
+from gallery import (
+    ACCURACY,
+    PARTS,
+    TEST,
+    TRAIN,
+    draw_losses,
+    draw_simulation,
+    draw_theory,
+    finish,
+    key,
+    last,
+    run,
+    say,
+    times,
+)
+from sim import simulate
+
+#: Samples, draws, step (the code's: 0.025) and training time (the code's 50,000 steps last 1250).
+SIZES = {
+    "full": ([50, 120, 500], 32, 0.025, 1250.0),
+    "default": ([50, 120, 500], 8, 0.1, 1250.0),
+    "quick": ([50, 120], 2, 0.1, 1.0),
+}
+START = 0.1
+
+
+def draw(size: str) -> Figure:
+    """Above, train and test loss; below, the parts of the test loss; one column for each number of samples."""
+    numbers, seeds, step, t_max = SIZES[size]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    panels = figure.subplots(2, len(numbers), sharex=True, sharey="row")
+    for samples, (losses, parts) in zip(numbers, panels.T, strict=True):
+        model = Model(alpha=1.0, epsilon=0.5, kappa=samples / 40, dim=40, width=100, centered=True)
+        network = simulate(model, t_max, step=step, seeds=seeds, times=times(t_max))
+        theory = solve(model, t_max, **ACCURACY)
+        draw_losses(losses, theory, network, START)
+        for name, (_, color, line, marker) in PARTS.items():
+            draw_theory(parts, theory, name, color, line)
+            draw_simulation(parts, network, name, color, marker, START)
+        finish(losses, START, t_max, ylim=(0.0, 2.0), xlabel="", title=f"$P = {samples}$")
+        finish(parts, START, t_max, ylim=(0.0, None))
+        say(f"P = {samples}", theory, network)
+        print(
+            f"P = {samples}: theory {regime(theory)}, test {last(theory, 'test_loss')}; simulation "
+            f"{regime(network)}, test {last(network, 'test_loss')}, below 0.1 in "
+            f"{grokking_delay(network).t_test.runs_reached} of {seeds} draws",
+            flush=True,
+        )
+    panels[0, 0].set_ylabel("mean squared error")
+    panels[1, 0].set_ylabel("part of the test loss")
+    entries = [("train", *TRAIN), ("test", *TEST)]
+    key(panels[0, -1], entries, title="lines: theory\npoints: simulation", title_fontsize=7.5)
+    key(panels[1, -1], PARTS.values())
+    return figure
+
+
+if __name__ == "__main__":
+    run(draw, "gallery-fig9")
