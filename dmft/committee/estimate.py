@@ -14,6 +14,7 @@ the step.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,8 +53,7 @@ class Replica(NamedTuple):
     value: Curves
     sample_correction: Curves
     kink_correction: Curves
-    step_change: Curves | None  # coarse minus fine over (ratio^3 - 1), on the coarse grid's times
-    coarse_times: np.ndarray | None
+    step_change: Curves | None  # coarse minus fine over (ratio^3 - 1); None for discrete steps
     solution: Solution
 
 
@@ -81,15 +81,12 @@ def solve_replica(plan: Plan, index: int) -> Replica:
         for_kinks = {name: (few[name] - wide[name]) / 3 for name in fine}
     parts = [_sum(fine, for_samples, for_kinks), _sum(fine, for_kinks), _sum(fine, for_samples)]
     complete, without_samples, without_kinks = (with_test_loss(plan.model, part) for part in parts)
-    change = coarse_times = None
-    if not plan.grid.explicit:
-        change, coarse_times = _step_change(plan, with_test_loss(plan.model, few), solution)
+    change = None if plan.grid.explicit else _step_change(plan, with_test_loss(plan.model, few), solution)
     return Replica(
         value=_public(plan.model, complete),
         sample_correction=_difference(plan.model, complete, without_samples),
         kink_correction=_difference(plan.model, complete, without_kinks),
         step_change=change,
-        coarse_times=coarse_times,
         solution=best,
     )
 
@@ -111,8 +108,8 @@ def observables(model: Committee) -> dict[str, str]:
     return OBSERVABLES | (READOUTS if model.train_readout else {})
 
 
-def _step_change(plan: Plan, fine: Curves, solve: functools.partial) -> tuple[Curves, np.ndarray]:
-    """(coarse - fine) / (ratio^3 - 1) of replicas of few samples, on the coarse grid's times."""
+def _step_change(plan: Plan, fine: Curves, solve: Callable[[Sampling, Grid], Solution]) -> Curves:
+    """(coarse - fine) / (ratio^3 - 1) of replicas of few samples, linear between the coarse grid's times."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
         grid = implicit_grid(resampled_times(plan.grid.times, max(4, round(points / ratio))))
@@ -123,11 +120,13 @@ def _step_change(plan: Plan, fine: Curves, solve: functools.partial) -> tuple[Cu
                 raise
             continue
         divisor = (points / (grid.size - 1)) ** ORDER - 1
-        change = {
-            name: (coarse[name] - _on_times(plan.grid, fine[name], grid.times)) / divisor
-            for name in observables(plan.model)
-        }
-        return change, grid.times
+        changes = {}
+        for name in observables(plan.model):
+            change = coarse[name] - _on_times(plan.grid, fine[name], grid.times)
+            columns = change.reshape(grid.size, -1).T / divisor
+            spread = [np.interp(plan.grid.times, grid.times, column) for column in columns]
+            changes[name] = np.stack(spread, axis=-1).reshape(-1, *change.shape[1:])
+        return changes
     raise AssertionError("unreachable: the last ratio returns or raises")
 
 
@@ -209,13 +208,10 @@ def step_error(plan: Plan, replicas: list[Replica], name: str, shape: tuple[int,
     """What the next refinement would change, on the plan's grid.
 
     The difference passes through zero where the two curves cross, though the error does not: each time has the largest
-    one among itself and its two neighbours on the coarse grid.
+    one among itself and two neighbours on each side.
     """
-    changes = [replica.step_change[name] for replica in replicas if replica.step_change is not None]
-    times = replicas[0].coarse_times
-    if times is None:
+    if plan.grid.explicit:
         return np.zeros(shape)
-    size = np.abs(np.mean(changes, axis=0)).reshape(len(times), -1)
-    padded = np.pad(size, ((1, 1), (0, 0)))
-    largest = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    return np.stack([np.interp(plan.grid.times, times, column) for column in largest.T], axis=-1).reshape(shape)
+    changes = [replica.step_change[name] for replica in replicas if replica.step_change is not None]
+    size = np.pad(np.abs(np.mean(changes, axis=0)), [(2, 2)] + [(0, 0)] * (len(shape) - 1))
+    return np.max([size[shift : shift + shape[0]] for shift in range(5)], axis=0)
