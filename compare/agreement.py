@@ -181,6 +181,11 @@ def overlay(first: object, second: object, *, significance: float = 0.05) -> Agr
                 f"Argument `second` must hold `{name}` over {dims}, but it is over {sides[1].curves[name].dims}."
             )
         samples = [_at(side, name, dims, time) for side in sides]
+        shapes = [sample.value.shape[1:] for sample in samples]
+        if shapes[0] != shapes[1]:
+            raise ParameterError(
+                f"Argument `second` must hold `{name}` of as many entries as `first`, {shapes[0]}, but has {shapes[1]}."
+            )
         scores, degrees_of_freedom = _score(*samples)
         z[name] = (dims, scores, {"long_name": f"difference of {name} over its standard error", "units": "1"})
         degrees[name] = (dims, degrees_of_freedom)
