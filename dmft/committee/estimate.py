@@ -92,7 +92,7 @@ def solve_replica(plan: Plan, index: int) -> Replica:
 
 
 def _sum(*parts: Curves) -> Curves:
-    return {name: sum(part[name] for part in parts) for name in parts[0]}
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def _public(model: Committee, curves: Curves) -> Curves:

@@ -9,7 +9,7 @@ R(n; c) h_c v_c in both schemes. Slots not filled yet are zero.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -130,8 +130,8 @@ def grow_state(state: State, capacity: int) -> State:
         axes = _TIME_AXES.get(name, (0,))
         return jnp.pad(array, [(0, capacity - size if axis in axes else 0) for axis, size in enumerate(array.shape)])
 
-    def grown_all(group: NamedTuple) -> NamedTuple:
-        return type(group)(**{name: grown(name, array) for name, array in group._asdict().items()})
+    def grown_all(group: Any) -> Any:
+        return group._replace(**{name: grown(name, array) for name, array in group._asdict().items()})
 
     return state._replace(
         kernels=grown_all(state.kernels),
