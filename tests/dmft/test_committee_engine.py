@@ -1,11 +1,14 @@
 """The committee engine against exact results and identities (THEORY section 8)."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dmft import Committee, ParameterError, solve
+from dmft.activations import Activation
 from dmft.checks import MemoryLimitError, precision_context
-from dmft.committee import sampling
+from dmft.committee import rows, sampling
 from dmft.committee.network import OVERSHOOT, smoothed
 from dmft.committee.replica import Sampling, Solution, read_state, solve_state
 from dmft.grid import Grid, explicit_grid, graded_times, implicit_grid
@@ -130,6 +133,26 @@ def test_two_forms_of_the_correlation_and_stein_in_u(grid: Grid) -> None:
         assert z.size > 10
         assert np.abs(z).max() < 5.5  # t with 11 degrees of freedom, some 30 correlated entries; their bias is O(1/S)
         assert np.abs(difference.mean(axis=0)).max() < 0.02
+
+
+def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E[dg/du] = E[g u] holds with the kink's delta function in phi'', and fails without it."""
+    model = PAIR.replace(activation="relu", teacher="half_square", initial_teacher_overlap=[[0.6, 0.0], [0.0, 0.6]])
+    grid = explicit_grid(0.5, 1.5)
+    complete = one_replica(model, grid, 4096)
+
+    def dropped(activation: Activation, h: jax.Array, width: jax.Array) -> tuple:
+        value, slope, curvature = smoothed(activation, h, width)
+        return value, slope, jnp.zeros_like(curvature)
+
+    monkeypatch.setattr(rows, "smoothed", dropped)
+    jax.clear_caches()  # what was compiled has the delta in it
+    try:
+        without = one_replica(model, grid, 4096)
+    finally:
+        jax.clear_caches()
+    assert np.abs(complete.stein).max() < 0.015
+    assert np.abs(without.stein).max() > 0.06
 
 
 @pytest.mark.slow
