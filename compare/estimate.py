@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sim.system import System
 
 #: Seconds of one core for a sample and a squared time point, and to compile the work on one capacity.
-REPLICA, COMPILE = 2.5e-6, 13.0
+REPLICA, COMPILE = 2.5e-6, 10.0
 #: Pilot replicas of fewer samples, in units of the others: on the same grid, and for a flow on a coarser one too.
 PILOT, COARSE = 0.3, 0.15
 #: Seconds to import and compile a simulation; of one step beside its products; share of their rate that it reaches.
@@ -108,7 +108,8 @@ class _Replicas:
         pilot = (PILOT if step is not None else PILOT + COARSE) + (model.dim is not None) / first
         return cls(
             points=grid.size,
-            capacities=len(replica.capacities_for(grid.size)),
+            # the pilot's coarser grid, and the replica without scatter at finite dimension, are compiled too
+            capacities=len(replica.capacities_for(grid.size)) + (step is None) + (model.dim is not None),
             samples=sampling.samples,
             first=first,
             most=plan.MAX_REPLICAS,
