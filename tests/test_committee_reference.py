@@ -48,6 +48,38 @@ def test_the_line_in_one_over_dim_is_found_with_its_error(script: ModuleType) ->
     assert np.mean(chi2) == pytest.approx(1.0, abs=4.0 * np.sqrt(2.0 / 800))
 
 
+def test_control_variates_take_scatter_away_and_no_more(script: ModuleType) -> None:
+    generator = np.random.default_rng(1)
+    dims, counts, truth = np.array([500, 1000, 2000]), (30, 20, 10), 0.3
+    scores, gains = [], []
+    for _ in range(400):
+        zeros = [generator.standard_normal((n, 4)) / np.sqrt(dim) for dim, n in zip(dims, counts, strict=True)]
+        values = [
+            truth
+            + 8.0 / dim
+            + z @ np.array([[1.0], [2.0], [0.0], [0.0]])
+            + generator.standard_normal((n, 1)) / dim**0.5
+            for dim, n, z in zip(dims, counts, zeros, strict=True)
+        ]
+        sizes = script.controlled(dims, values, zeros)
+        limit, error, _ = script.extrapolate(sizes)
+        scores.append((limit - truth) / error)
+        gains.append(sizes.variances / np.array([value.var(axis=0, ddof=1) for value in values]))
+    assert abs(np.mean(scores)) < 4.0 / np.sqrt(400)
+    assert np.std(scores) == pytest.approx(1.0, abs=0.15)
+    assert np.mean(gains) == pytest.approx(1.0 / 6.0, abs=0.05)
+
+
+def test_control_variates_have_no_mean(script: ModuleType) -> None:
+    model = script.RELU.replace(dim=20)
+    draws = [script.controls(model, script.draw_committee(model, 0, index)) for index in range(200)]
+    for degree, number in ((1, 4), (2, 10), (3, 20), (4, 35)):
+        values = np.array([draw[f"degree-{degree}"] for draw in draws])
+        assert values.shape == (200, number)
+        z = values.mean(axis=0) / (values.std(axis=0, ddof=1) / np.sqrt(200))
+        assert np.max(np.abs(z)) < 4.5
+
+
 def test_every_reference_is_as_exact_as_it_must_be(script: ModuleType) -> None:
     assert FILES
     for file in FILES:
@@ -67,11 +99,10 @@ def test_every_reference_is_as_exact_as_it_must_be(script: ModuleType) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_fresh_runs_give_the_stored_means(script: ModuleType, file: Path) -> None:
     record, case = json.loads(file.read_text()), script.CASES[file.stem.removeprefix("committee_")]
-    dim, seeds = 500, 24
+    dim, seeds = 500, 32
     result = simulate(case.model.replace(dim=dim), case.step * script.STEPS, step=case.step, seeds=seeds, seed=77)
-    stored = record["seeds"][str(dim)]
     for name, row in record["observables"].items():
         mean, error = (np.array(row["sizes"][str(dim)][key]) for key in ("mean", "stderr"))
-        both = np.sqrt(error**2 + error**2 * stored / seeds)  # the many stored seeds know the scatter better
-        z = (result[name].mean("seed").to_numpy() - mean) / np.maximum(both, 1e-6)
-        assert np.max(np.abs(z)) < stats.norm.isf(0.005 / z.size), name
+        both = np.maximum(np.hypot(error, result[f"{name}_stderr"].to_numpy()), 1e-6)
+        z = (result[name].mean("seed").to_numpy() - mean) / both
+        assert np.max(np.abs(z)) < stats.t.isf(0.005 / z.size, seeds - 1), name
