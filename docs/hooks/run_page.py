@@ -115,9 +115,10 @@ _ALWAYS = {
 
 
 def small(arguments: list[str]) -> list[str]:
-    """The same command on a small problem: short, few dimensions and seeds, two values an axis, loose tolerances.
+    """The same command on a small problem: short, few dimensions and seeds, two points a sweep, loose tolerances.
 
-    Presets have sizes of their own and are left as they are.
+    Where the theory is solved it takes steps of descent, unless the simulation has a step of its own: the flow's code
+    takes ten times as long to compile. Presets have sizes of their own and are left as they are.
     """
     if arguments[0] not in _ALWAYS or "--preset" in arguments:
         return arguments
@@ -127,19 +128,21 @@ def small(arguments: list[str]) -> list[str]:
             limit = _SMALLER[word]
             words[place + 1] = f"{min(limit, float(words[place + 1])):g}"
         elif word in ("--x", "--y"):
-            words[place + 1] = _two_values(words[place + 1])
+            words[place + 1] = _first_values(words[place + 1], 2 if word == "--x" else 1)
     for option, value in _ALWAYS[arguments[0]].items():
         if option in words:
             words[words.index(option) + 1] = value
         else:
             words += [option, value]
+    if arguments[0] != "simulate" and not {"--step", "--simulation-step", "--config"} & set(words):
+        words += ["--step", "0.2"]
     return words
 
 
-def _two_values(axis: str) -> str:
-    """FIELD=A:B:NUMBER:log with two values, FIELD=A,B,C,... with its first two."""
-    axis = re.sub(r"^([^,]*):\d+:(log|lin)$", r"\1:2:\2", axis)
-    return ",".join(axis.split(",")[:2])
+def _first_values(axis: str, count: int) -> str:
+    """FIELD=A:B:NUMBER:log as FIELD=A,B, FIELD=A,B,C,... as it is; the first `count` values of it."""
+    axis = re.sub(r"^([^:]*):([^:]*):\d+:(log|lin)$", r"\1,\2", axis)
+    return ",".join(axis.split(",")[:count])
 
 
 if __name__ == "__main__":

@@ -123,8 +123,8 @@ def test_a_page_is_run_in_order_and_its_failures_are_seen(tmp_path):
 def test_small_problems():
     command = "phase --x alpha=0.25:4:10:log --y kappa=1,2,4 --dim 200 --t-max 300 --simulate-every 3 --out sweep"
     assert " ".join(run_page.small(command.split())) == (
-        "phase --x alpha=0.25:4:2:log --y kappa=1,2 --dim 12 --t-max 0.4 --simulate-every 1 --out sweep "
-        "--rtol 0.5 --atol 0.1"
+        "phase --x alpha=0.25,4 --y kappa=1 --dim 12 --t-max 0.4 --simulate-every 1 --out sweep "
+        "--rtol 0.5 --atol 0.1 --step 0.2"
     )
     assert run_page.small(["report", "sweep"]) == ["report", "sweep"]
 
