@@ -22,6 +22,8 @@ from dmft.wide import Iteration
 
 #: Row capacities: the work on rows of one capacity is compiled once. A replica starts in a small one and grows.
 CAPACITIES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+#: Neurons times rows up to which compiling costs more than rows left empty: one capacity, a power of two.
+SMALL = 128
 #: Step of the differences that differentiate a teacher.
 TEACHER_STEP = 1e-5
 
@@ -73,16 +75,19 @@ class Solution(NamedTuple):
         return (m @ m.T + noise @ noise.T).reshape(t, n, t, n)
 
 
-def capacity_for(points: int) -> int:
-    """The smallest capacity that holds `points` rows."""
+def capacity_for(points: int, width: int) -> int:
+    """The capacity that a replica of `points` rows and `width` neurons ends in."""
+    power = max(CAPACITIES[0], 2 ** (points - 1).bit_length())
+    if width * power <= SMALL:
+        return power
     return next((capacity for capacity in CAPACITIES if capacity >= points), points)
 
 
-def capacities_for(points: int) -> list[int]:
-    """The capacities that a replica of `points` rows passes through."""
-    last = capacity_for(points)
+def capacities_for(points: int, width: int) -> list[int]:
+    """The capacities that it passes through."""
+    last = capacity_for(points, width)
     doubling = (32 * 2**power for power in range(9))
-    return [capacity for capacity in doubling if capacity < last] + [last]
+    return [last] if width * last <= SMALL else [capacity for capacity in doubling if capacity < last] + [last]
 
 
 def replica_bytes(model: Committee, points: int, sampling: Sampling) -> int:
@@ -90,7 +95,7 @@ def replica_bytes(model: Committee, points: int, sampling: Sampling) -> int:
     itemsize = 8 if sampling.precision == "float64" else 4
     shape = (model.width, model.teacher_dim, sampling.modes)
     samples = (sampling.samples, sampling.tangent_samples)
-    return int(1.6 * state_bytes(capacity_for(points), *samples, *shape, itemsize))
+    return int(1.6 * state_bytes(capacity_for(points, model.width), *samples, *shape, itemsize))
 
 
 def solve_state(
@@ -118,7 +123,7 @@ def solve_state(
             return stopped
         row = stop
         if row < grid.size:
-            state = grow_state(state, min(last for last in capacities_for(grid.size) if last > capacity))
+            state = grow_state(state, min(last for last in capacities_for(grid.size, model.width) if last > capacity))
     return state
 
 
@@ -160,9 +165,9 @@ def start_state(
     m = jnp.asarray(m, dtype)
     start = _start(model, network, couplings, samples, readout, m, noise)
     switch = None if model.persistence is None else float(grid.weights[0]) / model.persistence
-    rows = capacity_for(grid.size)
+    rows = capacity_for(grid.size, model.width)
     presence = jnp.asarray(draw_presence(sampling.samples, rows, model.batch_fraction, switch, flags), dtype)
-    state = empty_state(samples, presence, start, width, capacities_for(grid.size)[0], sampling.tangent_samples)
+    state = empty_state(samples, presence, start, width, capacities_for(grid.size, width)[0], sampling.tangent_samples)
     kernels = state.kernels
     kernels = kernels._replace(
         response=kernels.response.at[0, :, 0].set(jnp.eye(width)),

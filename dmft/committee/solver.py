@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 REFINEMENTS, RESCUES = 2, 4
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless, and replicas added.
 SHARE, MORE = 0.9, 4
+#: The flow starts on the wide engine's grid for a tolerance this much smaller: fields of few neurons have several
+#: roots in a large step, and a row then is not solved.
+FINER = 0.25
 #: Observables on which the tolerance is met.
 CONTROLLED = ("train_loss", "test_loss")
 #: Replicas, halvings and samples when looking for a stable step.
@@ -53,7 +56,7 @@ def solve_committee(
     report: Report,
 ) -> xarray.Dataset:
     """The learning curves of a committee; arguments as for `dmft.solve`, checked there."""
-    grid = choose_grid(t_max, step, points, rtol)
+    grid = choose_grid(t_max, step, points, FINER * rtol)
     refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
     while True:
         plan = make_plan(model, grid, rtol, atol, precision, seed, samples, replicas)
