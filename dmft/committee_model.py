@@ -22,6 +22,7 @@ from dmft import activations, teachers
 from dmft.activations import Activation
 from dmft.checks import ParameterError, check_choice, check_integer, check_real
 from dmft.teachers import Teacher
+from dmft.units import Units
 
 #: Eigenvalues of the joint overlap matrix may be as far below zero as this, relative to its largest.
 _ROUNDING = 1e-10
@@ -35,7 +36,7 @@ class Overlaps(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Committee:
+class Committee(Units):
     """A two-layer network of finite width on a teacher of a few directions.
 
     Attributes:
@@ -203,13 +204,6 @@ class Committee:
             np.zeros((self.width, self.teacher_dim)) if m is None else np.array(m),
             np.eye(self.width) if c is None else np.array(c),
         )
-
-    @property
-    def samples(self) -> int:
-        """P = round(kappa D). Needs `dim`."""
-        if self.dim is None:
-            raise ParameterError("Argument `dim` of the model must be set (a finite integer) here, but is None.")
-        return round(self.kappa * self.dim)
 
     def replace(self, **changes: Any) -> Committee:
         """A copy with some fields changed; an unknown field is refused by name."""

@@ -147,6 +147,8 @@ def committee_system(model: Committee, form: str) -> System:
         return start(model, draw_committee(model, seed, index))
 
     def steepest(seed: int, index: int, batch_size: int | None) -> float:
+        if batch_size is None and model.batch_fraction < 1.0:
+            batch_size = max(1, round(model.batch_fraction * samples))
         return curvature(model, draw_committee(model, seed, index), batch_size)
 
     return System(

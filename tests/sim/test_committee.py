@@ -110,7 +110,7 @@ def test_both_rates_are_gradient_descent() -> None:
         return 0.5 * jnp.mean((model.alpha / 2 * a @ jnp.maximum(w @ x.T, 0.0) - y) ** 2)
 
     for_w, for_a = jax.grad(half_loss, (0, 1))(w, model.readouts)
-    speed = STEP * model.width / model.alpha**2
+    speed = model.learning_rate_from_step(STEP) / 40
     after = trained(model).isel(seed=0, time=1)
     moved = w - speed * 40 * np.asarray(for_w)
     np.testing.assert_allclose(after.teacher_overlap, moved @ beta.T / 40, atol=2e-6)
