@@ -167,6 +167,7 @@ def test_neurons_that_start_equal_stay_one_neuron() -> None:
     np.testing.assert_allclose(two.target_overlap[:, 0], one.target_overlap[:, 0], atol=0.01)
 
 
+@pytest.mark.slow
 def test_all_samples_present_is_full_batch() -> None:
     grid = explicit_grid(0.5, 2.0)
     full = one_replica(PAIR, grid, 128)
@@ -178,6 +179,7 @@ def test_all_samples_present_is_full_batch() -> None:
 
 
 def test_presence_has_its_share_and_its_memory() -> None:
+    assert (sampling.draw_presence(64, 3, 1.0, 0.2, np.random.SeedSequence(1)) == 1).all()
     for switch in (None, 0.1):
         present = sampling.draw_presence(4096, 60, 0.3, switch, np.random.SeedSequence(1)) > 0
         np.testing.assert_allclose(present.mean(axis=1), 0.3, atol=0.002)
