@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
 CHECKED = ("anderson", "kernels", "noise", "rows", "seeding", "state", "wide")
+CHECKED += tuple(f"committee.{module}" for module in ("explicit", "implicit", "network", "rows", "sampling", "state"))
 install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
 
 

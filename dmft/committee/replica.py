@@ -34,7 +34,7 @@ class Sampling:
 
     Attributes:
         samples: S, a power of two.
-        tangent_samples: S' <= S, a power of two: the first samples, whose tangents give the responses.
+        tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses.
         modes: L, noise modes.
         kink_width: w, over which kinks of the activation are smoothed.
         precision: "float64" or "float32".

@@ -80,7 +80,7 @@ def tangents(state: State, row: Row, memory: Array) -> tuple[Array, Array]:
     return under_force, under_target
 
 
-def tangent_weight(state: State) -> Float[Array, " S'"]:
+def tangent_weight(state: State) -> Float[Array, " Q"]:
     """Weights of the samples with tangents, sum 1."""
     weight = state.samples.weight[: state.history.tangent.shape[2]]
     return weight / weight.sum()

@@ -1,6 +1,6 @@
 """Everything the committee engine knows about the rows solved so far (THEORY section 8).
 
-T is the capacity in time points, N the width, K the number of teacher directions, S the number of samples (S' of them
+T is the capacity in time points, N the width, K the number of teacher directions, S the number of samples (Q of them
 with tangents), L the number of noise modes. What acts on the weights comes in *slots*: slot 0 is the initial weights,
 slot c > 0 the force that enters w at row c (an explicit step takes it at row c - 1, an implicit one at row c itself).
 So R_ij(n; c) with c = 0 is the response to w_j(0), and an integral int R(t, s) v(s) ds is the sum over c of
@@ -62,11 +62,11 @@ class Row(NamedTuple):
 
 
 class History(NamedTuple):
-    """Per-sample forces g_j, by slot, and their derivatives for the first S' samples, which are enough for R."""
+    """Per-sample forces g_j, by slot, and their derivatives for the first Q samples, which are enough for R."""
 
     force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) Delta, s = presence / b
-    tangent: Float[Array, "T N S' T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
-    target_tangent: Float[Array, "T N S' K"]  # dg_l(slot)/du
+    tangent: Float[Array, "T N Q T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
+    target_tangent: Float[Array, "T N Q K"]  # dg_l(slot)/du
 
 
 class Start(NamedTuple):
@@ -145,7 +145,7 @@ def grow_state(state: State, capacity: int) -> State:
 def state_bytes(
     capacity: int, samples: int, tangent_samples: int, width: int, directions: int, modes: int, itemsize: int
 ) -> int:
-    """Memory of a state: the tangents, N^2 T^2 numbers for each of S' samples, are nearly all of it."""
+    """Memory of a state: the tangents, N^2 T^2 numbers for each of Q samples, are nearly all of it."""
     rows = width * capacity
     tangents = tangent_samples * (rows**2 + rows * directions)
     fields = samples * (rows * 2 + capacity + 2 * modes + width + 4 * directions)
