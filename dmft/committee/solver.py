@@ -35,8 +35,8 @@ SHARE, MORE = 0.9, 4
 FINER = 0.25
 #: Observables on which the tolerance is met.
 CONTROLLED = ("train_loss", "test_loss")
-#: Replicas, halvings and samples when looking for a stable step.
-TRIAL_HALVINGS, TRIAL_SAMPLES = 6, 1024
+#: Halvings of the step when looking for a stable one.
+TRIAL_HALVINGS = 6
 
 
 def solve_committee(
