@@ -36,19 +36,19 @@ def advance_explicit(c: Couplings, network: Network, steps: Steps, state: State,
         memory = memory_weights(c, weights, row)
         local = local_forces(c, network, state, row, n, past_fields(state, row, memory))
         moved = force_tangents(state, local, *tangents(state, row, memory))
-        following, basis, modes = next_row(c, network, weights[n], state, row, n, local, moved[0])
-        return _store(state, n, local, moved, following)._replace(basis=basis, modes=modes)
+        following, basis = next_row(c, network, weights[n], state, row, n, local, moved[0])
+        return _store(state, n, local, moved, following)._replace(basis=basis, modes=state.modes + row.readout.shape[0])
 
     return jax.lax.fori_loop(first, stop, body, state)
 
 
 def next_row(
     c: Couplings, network: Network, step: Array, state: State, row: Row, n: Array, local: Local, tangent: Array
-) -> tuple[Row, Array, Array]:
+) -> tuple[Row, Array]:
     """Row n + 1 from the forces of row n, and the basis of the forces with its new vectors."""
     weight, rate, keep = state.samples.weight, step / c.alpha, 1 - step * c.weight_decay
     width, capacity = row.response.shape[:2]
-    factor, basis, modes = factor_rows(local.force, state.basis, weight, state.modes)
+    factor, basis = factor_rows(local.force, state.basis, weight, state.modes)
     kick = (jnp.arange(capacity) == n + 1)[:, None] * jnp.eye(width)[:, None, :]
     weighted = local.force * weight
     learned = (local.value * state.presence[n]) @ (weight * local.residual)
@@ -58,7 +58,7 @@ def next_row(
         readout=keep * row.readout - rate * learned if network.train_readout else row.readout,
         noise=keep * row.noise + step * c.strength * factor - rate * weighted @ state.samples.modes.T,
     )
-    return following, basis, modes
+    return following, basis
 
 
 def _store(state: State, n: Array, local: Local, moved: tuple[Array, Array], following: Row) -> State:

@@ -198,7 +198,7 @@ def implied_row(c: Couplings, network: Network, steps: Steps, state: State, n: A
         return (solver @ step).reshape(proposed.shape)
 
     weighted = local.force * weight
-    factor, _, _ = factor_rows(local.force, state.basis, weight, state.modes)
+    factor, _ = factor_rows(local.force, state.basis, weight, state.modes)
     kick = (jnp.arange(capacity) == n)[:, None] * jnp.eye(width)[:, None, :]
     learned = (local.value * state.presence[n]) @ (weight * local.residual)
     return Row(
@@ -217,14 +217,14 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
     local = local_forces(c, network, state, row, n, fields)
     under_force, under_target, _ = propagated(c, steps, state, n, row, memory, local)
     moved = force_tangents(state, local, under_force, under_target)
-    _, basis, modes = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
+    _, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
     slot = zip(state.history, (local.force, *moved), strict=True)
     return state._replace(
         kernels=Kernels._make(array.at[n].set(value) for array, value in zip(state.kernels, row, strict=True)),
         fields=Fields(state.fields.h.at[n].set(local.h), state.fields.residual.at[n].set(local.residual)),
         history=History._make(array.at[n].set(value) for array, value in slot),
         basis=basis,
-        modes=modes,
+        modes=state.modes + row.readout.shape[0],
     )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -99,12 +100,26 @@ def force_tangents(state: State, local: Local, under_force: Array, under_target:
     )
 
 
-def factor_rows(forces: Array, basis: Array, weight: Array, modes: Array) -> tuple[Array, Array, Array]:
-    """Rows F_i(n, :) of the factor of Gamma = E[g g^T] for all neurons, and the basis with their new vectors."""
-    rows = []
-    for force in forces:
-        row, unit = factor_row(force, basis, weight, modes)
-        basis = basis.at[modes].add(unit, mode="drop")
-        modes = modes + jnp.any(unit != 0)
-        rows.append(row)
-    return jnp.stack(rows), basis, modes
+def factor_rows(
+    forces: Float[Array, "N S"], basis: Float[Array, "L S"], weight: Float[Array, " S"], modes: Array
+) -> tuple[Float[Array, "N L"], Float[Array, "L S"]]:
+    """Rows F_i(n, :) of the factor of Gamma = E[g g^T] for all neurons, and the basis with their N new vectors.
+
+    Gram-Schmidt in sample space, as `dmft.noise.factor_row`, in blocks: all forces against the basis so far at once,
+    then against each other. A rest of the size of the rounding errors counts as none; its vector stays zero.
+    """
+    count = forces.shape[0]
+    first = (forces * weight) @ basis.T
+    rest = forces - first @ basis
+    second = (rest * weight) @ basis.T  # twice is enough: orthogonal to rounding
+    rest = rest - second @ basis
+    rounding = 64 * jnp.finfo(forces.dtype).eps * jnp.sqrt(forces**2 @ weight)
+    rest = jnp.where((jnp.sqrt(rest**2 @ weight) > rounding)[:, None], rest, 0.0)
+    block, own = jnp.zeros_like(forces), []
+    for i in range(count):
+        row, unit = factor_row(rest[i], block, weight, jnp.int32(i))
+        block = block.at[i].set(unit)
+        own.append(row)
+    rows = first + second
+    rows = rows + jax.lax.dynamic_update_slice(jnp.zeros_like(rows), jnp.stack(own), (jnp.int32(0), modes))
+    return rows, jax.lax.dynamic_update_slice(basis, block, (modes, jnp.int32(0)))

@@ -89,7 +89,7 @@ class State(NamedTuple):
     fields: Fields
     history: History
     basis: Float[Array, "L S"]  # orthonormal basis of the forces in sample space
-    modes: Int[Array, ""]  # how many of its vectors are in use, the initial weights' included
+    modes: Int[Array, ""]  # where its next vectors go, after those of the initial weights and of earlier rows
     rounds: Int[Array, " T"]  # inner iterations (implicit steps)
     mismatch: Float[Array, " T"]  # what they left, relative
 
