@@ -45,6 +45,16 @@ class Sampling:
         return cls(samples, min(points, samples // 2), precision)
 
 
+class SampleCurves(NamedTuple):
+    """The samples of a replica and their processes."""
+
+    u: np.ndarray  # (S,)
+    weight: np.ndarray  # (S,)
+    residual: np.ndarray  # Delta, (T, S)
+    p: np.ndarray  # (T, S)
+    q: np.ndarray  # (T, S)
+
+
 class Replica(NamedTuple):
     """What one replica predicts on its grid."""
 
@@ -52,7 +62,8 @@ class Replica(NamedTuple):
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
     controls: np.ndarray  # (T, 3) zero-mean violations of exact identities, see dmft.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
-    samples: tuple[np.ndarray, np.ndarray, np.ndarray]  # u (S,), weight (S,), Delta (T, S)
+    rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
+    samples: SampleCurves
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
 
@@ -134,7 +145,7 @@ def initial_overlap(model: Model) -> float:
 
 def _scatter(model: Model, scatter: BulkScatter, samples: Samples, capacity: int) -> Scatter:
     """The scatter of each sample, for `capacity` rows; no modes at infinite D."""
-    kept = 0 if model.dim is None else MODES
+    kept = 0 if model.dim is None else len(scatter.norm)
     dtype, rows = samples.u.dtype, min(capacity, len(scatter.spread))
 
     def padded(modes: np.ndarray) -> Any:
@@ -142,9 +153,11 @@ def _scatter(model: Model, scatter: BulkScatter, samples: Samples, capacity: int
         array[:, :rows, :rows] = modes[:kept, :rows, :rows]
         return jnp.asarray(array, dtype)
 
-    amplitude = jnp.array(samples.bulk[:kept])  # a copy: the state is donated
+    amplitude = jnp.concatenate([samples.bulk, (samples.u**2 - 1)[None] / 2**0.5])[:kept]
     norm = 1 + jnp.asarray(scatter.norm[:kept], dtype) @ amplitude
-    return Scatter(amplitude, padded(scatter.correlation), padded(scatter.response), norm)
+    memory = np.zeros((capacity, capacity))
+    memory[:rows, :rows] = scatter.memory[:rows, :rows]
+    return Scatter(amplitude, padded(scatter.correlation), padded(scatter.response), norm, jnp.asarray(memory, dtype))
 
 
 def _start(
@@ -191,11 +204,11 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
         return jax.ShapeDtypeStruct(shape, dtype)
 
     s, k = sampling.samples, sampling.modes
-    modes = 0 if model.dim is None else MODES
+    modes = 0 if model.dim is None else MODES + 1  # that along beta
     samples = Samples(array(s), array(s), array(s), array(MODES, s), array(k, s), array(k, s))
     residual = Residual(array(s), array(s), array())
     square = array(modes, capacity, capacity)
-    scatter = Scatter(array(modes, s), square, square, array(s))
+    scatter = Scatter(array(modes, s), square, square, array(s), array(capacity, capacity))
     state = jax.eval_shape(lambda a, b, c: empty_state(a, b, c, capacity), samples, residual, scatter)
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)
@@ -270,10 +283,10 @@ def _read(model: Model, grid: Grid, state: State, spread: np.ndarray) -> Replica
         controls=np.stack(controls, axis=-1),
         kernels=propagator
         | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
-        samples=(
-            np.asarray(state.samples.u, np.float64),
-            np.asarray(state.samples.weight, np.float64),
-            np.asarray(state.fields.residual, np.float64)[:size],
+        rule=(*list(square.values())[:3], propagator["correlation_bulk"]),
+        samples=SampleCurves(
+            *(np.asarray(array, np.float64) for array in (state.samples.u, state.samples.weight)),
+            *(np.asarray(getattr(state.fields, name), np.float64)[:size] for name in ("residual", "p", "q")),
         ),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],

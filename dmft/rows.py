@@ -30,7 +30,7 @@ class Local(NamedTuple):
     gain_p: Float[Array, " S"]  # a_p = 1/(1 + e h R_c(n,n) Delta)
     gain_q: Float[Array, " S"]  # a_q = 1/(1 + e h R_d(n,n) Delta)
     gain_r: Float[Array, " S"]  # a_r = 1/(1 + e h R_r(n,n) Delta)
-    bath_variance: Float[Array, " S"]  # V_0: V = a_r^2 V_0
+    memory_variance: Float[Array, " S"]  # the part of V that Lambda adds
     response: Float[Array, "S T"]  # G(n, :)
     correlation: Float[Array, "S T"]  # B(n, :)
     correlation_bulk: Float[Array, " T"]  # C_r(n, :)
@@ -52,7 +52,7 @@ class Slopes(NamedTuple):
     x_d: Float[Array, " S"]
     y_q: Float[Array, " S"]
     y_d: Float[Array, " S"]
-    bath: Float[Array, "T S"]  # 2 e h_j G(n,j) B(n,j), the weights of W0
+    bath: Float[Array, "T S"]  # -dV(n)/dDelta_j, the weights of W0: 2 e h_j G(n,j) B(n,j), less a_r^2 h_j Lambda(n,j)
     d_y: Float[Array, " S"]  # dDelta/dy = -d_y at fixed p_0, q_0, w_0
     norm: Float[Array, " S"]  # |x|^2
 
@@ -76,13 +76,14 @@ def solve_residual(
     bath_variance: Float[Array, " S"],
     offset: Float[Array, " S"],
     diagonals: Float[Array, "3 S"],
+    memory: Float[Array, ""] | float = 0.0,
 ) -> Float[Array, " S"]:
     """Delta of each sample: the root of alpha [p + (epsilon/2)(p^2 + q^2 + V)] - offset - Delta = 0.
 
     With x_i = e h R_i(n,n): p = (p_past - x_c Delta/epsilon)/(1 + x_c Delta), q = q_past/(1 + x_d Delta) and
-    V = V_0/(1 + x_r Delta)^2.  Where all three denominators are positive the left side falls strictly and is
-    convex in Delta, from +infinity at the edge to -infinity: the root there is unique, and it is the one that
-    connects to small steps.  Newton is kept inside that domain.
+    V = (V_0 + memory Delta)/(1 + x_r Delta)^2.  Where all three denominators are positive the left side falls strictly
+    and is convex in Delta (without the memory, a small part of V's own fall), from +infinity at the edge to -infinity:
+    the root there is unique, and it is the one that connects to small steps.  Newton is kept inside that domain.
 
     Args:
         residual_now: first guess (the previous time).
@@ -90,6 +91,7 @@ def solve_residual(
         bath_variance: V_0 >= 0.
         offset: y + f(0).
         diagonals: h R_c(n,n), h R_d(n,n), h R_r(n,n) of each sample, not negative.
+        memory: h Lambda(n,n).
     """
     x_c, x_d, x_r = c.e * diagonals
     push = c.k * diagonals[0]  # k h R_c(n,n)
@@ -99,9 +101,10 @@ def solve_residual(
     def body(carry):
         delta, _, count = carry
         a_p, a_q, a_r = 1 / (1 + x_c * delta), 1 / (1 + x_d * delta), 1 / (1 + x_r * delta)
-        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * bath_variance
+        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * (bath_variance + memory * delta)
         value = c.alpha * (p + 0.5 * c.epsilon * (p**2 + q**2 + v)) - offset - delta
-        slope = 1 + c.alpha * ((1 + c.epsilon * p) ** 2 * a_p * push + c.epsilon * (q**2 * a_q * x_d + v * a_r * x_r))
+        bath = v * a_r * x_r - 0.5 * a_r**2 * memory
+        slope = 1 + c.alpha * ((1 + c.epsilon * p) ** 2 * a_p * push + c.epsilon * (q**2 * a_q * x_d + bath))
         new = jnp.maximum(delta + value / slope, 0.5 * (delta + edge))
         return new, jnp.max(jnp.abs(new - delta) / (jnp.abs(new) + 1e-3)), count + 1
 
@@ -166,12 +169,14 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     fed = fed + scatter_sum(scatter, bulk_modes, history.force_correlation)
     variance_0 = seen[:, n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
     variance_0 = jnp.maximum(variance_0, 0.0)
+    memory = scatter.memory[n] * h
+    fed_back = memory @ fields.residual  # zero at n so far
     diagonals = jnp.maximum(jnp.stack([norm * common[n], norm * outlier[n], bulk_weights[n]]), 0.0)
     guess = fields.residual[jnp.maximum(n - 1, 0)]
     offset = state.residual.target + state.residual.initial_output
-    delta = solve_residual(c, guess, p_past, q_past, variance_0, offset, diagonals)
+    delta = solve_residual(c, guess, p_past, q_past, variance_0 + fed_back, offset, diagonals, memory[n])
     a_p, a_q, a_r = (1 / (1 + c.e * diagonals[i] * delta) for i in range(3))
-    variance = a_r**2 * variance_0
+    variance, memory_variance = a_r**2 * variance_0, a_r**2 * (fed_back + memory[n] * delta)
     response_scatter = seen_row(scatter, jnp.zeros_like(bulk), scatter.response, n)
     response_scatter = response_scatter - c.e * scatter_sum(scatter, bulk_modes, history.force_response)
     response = row.response_bulk - c.e * past_sum(bulk, history.force_response) + response_scatter
@@ -182,11 +187,11 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
         p=p,
         q=a_q * q_past,
         residual=delta,
-        variance=variance,
+        variance=variance + memory_variance,
         gain_p=a_p,
         gain_q=a_q,
         gain_r=a_r,
-        bath_variance=variance_0,
+        memory_variance=memory_variance,
         response=response,
         correlation=correlation,
         correlation_bulk=correlation_bulk,
@@ -196,13 +201,15 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     )
 
 
-def slopes(c: Couplings, h: Float[Array, " T"], n: Array, norm: Float[Array, " S"], local: Local) -> Slopes:
+def slopes(c: Couplings, h: Float[Array, " T"], n: Array, scatter: Scatter, local: Local) -> Slopes:
     """Linearisation of the residual equation at row n: how a sample answers to the histories of its tangents."""
     p, q, delta = local.p, local.q, local.residual
     feature = 1 + c.epsilon * p
     beta_p = c.k * local.diagonals[0] * feature
     beta_q = c.e * local.diagonals[1] * q
     bath = 2 * c.e * h[:, None] * (local.response * local.correlation).T
+    bath = bath - (scatter.memory[n] * h)[:, None] * local.gain_r**2
+    bath = bath.at[n].add(2 * c.e * local.diagonals[2] * local.gain_r * local.memory_variance)
     beta_w = bath[n]
     den = 1 + c.alpha * (
         feature * beta_p * local.gain_p + c.epsilon * q * beta_q * local.gain_q + 0.5 * c.epsilon * beta_w
@@ -217,7 +224,7 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, norm: Float[Array, " S
         y_d=q * local.gain_q,
         bath=bath.at[n].set(0.0),
         d_y=1 / den,
-        norm=norm,
+        norm=scatter.norm,
     )
 
 
@@ -286,7 +293,7 @@ def _implied_responses(
 ) -> tuple[Array, Array, Array]:
     """Rows n of R_c, R_d and R_r: each linear in the new row, so one triangular solve apiece."""
     norm, weight, history = state.scatter.norm, state.samples.weight, state.history
-    s = slopes(c, h, n, norm, local)
+    s = slopes(c, h, n, state.scatter, local)
     common, outlier = row.response_common * h, row.response_outlier * h
     rate, at_n = h[n] * c.epsilon / c.alpha, jnp.arange(h.shape[0]) == n
 

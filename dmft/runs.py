@@ -16,6 +16,7 @@ from dmft import replica as engine
 from dmft.budget import Coarse, Pilot
 from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
+from dmft.memory import pair_memory
 from dmft.plan import Plan, fewer_samples
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
 from dmft.scatter import BulkScatter
@@ -58,12 +59,15 @@ def compile_plan(plan: Plan) -> None:
 
 
 def prepare(plan: Plan) -> Plan:
-    """The plan with the scatter of the bulk, measured in a solution without it, if the model's dim is set."""
+    """The plan with what finite D adds, measured in a solution without it, if the model's dim is set."""
     if plan.model.dim is None:
         return plan
     without = dataclasses.replace(plan, scatter=None)
-    u, weight, residual = run(without, range(1), lambda _: None)[0].samples
-    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, u, weight, residual, plan.seed))
+    solution = run(without, range(1), lambda _: None)[0]
+    scatter = BulkScatter.measure(plan.model, plan.grid, solution, plan.seed)
+    return dataclasses.replace(
+        plan, scatter=dataclasses.replace(scatter, memory=pair_memory(plan.model, plan.grid, solution))
+    )
 
 
 def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:

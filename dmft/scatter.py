@@ -8,7 +8,11 @@ R the response of U, and |x|^2 = 1 + sum_a z_a nu_a.  Their means over x ~ N(0, 
 Around them they scatter with variances like (2/D) tr M^2/D, M = U U^T, and that is large: samples with large labels
 leave spikes in M, so that tr M^2/D is several times (tr M/D)^2 once they are fitted.
 
-The scatter is that of the random matrix dU/dt = -(e X^T diag(Delta) X + lambda) U in which each sample has the
+A known part of it is the direction beta: x has the length u/sqrt(D) along it, so that |x|^2 and x^T R x are larger
+where the label u^2/2 is, by (u^2 - 1)/D and (u^2 - 1) R_r/D.  (x^T M x is so too, but that is in q.)  The labels weigh
+it: E[y^2 (u^2 - 1)] = 4 E[y^2].  It is the last mode, z = (u^2 - 1)/sqrt(2).
+
+The rest is that of the random matrix dU/dt = -(e X^T diag(Delta) X + lambda) U in which each sample has the
 residual of a solution without scatter (`BulkScatter.measure`); two modes carry 99 % of it.  Its leading effect on
 every average, of order 1/D, is that of the second moments alone.  So each z_a is +1 or -1: a normal one would, for some
 samples, make x^T U U^T x negative where the scatter is strong, and the solution unstable.
@@ -24,8 +28,9 @@ import numpy as np
 if TYPE_CHECKING:
     from dmft.grid import Grid
     from dmft.model import Model
+    from dmft.replica import Replica
 
-#: Modes kept.
+#: Modes of the random matrix that are kept.
 MODES = 3
 #: The random matrix: its largest dimension, how many are drawn, and the inputs that probe each.
 DIM, DRAWS, PROBES = 96, 8, 48
@@ -35,32 +40,33 @@ TIMES = 24
 
 @dataclasses.dataclass(frozen=True)
 class BulkScatter:
-    """Modes of the scatter on a grid of T times, A = MODES of them.
+    """Modes of the scatter on a grid of T times, A = MODES of the random matrix and the one along beta.
 
     Attributes:
         correlation: Phi, (A, T, T), zero above the diagonal.
         response: Psi, (A, T, T), zero above the diagonal.
         norm: nu, (A,).
         spread: (tr M(t)^2/D) / (tr M(t)/D)^2 >= 1, (T,).
+        memory: Lambda, (T, T), zero above the diagonal, see dmft.memory; not of the scatter, but of the same order.
     """
 
     correlation: np.ndarray
     response: np.ndarray
     norm: np.ndarray
     spread: np.ndarray
+    memory: np.ndarray
 
     @classmethod
     def none(cls, times: int) -> BulkScatter:
         """No scatter: the first approximation, at t = 0 exact but for the norm."""
-        square = np.zeros((MODES, times, times))
-        return cls(square, square, np.zeros(MODES), np.ones(times))
+        square = np.zeros((MODES + 1, times, times))
+        return cls(square, square, np.zeros(MODES + 1), np.ones(times), square[0])
 
     @classmethod
-    def measure(
-        cls, model: Model, grid: Grid, u: np.ndarray, weight: np.ndarray, residual: np.ndarray, seed: int
-    ) -> BulkScatter:
-        """The scatter in a solution: samples with `u`, (S,), `weight`, (S,), and Delta = `residual`, (T, S)."""
+    def measure(cls, model: Model, grid: Grid, solution: Replica, seed: int) -> BulkScatter:
+        """The scatter in a solution without it; the memory is left zero."""
         assert model.dim is not None
+        u, weight, residual = solution.samples[:3]
         dim = min(model.dim, DIM)
         correlations, responses, norms, spreads = [], [], [], []
         for draw in range(DRAWS):
@@ -83,8 +89,15 @@ class BulkScatter:
         amplitudes = principal_amplitudes(centred[0], centred[1])
         scale = np.sqrt(dim / model.dim) / len(amplitudes)
         phi, psi, nu = (scale * np.tensordot(amplitudes, array, axes=(0, 0)) for array in centred)
-        lower = np.tri(grid.size)
-        return cls(phi * lower, psi * lower, nu, np.mean(spreads, axis=0))
+        lower, square = np.tri(grid.size), np.zeros((1, grid.size, grid.size))
+        along = np.sqrt(2) / model.dim
+        return cls(
+            correlation=np.concatenate([phi * lower, square]),
+            response=np.concatenate([psi * lower, along * solution.rule[2][None]]),
+            norm=np.append(nu, along),
+            spread=np.mean(spreads, axis=0),
+            memory=square[0],
+        )
 
 
 def resample(u: np.ndarray, weight: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -138,13 +138,15 @@ class Residual(NamedTuple):
 class Scatter(NamedTuple):
     """How the bulk that each sample sees differs from the mean at finite D (see dmft.scatter); no modes if infinite.
 
-    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s).
+    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s), and
+    x^T M(t) x also follows the sample's own past residual, by Lambda (see dmft.memory).
     """
 
     amplitude: Float[Array, "A S"]  # z
     correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
     response: Float[Array, "A T T"]  # Psi, zero above the diagonal
     norm: Float[Array, " S"]  # |x|^2
+    memory: Float[Array, "T T"]  # Lambda
 
 
 class State(NamedTuple):

@@ -134,7 +134,7 @@ def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, loca
     Returns the state and the averages E X (under a force on c) and E Y (under a force on d) of row n.
     """
     h = steps.weights
-    s = slopes(c, h, n, state.scatter.norm, local)
+    s = slopes(c, h, n, state.scatter, local)
     history = state.history
     under_common = tangent_row(c, h, history.under_common, row, s, on_common=True)
     under_outlier = tangent_row(c, h, history.under_outlier, row, s, on_common=False)

@@ -1,5 +1,8 @@
 """The scatter of the bulk over samples at finite D: its random matrix, its modes, and what they do to the curves."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from dmft import Model, solve
 from dmft.checks import precision_context
 from dmft.grid import explicit_grid, graded_times, implicit_grid
 from dmft.noise import draw_samples
-from dmft.replica import Sampling, solve_replica
+from dmft.replica import Replica, SampleCurves, Sampling, solve_replica
 from dmft.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
 from dmft.wide import Iteration
 
@@ -64,15 +67,19 @@ def test_explicit_steps_are_products_of_their_matrices(task):
 def test_without_residuals_only_the_norm_of_the_inputs_scatters():
     """U = I: x^T M x = |x|^2 with variance 2/D, and tr M^2/D = (tr M/D)^2."""
     grid = implicit_grid(graded_times(1.0, 6))
-    u, weight = np.linspace(0.1, 2.0, 16), np.full(16, 1 / 16)
-    scatter = BulkScatter.measure(MODEL, grid, u, weight, constant_residuals(grid, 16, 0.0), 0)
-    expected = 2 / MODEL.dim
-    assert np.sum(scatter.norm**2) == pytest.approx(expected, rel=0.2)
+    u, weight, still = np.linspace(0.1, 2.0, 16), np.full(16, 1 / 16), constant_residuals(grid, 16, 0.0)
+    ones = np.ones((grid.size, grid.size))
+    solution = SimpleNamespace(samples=SampleCurves(u, weight, still, still, still), rule=(ones, ones, ones, ones))
+    scatter = BulkScatter.measure(MODEL, grid, cast("Replica", solution), 0)
+    drawn, along = scatter.norm[:MODES], scatter.norm[MODES]
+    assert np.sum(drawn**2) == pytest.approx(2 / MODEL.dim, rel=0.2)
     for modes in (scatter.correlation, scatter.response):
         for n in range(grid.size):
-            np.testing.assert_allclose(np.sum(modes[:, n, 0] ** 2), np.sum(scatter.norm**2), rtol=1e-6)
+            np.testing.assert_allclose(np.sum(modes[:MODES, n, 0] ** 2), np.sum(drawn**2), rtol=1e-6)
+    assert along == pytest.approx(2**0.5 / MODEL.dim)
+    np.testing.assert_allclose(scatter.response[MODES], along)
     np.testing.assert_allclose(scatter.spread, 1.0, rtol=1e-12)
-    assert scatter.correlation.shape == (MODES, grid.size, grid.size)
+    assert scatter.correlation.shape == (MODES + 1, grid.size, grid.size)
     assert np.all(scatter.correlation[:, 0, 1:] == 0)
 
 
@@ -123,10 +130,9 @@ def measured(model):
     grid = explicit_grid(0.1, 5.0)
     with precision_context("float64"):
         replica = solve_replica(model, grid, Sampling(128, 51, "float64"), np.random.SeedSequence(0), Iteration())
-    u, weight, residual = replica.samples
     sets = []
     for seed in range(4):
-        scatter = BulkScatter.measure(model, grid, u, weight, residual, seed)
+        scatter = BulkScatter.measure(model, grid, replica, seed)
         sets.append(scatter.spread * np.diagonal(replica.kernels["correlation_bulk"]) ** 2)
     sets = np.array(sets)[:, [10, 20, 50]]
     means, errors = sets.mean(0), sets.std(0, ddof=1) / 2
