@@ -47,7 +47,8 @@ from sim.request import Request
 STEPS = 10
 #: Seeds at each D, and how many are trained at once, so that memory does not grow with their number.
 SEEDS = {500: 128, 1000: 64, 2000: 32, 4000: 8}
-MANY = {500: 256, 1000: 128, 2000: 64, 4000: 20}
+MANY = {500: 256, 1000: 128, 2000: 64, 4000: 16}
+FEW = {500: 64, 1000: 32, 2000: 16, 4000: 6}
 SMALL = {500: 128, 1000: 64, 2000: 40}
 QUICK = {50: 24, 100: 24, 200: 12}
 AT_ONCE = 4
@@ -105,7 +106,7 @@ QUADRATIC = Committee(
 CASES: dict[str, Case] = {
     "retrieval": Case(RETRIEVAL, 0.2),
     "relu": Case(RELU, 1.0, MANY),
-    "erf": Case(ERF, 1.0),
+    "erf": Case(ERF, 1.0, FEW),
     "quadratic": Case(QUADRATIC, 0.4),
     "sgd": Case(RETRIEVAL.replace(batch_fraction=0.3), 0.1, SMALL),
     "persistent": Case(RETRIEVAL.replace(batch_fraction=0.3, persistence=1.0), 0.1, SMALL),
