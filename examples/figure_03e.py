@@ -1,6 +1,6 @@
 """Figure 3 (e): the delay over laziness and alignment, from theory, with the simulated delay written below.
 
-python examples/figure_03e.py [--full]: three by three points to t = 1500, or fourteen by fourteen to the paper's
+python examples/figure_03e.py [--full]: three by two points to t = 600, or fourteen by fourteen to the paper's
 t = 44,000, which takes hours.
 """
 
@@ -15,7 +15,7 @@ from gallery import ACCURACY, run
 #: Multiples of alpha = 0.4 and of epsilon = 0.02, training time, draws; the paper's learning rate has a step of 0.4.
 SIZES = {
     "full": (range(1, 15), range(1, 15), 44_000.0, 4),
-    "default": ((3, 7, 14), (2, 6, 14), 1500.0, 3),
+    "default": ((1, 2, 3), (3, 8), 600.0, 2),
     "quick": ((7, 14), (6,), 1.0, 2),
 }
 STEP = 0.4

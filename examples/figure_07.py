@@ -1,6 +1,6 @@
 """Figure 7: a larger output scale and larger initial weights make training lazy alike.
 
-python examples/figure_07.py [--full]: three output scales and three weight scales at four times the paper's learning
+python examples/figure_07.py [--full]: three output scales and two weight scales at four times the paper's learning
 rate, or its nine and five at its own.
 
 With fixed readouts, weights of scale sigma at (alpha, epsilon) are the same network as weights of scale 1 at
@@ -19,7 +19,7 @@ from sim import Experiment, simulate_experiment
 #: Output scales, weight scales, draws, learning rate relative to the paper's, training time at weight scale 1.
 SIZES = {
     "full": ([2.0**-5, 0.25, 0.5, 1, 2, 4, 8, 16, 32], [0.125, 0.25, 0.5, 1, 2], 4, 1.0, 500.0),
-    "default": ([1, 4, 16], [0.5, 1, 2], 2, 4.0, 500.0),
+    "default": ([4, 16, 32], [2, 4], 2, 4.0, 500.0),
     "quick": ([1, 4], [2], 2, 4.0, 1.0),
 }
 LOOK = {"alpha": ("#0072B2", "-", "o"), "sigma": ("#D55E00", (0.0, (5.0, 1.5)), "s")}
