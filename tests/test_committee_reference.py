@@ -95,6 +95,14 @@ def test_every_reference_is_as_exact_as_it_must_be(script: ModuleType) -> None:
             assert np.max(np.abs(limit - limit[0])) > 0.02, (file.stem, name)
 
 
+def test_the_first_step_of_the_quadratic_case_has_its_closed_form() -> None:
+    """E[Delta phi'(h) u] = -(3/2) epsilon m for the centred network: polynomials that the control variates know."""
+    row = json.loads((HERE / "reference" / "committee_quadratic.json").read_text())["observables"]["teacher_overlap"]
+    expected = np.array([[0.7], [-0.5]]) * (1.0 + 0.4 * 1.5 * 0.25)
+    np.testing.assert_allclose(row["limit"][1], expected, atol=2e-6)
+    assert np.max(row["stderr"][1]) < 2e-6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_fresh_runs_give_the_stored_means(script: ModuleType, file: Path) -> None:
