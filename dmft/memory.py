@@ -34,7 +34,9 @@ def pair_memory(model: Model, grid: Grid, solution: Replica) -> np.ndarray:
     """Lambda(t, s), (T, T), zero above the diagonal, in a solution without it."""
     assert model.dim is not None
     e = model.epsilon / (model.alpha * model.kappa)
-    mean = sum(_answers(model, grid, solution, chosen) for chosen in np.array_split(stratified(solution.samples), 8))
+    mean = np.zeros((grid.size, grid.size))
+    for chosen in np.array_split(stratified(solution.samples), 8):
+        mean = mean + _answers(model, grid, solution, chosen)
     feedback = 3 * model.kappa / model.dim
     return 4 * e**2 * feedback / (1 + feedback) * mean
 
