@@ -47,7 +47,7 @@ from sim.request import Request
 STEPS = 10
 #: Seeds at each D, and how many are trained at once, so that memory does not grow with their number.
 SEEDS = {500: 128, 1000: 64, 2000: 32, 4000: 8}
-MANY = {500: 256, 1000: 128, 2000: 64, 4000: 16}
+MANY = {500: 512, 1000: 128, 2000: 64, 4000: 20}
 FEW = {500: 64, 1000: 32, 2000: 16, 4000: 6}
 SMALL = {500: 128, 1000: 64, 2000: 40}
 QUICK = {50: 24, 100: 24, 200: 12}
