@@ -101,9 +101,9 @@ def solve_residual(
     def body(carry):
         delta, _, count = carry
         a_p, a_q, a_r = 1 / (1 + x_c * delta), 1 / (1 + x_d * delta), 1 / (1 + x_r * delta)
-        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * (bath_variance + memory * delta)
+        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * jnp.maximum(bath_variance + memory * delta, 0.0)
         value = c.alpha * (p + 0.5 * c.epsilon * (p**2 + q**2 + v)) - offset - delta
-        bath = v * a_r * x_r - 0.5 * a_r**2 * memory
+        bath = v * a_r * x_r - 0.5 * a_r**2 * memory * (v > 0)
         slope = 1 + c.alpha * ((1 + c.epsilon * p) ** 2 * a_p * push + c.epsilon * (q**2 * a_q * x_d + bath))
         new = jnp.maximum(delta + value / slope, 0.5 * (delta + edge))
         return new, jnp.max(jnp.abs(new - delta) / (jnp.abs(new) + 1e-3)), count + 1
@@ -170,13 +170,15 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     variance_0 = seen[:, n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
     variance_0 = jnp.maximum(variance_0, 0.0)
     memory = scatter.memory[n] * h
-    fed_back = memory @ fields.residual  # zero at n so far
+    # zero at n so far; where it is no small part of V_0 it would not be known, and x^T M x is never negative
+    fed_back = jnp.maximum(memory @ fields.residual, -0.5 * variance_0)
     diagonals = jnp.maximum(jnp.stack([norm * common[n], norm * outlier[n], bulk_weights[n]]), 0.0)
     guess = fields.residual[jnp.maximum(n - 1, 0)]
     offset = state.residual.target + state.residual.initial_output
     delta = solve_residual(c, guess, p_past, q_past, variance_0 + fed_back, offset, diagonals, memory[n])
     a_p, a_q, a_r = (1 / (1 + c.e * diagonals[i] * delta) for i in range(3))
-    variance, memory_variance = a_r**2 * variance_0, a_r**2 * (fed_back + memory[n] * delta)
+    variance = a_r**2 * variance_0
+    memory_variance = a_r**2 * jnp.maximum(fed_back + memory[n] * delta, -variance_0)
     response_scatter = seen_row(scatter, jnp.zeros_like(bulk), scatter.response, n)
     response_scatter = response_scatter - c.e * scatter_sum(scatter, bulk_modes, history.force_response)
     response = row.response_bulk - c.e * past_sum(bulk, history.force_response) + response_scatter

@@ -218,7 +218,6 @@ def test_estimates_grow_as_the_work_does() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["solve", "--t-max", "3", "--rtol", "0.05"],
         ["simulate", "--dim", "60", "--t-max", "40"],
         ["simulate", "--width", "2", "--dim", "40", "--step", "0.02", "--t-max", "2000"],
     ],
