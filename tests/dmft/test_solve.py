@@ -201,7 +201,7 @@ def test_the_iteration_s_error_covers_what_a_loose_iteration_changes():
 @pytest.mark.slow
 def test_the_bias_of_few_samples_is_found():
     """At 32 samples against 16: what is claimed is compared with the mean of 2048 samples."""
-    few = solve(MODEL, 6.0, points=24, samples=32, replicas=64, seed=1, **LOOSE)
+    few = solve(MODEL, 6.0, points=24, samples=32, replicas=32, seed=1, **LOOSE)
     many = solve(MODEL, 6.0, points=24, samples=1024, replicas=8, seed=2, times=few.time.values, **LOOSE)
     for name in ("train_loss", "test_loss"):
         deviation = np.abs(few[name] - many[name])
