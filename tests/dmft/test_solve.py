@@ -109,7 +109,8 @@ def test_seeds_are_reproducible_and_independent():
     assert (np.abs(one.test_loss - other.test_loss) <= 8 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("settings", [{"step": 0.2}, pytest.param({"points": 30}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"step": 0.2}, {"points": 30}])
 def test_float32_is_close_to_float64(settings):
     double, single = (
         solve(MODEL, 2.0, precision=precision, **SMALL, **LOOSE, **settings) for precision in ("float64", "float32")

@@ -21,7 +21,7 @@ def deviation(theory, exact, floor=1e-3):
 
 @pytest.mark.parametrize(
     ("kappa", "t_max"),
-    [(3.0, 10.0), *(pytest.param(kappa, 30.0, marks=pytest.mark.slow) for kappa in (0.5, 3.0, 10.0))],
+    [(3.0, 4.0), *(pytest.param(kappa, 30.0, marks=pytest.mark.slow) for kappa in (0.5, 3.0, 10.0))],
 )
 def test_linear_network_by_gradient_descent_is_exact(kappa, t_max):
     model = Model(alpha=1.3, epsilon=0.0, kappa=kappa)
@@ -71,6 +71,7 @@ def test_lazy_limit():
         assert float((own / np.maximum(curve, 1e-3 * curve[0])).max()) < 0.015
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"kappa": 0.5, "weight_decay": 0.2, "label_noise": 0.3}])
 def test_the_flow_s_own_error_covers_its_deviation_at_all_times(changes):
     """At epsilon = 0 only the time step errs: first rows of low order, curves of two grids that cross."""
