@@ -108,8 +108,8 @@ CASES: dict[str, Case] = {
     "relu": Case(RELU, 1.0, MANY),
     "erf": Case(ERF, 1.0, FEW),
     "quadratic": Case(QUADRATIC, 0.4),
-    "sgd": Case(RETRIEVAL.replace(batch_fraction=0.3), 0.1, SMALL),
-    "persistent": Case(RETRIEVAL.replace(batch_fraction=0.3, persistence=1.0), 0.1, SMALL),
+    "sgd": Case(RETRIEVAL.replace(batch_fraction=0.3), 0.05, SMALL),
+    "persistent": Case(RETRIEVAL.replace(batch_fraction=0.3, persistence=1.0), 0.05, SMALL),
     "readout": Case(ERF.replace(train_readout=True), 1.0, SMALL),
     "readout_relu": Case(RELU.replace(train_readout=True, weight_decay=0.1, label_noise=0.3), 0.5, SMALL),
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogFormatter, LogLocator
 
 from compare.entries import ARRAYS, by_entry, shown_entries
 
@@ -110,6 +110,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
             _draw_panel(axes, styles, sides, start, logarithmic=(title, styles) not in arrays)
             axes.set(ylabel=title, xscale="log", xlim=(start / 1.08, end * 1.08))
             axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
+            axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.0, 0.4)))
         figure.supxlabel(TIME_LABEL, fontsize=9.0)
         figure.suptitle(_title(sides), fontsize=9.5)
     return figure

@@ -75,9 +75,10 @@ def solve(
     the dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
-        model: a Model: its width is taken as infinite.  So is its dim, but for three leading terms in 1/D: the
-            seed of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, and the
-            scatter of the bulk over samples (see dmft.scatter).
+        model: a Model: its width is taken as infinite.  So is its dim, but for the leading terms in 1/D: the seed
+            of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, the scatter of
+            the bulk over samples with the label's own direction (see dmft.scatter), and the answer of one sample to
+            another through the quadratic features that they share (see dmft.memory).
             Or a Committee: finite width, any activation (THEORY section 8); see dmft.committee. Its dim matters only
             to unplanted initial weights: the replicas then have random overlaps of order dim^-1/2, and the standard
             errors contain their scatter.

@@ -260,7 +260,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypa
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
     command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
     command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
-    command += ["--x", "alpha=0.5,1,2", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
+    command += ["--x", "alpha=0.5,1", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     start = time.monotonic()
     subprocess.run([*command, str(straight)], check=True, capture_output=True)
@@ -283,4 +283,4 @@ def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
     assert subprocess.run([*command, str(broken)], check=False).returncode == 0
     look()
     assert (broken / "phase.nc").read_bytes() == (straight / "phase.nc").read_bytes()
-    assert len(seen) == 6 + 2
+    assert len(seen) == 4 + 1
