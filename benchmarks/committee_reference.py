@@ -48,6 +48,7 @@ STEPS = 10
 #: Seeds at each D, and how many are trained at once, so that memory does not grow with their number.
 SEEDS = {500: 128, 1000: 64, 2000: 32, 4000: 8}
 MANY = {500: 512, 1000: 128, 2000: 64, 4000: 20}
+LARGE = {1000: 128, 2000: 64, 4000: 20}
 FEW = {500: 64, 1000: 32, 2000: 16, 4000: 6}
 SMALL = {500: 128, 1000: 64, 2000: 40}
 QUICK = {50: 24, 100: 24, 200: 12}
@@ -111,7 +112,7 @@ CASES: dict[str, Case] = {
     "sgd": Case(RETRIEVAL.replace(batch_fraction=0.3), 0.05, SMALL),
     "persistent": Case(RETRIEVAL.replace(batch_fraction=0.3, persistence=1.0), 0.05, SMALL),
     "readout": Case(ERF.replace(train_readout=True), 1.0, SMALL),
-    "readout_relu": Case(RELU.replace(train_readout=True, weight_decay=0.1, label_noise=0.3), 0.5, SMALL),
+    "readout_relu": Case(RELU.replace(train_readout=True, weight_decay=0.1, label_noise=0.3), 0.5, LARGE),
 }
 
 

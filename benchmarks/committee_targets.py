@@ -38,7 +38,7 @@ def cases() -> dict[str, tuple[Committee, dict[str, Any]]]:
         teacher_dim=2,
         initial_teacher_overlap=[[0.3, 0.2], [0.0, 0.4]],
     )
-    retrieval = Committee(alpha=1.0, kappa=3.0, width=1, activation="half_square", initial_teacher_overlap=[[0.3]])
+    retrieval = Committee(alpha=1.0, kappa=3.0, width=1, activation="half_square", initial_teacher_overlap=[[0.7]])
     overlap = 0.1**0.5 * (-1.0) ** np.arange(8)[:, None]
     quadratic = Committee(
         alpha=1.0,
@@ -50,7 +50,7 @@ def cases() -> dict[str, tuple[Committee, dict[str, Any]]]:
         initial_self_overlap=np.eye(8) + overlap @ overlap.T,
     )
     return {
-        "relu": (relu, {"t_max": 15.0, "step": 0.5, "replicas": 16}),
+        "relu": (relu, {"t_max": 15.0, "step": 0.5, "replicas": 40}),
         "retrieval": (retrieval, {"t_max": 30.0, "rtol": 0.02}),
         "quadratic": (quadratic, {"t_max": 12.0, "rtol": 0.02}),
     }

@@ -1,41 +1,99 @@
-"""Figure 4: two neurons that grok, and the three parts of their test loss.
+"""Figure 4: two neurons that grok, the three parts of their test loss, and the theory of two neurons.
 
 python examples/figure_04.py [--full]: four times the paper's learning rate, or its own. Most draws of two neurons end
-in a local minimum: the draw shown is the first of a stream chosen for it; how others end is printed.
+in a local minimum: the draw shown (pale, D = 40) is the first of a stream chosen for it; how others end is printed. The
+theory of finite width begins with the overlaps of this very draw, as do the simulations at D = 1600 beside it.
 """
 
 import numpy as np
+import xarray
 from matplotlib.figure import Figure
 
 from compare import grokking_delay
-from gallery import PARTS, TEST, TRAIN, draw_theory, finish, key, run, times
+from dmft import Committee, solve
+from gallery import (
+    ACCURACY,
+    PARTS,
+    TEST,
+    TRAIN,
+    draw_losses,
+    draw_simulation,
+    draw_theory,
+    finish,
+    key,
+    run,
+    say,
+    times,
+)
 from sim import preset, simulate
+from sim.data import draw_replica
 
-#: Learning rate relative to the paper's, training time, and draws of another stream.
-SIZES = {"full": (1.0, 1250.0, 36), "default": (4.0, 1250.0, 12), "quick": (4.0, 5.0, 2)}
+#: Learning rate relative to the paper's, training time, draws of another stream; time of the theory, draws beside it.
+SIZES = {
+    "full": (1.0, 1250.0, 36, 60.0, 32),
+    "default": (4.0, 1250.0, 12, 20.0, 8),
+    "quick": (4.0, 5.0, 2, 0.4, 2),
+}
 START = 0.1
+#: Dimension of the simulations beside the theory.
+BESIDE = 1600
+
+
+def with_parts(dataset: xarray.Dataset, committee: Committee) -> xarray.Dataset:
+    """The dataset with the parts of the test loss (THEORY section 2), from the overlaps."""
+    gain, width = committee.alpha * committee.epsilon, committee.width
+    overlap, teacher = dataset["self_overlap"], dataset["teacher_overlap"].isel(direction=0)
+    trace = overlap.sum(("neuron", "neuron2")).copy(data=np.trace(overlap, axis1=-2, axis2=-1)) / width
+    squares, along = ((each**2).sum(dims) for each, dims in ((overlap, ("neuron", "neuron2")), (teacher, "neuron")))
+    parts = {
+        "variance_error": 0.25 * (gain * trace - 1.0) ** 2,
+        "misalignment_error": 0.5 * (gain**2 * squares / width**2 - 2.0 * gain * along / width + 1.0),
+        "linear_power": committee.alpha**2 * overlap.sum(("neuron", "neuron2")) / width**2,
+    }
+    if "seed" in dataset.dims:
+        parts |= {
+            f"{name}_stderr": part.std("seed", ddof=1) / dataset.sizes["seed"] ** 0.5 for name, part in parts.items()
+        }
+    return dataset.assign(parts)
 
 
 def draw(size: str) -> Figure:
     """Losses, and the parts of the test loss."""
-    faster, t_max, draws = SIZES[size]
+    faster, t_max, draws, horizon, seeds = SIZES[size]
     paper = preset("fig4")
     (experiment,) = (each.experiment for each in paper.runs)
-    step = faster * paper.runs[0].step
+    model, step = experiment.model, faster * paper.runs[0].step
     shown = simulate(experiment, t_max, step=step, seeds=1, seed=paper.seed, times=times(t_max, count=200))
     others = simulate(experiment, t_max, step=step, seeds=draws, times=times(t_max))
+    start = draw_replica(model, paper.seed, 0)
+    committee = Committee(
+        alpha=model.alpha,
+        kappa=model.kappa,
+        width=2,
+        activation="quadratic",
+        epsilon=model.epsilon,
+        initial_teacher_overlap=(start.weights @ start.beta)[:, None] / model.dim,
+        initial_self_overlap=start.weights @ start.weights.T / model.dim,
+    )
+    theory = with_parts(solve(committee, horizon, **ACCURACY), committee)
+    beside = simulate(committee.replace(dim=BESIDE), horizon, step=step / faster, seeds=seeds, times=times(horizon))
+    beside = with_parts(beside, committee)
 
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     losses, parts = figure.subplots(1, 2)
     curves = {"time": shown["time"], **{name: shown[name][0] for name in shown.data_vars if "seed" in shown[name].dims}}
     for name, (color, line, _) in (("train_loss", TRAIN), ("test_loss", TEST)):
-        draw_theory(losses, curves, name, color, line)
-    for name, (_, color, line, _) in PARTS.items():
-        draw_theory(parts, curves, name, color, line)
-    finish(losses, START, t_max, ylabel="mean squared error", ylim=(0.0, None), title="simulation: one draw")
+        losses.plot(curves["time"][1:], curves[name][1:], color=color, ls=line, lw=2.5, alpha=0.3)
+    draw_losses(losses, theory, beside, START)
+    for name, (_, color, line, marker) in PARTS.items():
+        parts.plot(curves["time"][1:], curves[name][1:], color=color, ls=line, lw=2.5, alpha=0.3)
+        draw_theory(parts, theory, name, color, line)
+        draw_simulation(parts, beside, name, color, marker, START)
+    finish(losses, START, t_max, ylabel="mean squared error", ylim=(0.0, None))
     finish(parts, START, t_max, ylabel="part of the test loss", ylim=(0.0, None))
-    key(losses, [("train", *TRAIN[:2], None), ("test", *TEST[:2], None)])
-    key(parts, [(label, color, line, None) for label, color, line, _ in PARTS.values()])
+    title = f"lines: theory, points: D = {BESIDE}\npale: one draw at D = 40"
+    key(losses, [("train", *TRAIN), ("test", *TEST)], title=title, title_fontsize=7.5)
+    key(parts, PARTS.values())
 
     power = curves["linear_power"].to_numpy()
     lowest = int(np.argmax(np.diff(power) > 0.0))  # before its first rise
@@ -50,6 +108,7 @@ def draw(size: str) -> Figure:
         f"of {draws} other draws {np.sum(ends < 0.1)} end below a test loss of 0.1; the others at a median of "
         f"{np.median(ends[ends >= 0.1]):.2f}"
     )
+    say(f"two neurons, D = {BESIDE}", theory, beside)
     return figure
 
 

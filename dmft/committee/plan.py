@@ -16,7 +16,7 @@ from dmft.wide import Iteration
 #: Replicas solved before the tolerance is looked at, where it is tight (rtol < LOOSE) and where not; and at most.
 FIRST_REPLICAS, FEW_REPLICAS, MAX_REPLICAS = 12, 8, 64
 #: Samples of a replica for each noise mode, where the tolerance is tight and where not; at least and at most.
-SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 24, 4096, 2**16
+SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
 #: Bytes of tangents that decide how many samples have them, and the fewest samples that do.
 TANGENT_BYTES, LEAST_TANGENTS = 2**26, 128
 #: The pilot that shows what the number of samples changes has one in so many; see dmft.committee.estimate.

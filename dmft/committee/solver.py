@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 REFINEMENTS, RESCUES = 2, 4
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless, and replicas added.
 SHARE, MORE = 0.9, 4
-#: The flow starts on the wide engine's grid for a tolerance this much smaller: fields of few neurons have several
-#: roots in a large step, and a row then is not solved.
-FINER = 0.25
+#: The flow starts on the wide engine's grid for a tolerance this much smaller, for one neuron and for several: fields of
+#: few neurons have several roots in a large step, and a row then is not solved.
+FINER, FINER_SEVERAL = 0.25, 0.5
+#: Replicas that tell whether the steps are short enough.
+SCOUTS = 3
 #: Observables on which the tolerance is met.
 CONTROLLED = ("train_loss", "test_loss")
 #: Halvings of the step when looking for a stable one.
@@ -56,27 +58,23 @@ def solve_committee(
     report: Report,
 ) -> xarray.Dataset:
     """The learning curves of a committee; arguments as for `dmft.solve`, checked there."""
-    grid = choose_grid(t_max, step, points, FINER * rtol)
+    grid = choose_grid(t_max, step, points, (FINER if model.width == 1 else FINER_SEVERAL) * rtol)
     refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
     while True:
         plan = make_plan(model, grid, rtol, atol, precision, seed, samples, replicas)
         try:
-            solved = _first(plan, report)
+            solved = _more(plan, [], min(SCOUTS, plan.first_replicas), report)
             ratio = excess(plan, solved)[2]
             if refinements > 0 and ratio > SHARE:
                 refinements, grid = refinements - 1, _finer(grid, ratio)
                 continue
-            solved = _to_tolerance(plan, solved, report)
+            solved = _to_tolerance(plan, _more(plan, solved, plan.first_replicas, report), report)
         except ReplicaStopped as stopped:
             if rescues == 0:
                 raise _failure(plan, stopped, output) from None
             rescues, grid = rescues - 1, implicit_grid(halved_steps(grid.times, stopped.solved))
             continue
         return prediction(plan, solved, output, kernels=kernels)
-
-
-def _first(plan: Plan, report: Report) -> list[Replica]:
-    return _more(plan, [], plan.first_replicas, report)
 
 
 def _more(plan: Plan, solved: list[Replica], target: int, report: Report) -> list[Replica]:

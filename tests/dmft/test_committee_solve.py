@@ -109,19 +109,7 @@ def test_phase_retrieval_agrees_with_simulation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "sgd", strict=True, reason="at infinite D the steps of a sample with a large label diverge"
-            ),
-        )
-        for name in NAMES
-        if name != "retrieval"
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "retrieval"])
 def test_agrees_with_simulation(name: str) -> None:
     assert predict(name, 8192) > 0.01
 
