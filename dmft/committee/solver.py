@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 REFINEMENTS, RESCUES = 2, 4
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless, and replicas added.
 SHARE, MORE = 0.9, 4
-#: The flow starts on the wide engine's grid for a tolerance this much smaller, for one neuron and for several: fields of
-#: few neurons have several roots in a large step, and a row then is not solved.
+#: The flow starts on the wide engine's grid for a tolerance this much smaller, for one neuron and for several: fields
+#: of few neurons have several roots in a large step, and a row then is not solved.
 FINER, FINER_SEVERAL = 0.25, 0.5
 #: Replicas that tell whether the steps are short enough.
 SCOUTS = 3
