@@ -7,12 +7,14 @@ kept in .cache/docs and used again until the page's blocks, the code of the pack
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -67,18 +69,24 @@ def run_tutorial(page: Path, *, fresh: bool = False) -> Path:
         RuntimeError: a block failed, or a picture of the page was not drawn.
     """
     text = page.read_text(encoding="utf-8")
-    folder = CACHE / page.stem
-    key = digest(text)
-    if not fresh and (folder / "key").is_file() and (folder / "key").read_text() == key:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run(page, folder)
-    missing = [name for name in pictures(text) if not (folder / name).is_file()]
-    if missing:
-        raise RuntimeError(f"{page.name} shows {missing[0]}, but its blocks do not write it.")
-    (folder / "key").write_text(key)
-    return folder
+    kept = CACHE / f"{page.stem}-{digest(text)}"
+    if kept.is_dir() and not fresh:
+        return kept
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="running-", dir=CACHE))  # its own: several processes may run a page at once
+    try:
+        run(page, folder)
+        missing = [name for name in pictures(text) if not (folder / name).is_file()]
+        if missing:
+            raise RuntimeError(f"{page.name} shows {missing[0]}, but its blocks do not write it.")
+        with contextlib.suppress(OSError):  # another process, or an earlier run, has put the same there
+            folder.rename(kept)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for other in CACHE.glob(f"{page.stem}-*"):
+        if other != kept:  # out of date
+            shutil.rmtree(other, ignore_errors=True)
+    return kept
 
 
 def run(page: Path, folder: Path, *options: str) -> dict[str, Any]:

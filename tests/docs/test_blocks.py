@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,23 @@ def test_a_page_is_run_in_order_and_its_failures_are_seen(tmp_path):
     page.write_text("```sh\ndmft solve --alpha -1\n```\n")
     with pytest.raises(RuntimeError, match="exit code 2"):
         execute.run(page, tmp_path)
+
+
+def test_a_tutorial_may_be_run_by_several_at_once(tmp_path, monkeypatch):
+    """The site is built while other tests run the same page."""
+    monkeypatch.setattr(execute, "CACHE", tmp_path / "cache")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "![](a.png)\n\n```python\nimport time\ntime.sleep(0.3)\nopen('a.png', 'w').close()\nprint(1)\n```\n"
+    )
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: execute.run_tutorial(page, fresh=True), range(3)))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folders[0].name]
+    assert (folders[0] / "a.png").is_file()
+    assert json.loads((folders[0] / "result.json").read_text())["outputs"] == {"2": "1\n"}
+    page.write_text("```python\nprint(2)\n```\n")
+    newer = execute.run_tutorial(page)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [newer.name]
 
 
 def test_small_problems():
