@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections import defaultdict
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.compilation import executable
 from dmft.consistency import (
     differential_correlations,
     forces,
@@ -122,7 +121,7 @@ def solve_replica(
         # an explicit step also writes the kernels of the next row
         stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
         arguments = (couplings, _steps(grid, capacity, dtype), state, jnp.int32(row), jnp.int32(stop))
-        state = _executable(function, arguments, static)(*arguments)
+        state = executable(function, arguments, static)(*arguments)
         failure = _failure(state, row, stop, iteration)
         if failure is not None:
             return failure
@@ -192,10 +191,6 @@ def _steps(grid: Grid, capacity: int, dtype: Any) -> Steps:
     return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
 
 
-_executables: dict[Any, Any] = {}
-_locks: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
-
-
 def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Iteration, capacity: int) -> None:
     """Compile the work on rows of one capacity.  Several threads may call it for several capacities at once."""
     dtype = jnp.dtype(sampling.precision)
@@ -213,7 +208,7 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)
     function, static = _method(model, grid, iteration)
-    _executable(function, (couplings, Steps(array(capacity), array(capacity, ORDER)), state, row, row), static)
+    executable(function, (couplings, Steps(array(capacity), array(capacity, ORDER)), state, row, row), static)
 
 
 def _method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
@@ -222,16 +217,6 @@ def _method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[s
     if grid.explicit:
         return advance_explicit, {"seeded": seeded}
     return advance_implicit, {"seeded": seeded, "iteration": iteration}
-
-
-def _executable(function: Any, arguments: Any, static: dict[str, Any]) -> Any:
-    """The compiled `function` for arguments of these shapes: compiled once, whichever thread asks first."""
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
-    key = (function, shapes, tuple(static.values()), jax.default_backend())
-    with _locks[key]:
-        if key not in _executables:
-            _executables[key] = function.lower(*arguments, **static).compile()
-    return _executables[key]
 
 
 def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopped | None:

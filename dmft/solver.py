@@ -11,6 +11,7 @@ from dmft.budget import Pilot, Solved, step_excess, tolerance_excess
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
 from dmft.committee.solver import solve_committee
 from dmft.committee_model import Committee
+from dmft.compilation import forget_if_many
 from dmft.failure import failure
 from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.model import Model
@@ -117,6 +118,7 @@ def solve(
         check_integer("replicas", replicas, at_least=MIN_REPLICAS)
     seed = check_integer("seed", seed, at_least=0)
     output = None if times is None else check_times(times, t_max)
+    forget_if_many()
     if isinstance(model, Committee):
         with progress_report(progress) as report:
             return solve_committee(
