@@ -59,7 +59,7 @@ class Replica(NamedTuple):
 
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
-    controls: np.ndarray  # (T, 3) zero-mean violations of exact identities, see dmft.consistency
+    controls: np.ndarray  # (T, 3), (T, 2) at finite D: zero-mean violations of exact identities, see dmft.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
     rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
     samples: SampleCurves
@@ -129,7 +129,7 @@ def solve_replica(
         if row < grid.size:
             capacity = min(last for last in capacities_for(grid.size) if last > capacity)
             state = grow_state(state, _scatter(model, scatter, state.samples, capacity), capacity)
-    return _read(model, grid, state, scatter.spread)
+    return _read(model, grid, state, scatter)
 
 
 def _seed_overlap(model: Model) -> float:
@@ -153,10 +153,18 @@ def _scatter(model: Model, scatter: BulkScatter, samples: Samples, capacity: int
         return jnp.asarray(array, dtype)
 
     amplitude = jnp.concatenate([samples.bulk, (samples.u**2 - 1)[None] / 2**0.5])[:kept]
-    norm = 1 + jnp.asarray(scatter.norm[:kept], dtype) @ amplitude
+    norm = jnp.asarray(scatter.norm[:kept], dtype)
+    across = 1 + norm[:MODES] @ amplitude[:MODES]
     memory = np.zeros((capacity, capacity))
     memory[:rows, :rows] = scatter.memory[:rows, :rows]
-    return Scatter(amplitude, padded(scatter.correlation), padded(scatter.response), norm, jnp.asarray(memory, dtype))
+    return Scatter(
+        amplitude=amplitude,
+        correlation=padded(scatter.correlation),
+        response=padded(scatter.response),
+        norm=across + norm[MODES:] @ amplitude[MODES:],
+        across=across,
+        memory=jnp.asarray(memory, dtype),
+    )
 
 
 def _start(
@@ -203,7 +211,7 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
     samples = Samples(array(s), array(s), array(s), array(MODES, s), array(k, s), array(k, s))
     residual = Residual(array(s), array(s), array())
     square = array(modes, capacity, capacity)
-    scatter = Scatter(array(modes, s), square, square, array(s), array(capacity, capacity))
+    scatter = Scatter(array(modes, s), square, square, array(s), array(s), array(capacity, capacity))
     state = jax.eval_shape(lambda a, b, c: empty_state(a, b, c, capacity), samples, residual, scatter)
     couplings = Couplings(*(array() for _ in Couplings._fields))
     row = jax.ShapeDtypeStruct((), jnp.int32)
@@ -235,7 +243,7 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     return None
 
 
-def _read(model: Model, grid: Grid, state: State, spread: np.ndarray) -> Replica:
+def _read(model: Model, grid: Grid, state: State, scatter: BulkScatter) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
@@ -260,11 +268,12 @@ def _read(model: Model, grid: Grid, state: State, spread: np.ndarray) -> Replica
         violation(grid, model.weight_decay, force[name], propagator[name], added)
         for name, added in (("correlation_common", np.zeros_like(source)), ("correlation_outlier", source))
     ]
-    controls.append(target_overlap_violation(model, grid, state))
+    if model.dim is None:  # else a sample's bath depends on u, and Stein's identity has more terms
+        controls.append(target_overlap_violation(model, grid, state))
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
     return Replica(
-        curves=wide_observables(model, train, b, propagator, spread),
-        differential=wide_observables(model, train, b, differential, spread),
+        curves=wide_observables(model, train, b, propagator, scatter),
+        differential=wide_observables(model, train, b, differential, scatter),
         controls=np.stack(controls, axis=-1),
         kernels=propagator
         | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
@@ -283,7 +292,7 @@ def wide_observables(
     train_loss: np.ndarray,
     target_overlap: np.ndarray,
     correlations: dict[str, np.ndarray],
-    spread: np.ndarray,
+    scatter: BulkScatter,
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels (THEORY section 4, "Losses").
 
@@ -292,14 +301,17 @@ def wide_observables(
     |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D times tr M'^2/D = spread C_r^2 (centred: - 2 C_r + 1).
+    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D times tr M'^2/D = spread C_r^2 (centred: - 2 C_r + 1); and c
+    has a component along beta, of the variance C_cb, that adds C_cb/D to the overlap (see dmft.label_direction).
     """
     c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
-    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
+    along, spiked = per_dim * scatter.common_along, target_overlap**2
+    c_c = c_c + along - per_dim * scatter.common_counted
+    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, spiked + along
     planted = overlap[0] if model.centered else 0.0
-    spike = c_q**2 - 2 * planted * overlap + planted**2
-    bulk = per_dim * (1 - per_dim) * (spread * c_r**2 - (2 * c_r - 1 if model.centered else 0.0))
+    spike = c_q**2 + 2 * along * spiked - 2 * planted * overlap + planted**2
+    bulk = per_dim * (1 - per_dim) * (scatter.spread * c_r**2 - (2 * c_r - 1 if model.centered else 0.0))
     strength = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,

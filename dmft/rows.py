@@ -31,6 +31,7 @@ class Local(NamedTuple):
     gain_q: Float[Array, " S"]  # a_q = 1/(1 + e h R_d(n,n) Delta)
     gain_r: Float[Array, " S"]  # a_r = 1/(1 + e h R_r(n,n) Delta)
     memory_variance: Float[Array, " S"]  # the part of V that Lambda adds
+    spike: Float[Array, " S"]  # V/C_r without it and before the feedback of row n
     response: Float[Array, "S T"]  # G(n, :)
     correlation: Float[Array, "S T"]  # B(n, :)
     correlation_bulk: Float[Array, " T"]  # C_r(n, :)
@@ -55,6 +56,7 @@ class Slopes(NamedTuple):
     bath: Float[Array, "T S"]  # -dV(n)/dDelta_j, the weights of W0: 2 e h_j G(n,j) B(n,j), less a_r^2 h_j Lambda(n,j)
     d_y: Float[Array, " S"]  # dDelta/dy = -d_y at fixed p_0, q_0, w_0
     norm: Float[Array, " S"]  # |x|^2
+    across: Float[Array, " S"]  # |x|^2 without the part along beta
 
 
 def past_sum(weights: Float[Array, " T"], history: Float[Array, "T S T"]) -> Float[Array, "S T"]:
@@ -76,7 +78,7 @@ def solve_residual(
     bath_variance: Float[Array, " S"],
     offset: Float[Array, " S"],
     diagonals: Float[Array, "3 S"],
-    memory: Float[Array, ""] | float = 0.0,
+    memory: Float[Array, " S"] | float = 0.0,
 ) -> Float[Array, " S"]:
     """Delta of each sample: the root of alpha [p + (epsilon/2)(p^2 + q^2 + V)] - offset - Delta = 0.
 
@@ -91,7 +93,7 @@ def solve_residual(
         bath_variance: V_0 >= 0.
         offset: y + f(0).
         diagonals: h R_c(n,n), h R_d(n,n), h R_r(n,n) of each sample, not negative.
-        memory: h Lambda(n,n).
+        memory: h Lambda(n,n) V/C_r.
     """
     x_c, x_d, x_r = c.e * diagonals
     push = c.k * diagonals[0]  # k h R_c(n,n)
@@ -152,13 +154,13 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     samples, fields, history, scatter = state.samples, state.fields, state.history, state.scatter
     common, outlier, bulk = row.response_common * h, row.response_outlier * h, row.response_bulk * h
     bulk_modes = scatter.response[:, n] * h
-    norm, length = scatter.norm, jnp.sqrt(scatter.norm)
+    norm, across = scatter.norm, scatter.across
     noise_c, noise_d = noise_weights(h, state, n, row)
     strength = 1 / (c.alpha * jnp.sqrt(c.kappa))
     # p and q without the feedback of row n itself: noise, then the response to the sample's own past
-    p_past = -strength * length * (noise_c @ samples.common) - c.k * norm * (common @ fields.force_common)
-    q_past = row.target_overlap * samples.u - c.epsilon * strength * length * (noise_d @ samples.outlier)
-    q_past = q_past - c.e * norm * (outlier @ fields.force_outlier)
+    p_past = -strength * jnp.sqrt(norm) * (noise_c @ samples.common) - c.k * norm * (common @ fields.force_common)
+    q_past = row.target_overlap * samples.u - c.epsilon * strength * jnp.sqrt(across) * (noise_d @ samples.outlier)
+    q_past = q_past - c.e * across * (outlier @ fields.force_outlier)
     # bath: r(n) = a_r [zeta^r(n) - e sum_j v_j r(j)], v_j = h_j R_r(n,j) Delta_j
     correlation_bulk = correlation_bulk_row(c, h, state, n, row)
     bulk_weights = seen_row(scatter, row.response_bulk, scatter.response, n).T * h[:, None]
@@ -169,16 +171,17 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     fed = fed + scatter_sum(scatter, bulk_modes, history.force_correlation)
     variance_0 = seen[:, n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
     variance_0 = jnp.maximum(variance_0, 0.0)
-    memory = scatter.memory[n] * h
+    spike = variance_0 / jnp.maximum(correlation_bulk[n], jnp.finfo(variance_0.dtype).tiny)  # see dmft.memory
+    memory = spike * scatter.memory[n, n] * h[n]
     # zero at n so far; where it is no small part of V_0 it would not be known, and x^T M x is never negative
-    fed_back = jnp.maximum(memory @ fields.residual, -0.5 * variance_0)
-    diagonals = jnp.maximum(jnp.stack([norm * common[n], norm * outlier[n], bulk_weights[n]]), 0.0)
+    fed_back = jnp.maximum(spike * ((scatter.memory[n] * h) @ fields.residual), -0.5 * variance_0)
+    diagonals = jnp.maximum(jnp.stack([norm * common[n], across * outlier[n], bulk_weights[n]]), 0.0)
     guess = fields.residual[jnp.maximum(n - 1, 0)]
     offset = state.residual.target + state.residual.initial_output
-    delta = solve_residual(c, guess, p_past, q_past, variance_0 + fed_back, offset, diagonals, memory[n])
+    delta = solve_residual(c, guess, p_past, q_past, variance_0 + fed_back, offset, diagonals, memory)
     a_p, a_q, a_r = (1 / (1 + c.e * diagonals[i] * delta) for i in range(3))
     variance = a_r**2 * variance_0
-    memory_variance = a_r**2 * jnp.maximum(fed_back + memory[n] * delta, -variance_0)
+    memory_variance = a_r**2 * jnp.maximum(fed_back + memory * delta, -variance_0)
     response_scatter = seen_row(scatter, jnp.zeros_like(bulk), scatter.response, n)
     response_scatter = response_scatter - c.e * scatter_sum(scatter, bulk_modes, history.force_response)
     response = row.response_bulk - c.e * past_sum(bulk, history.force_response) + response_scatter
@@ -194,6 +197,7 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
         gain_q=a_q,
         gain_r=a_r,
         memory_variance=memory_variance,
+        spike=spike,
         response=response,
         correlation=correlation,
         correlation_bulk=correlation_bulk,
@@ -210,7 +214,7 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, scatter: Scatter, loca
     beta_p = c.k * local.diagonals[0] * feature
     beta_q = c.e * local.diagonals[1] * q
     bath = 2 * c.e * h[:, None] * (local.response * local.correlation).T
-    bath = bath - (scatter.memory[n] * h)[:, None] * local.gain_r**2
+    bath = bath - (scatter.memory[n] * h)[:, None] * local.gain_r**2 * local.spike
     bath = bath.at[n].add(2 * c.e * local.diagonals[2] * local.gain_r * local.memory_variance)
     beta_w = bath[n]
     den = 1 + c.alpha * (
@@ -227,6 +231,7 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, scatter: Scatter, loca
         bath=bath.at[n].set(0.0),
         d_y=1 / den,
         norm=scatter.norm,
+        across=scatter.across,
     )
 
 
@@ -240,7 +245,7 @@ def tangent_row(c: Couplings, h: Float[Array, " T"], past: Tangent, row: Row, s:
         p_0 = p_0 + row.response_common
     else:
         q_0 = q_0 + row.response_outlier
-    p_0, q_0 = s.norm[:, None] * p_0, s.norm[:, None] * q_0
+    p_0, q_0 = s.norm[:, None] * p_0, s.across[:, None] * q_0
     d = s.d_p[:, None] * p_0 + s.d_q[:, None] * q_0 + s.d_w[:, None] * w_0
     return Tangent(
         residual=d,
@@ -255,7 +260,7 @@ def target_tangent_row(
     """dDelta/du, d[(1 + epsilon p) Delta]/du and d[q Delta]/du of row n: y = u^2/2 and zeta^q = b u + ... move."""
     fields, samples = state.fields, state.samples
     p_0 = -c.k * s.norm * ((row.response_common * h) @ fields.target_common)
-    q_0 = row.target_overlap - c.e * s.norm * ((row.response_outlier * h) @ fields.target_outlier)
+    q_0 = row.target_overlap - c.e * s.across * ((row.response_outlier * h) @ fields.target_outlier)
     w_0 = -jnp.sum(s.bath * fields.target_residual, 0)
     d = s.d_p * p_0 + s.d_q * q_0 + s.d_w * w_0 - s.d_y * samples.u * (1 + state.residual.initial_slope)
     return d, s.x_p * p_0 + s.x_d * d, s.y_q * q_0 + s.y_d * d
@@ -294,7 +299,8 @@ def _implied_responses(
     c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, past: Row, local: Local
 ) -> tuple[Array, Array, Array]:
     """Rows n of R_c, R_d and R_r: each linear in the new row, so one triangular solve apiece."""
-    norm, weight, history = state.scatter.norm, state.samples.weight, state.history
+    norm, across = state.scatter.norm, state.scatter.across
+    weight, history = state.samples.weight, state.history
     s = slopes(c, h, n, state.scatter, local)
     common, outlier = row.response_common * h, row.response_outlier * h
     rate, at_n = h[n] * c.epsilon / c.alpha, jnp.arange(h.shape[0]) == n
@@ -312,7 +318,7 @@ def _implied_responses(
         return weights.reshape(-1) @ tangent.reshape(-1, tangent.shape[-1])
 
     under = history.under_common
-    rest = (weight * s.x_d * s.d_q * norm) @ (-c.e * past_sum(outlier, under.outlier))
+    rest = (weight * s.x_d * s.d_q * across) @ (-c.e * past_sum(outlier, under.outlier))
     rest = rest + bath_mean(s.x_d * s.d_w, under.residual)
     response_common = respond(
         past.response_common, h[n] / c.alpha, norm * (s.x_p + s.x_d * s.d_p), c.k, under.common, rest
@@ -320,7 +326,7 @@ def _implied_responses(
     under = history.under_outlier
     rest = (weight * s.y_d * s.d_p * norm) @ (-c.k * past_sum(common, under.common))
     rest = rest + bath_mean(s.y_d * s.d_w, under.residual)
-    response_outlier = respond(past.response_outlier, rate, norm * (s.y_q + s.y_d * s.d_q), c.e, under.outlier, rest)
+    response_outlier = respond(past.response_outlier, rate, across * (s.y_q + s.y_d * s.d_q), c.e, under.outlier, rest)
     gain = local.residual * local.gain_r
     rest = (weight * gain) @ local.response_scatter
     response_bulk = respond(past.response_bulk, rate, gain, c.e, history.force_response, rest)
@@ -336,9 +342,8 @@ def seed_row(c: Couplings, steps: Steps, state: State, n: Array, local: Local) -
 
 def row_forces(c: Couplings, state: State, local: Local) -> tuple[tuple, tuple]:
     """Rows n of F_c and F_d with their new basis vectors, from g = (1 + epsilon p) Delta and q Delta."""
-    length = jnp.sqrt(state.scatter.norm)
-    common = length * (1 + c.epsilon * local.p) * local.residual
-    outlier = length * local.q * local.residual
+    common = jnp.sqrt(state.scatter.norm) * (1 + c.epsilon * local.p) * local.residual
+    outlier = jnp.sqrt(state.scatter.across) * local.q * local.residual
     bases, weight = state.bases, state.samples.weight
     return (
         factor_row(common, bases.common, weight, bases.modes[0]),

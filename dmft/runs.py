@@ -16,7 +16,6 @@ from dmft import replica as engine
 from dmft.budget import Coarse, Pilot
 from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
-from dmft.memory import pair_memory
 from dmft.plan import Plan, fewer_samples
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
 from dmft.scatter import BulkScatter
@@ -64,10 +63,7 @@ def prepare(plan: Plan) -> Plan:
         return plan
     without = dataclasses.replace(plan, scatter=None)
     solution = run(without, range(1), lambda _: None)[0]
-    scatter = BulkScatter.measure(plan.model, plan.grid, solution, plan.seed)
-    return dataclasses.replace(
-        plan, scatter=dataclasses.replace(scatter, memory=pair_memory(plan.model, plan.grid, solution))
-    )
+    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, solution, plan.seed))
 
 
 def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:

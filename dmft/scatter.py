@@ -9,8 +9,9 @@ Around them they scatter with variances like (2/D) tr M^2/D, M = U U^T, and that
 leave spikes in M, so that tr M^2/D is several times (tr M/D)^2 once they are fitted.
 
 A known part of it is the direction beta: x has the length u/sqrt(D) along it, so that |x|^2 and x^T R x are larger
-where the label u^2/2 is, by (u^2 - 1)/D and (u^2 - 1) R_r/D.  (x^T M x is so too, but that is in q.)  The labels weigh
-it: E[y^2 (u^2 - 1)] = 4 E[y^2].  It is the last mode, z = (u^2 - 1)/sqrt(2).
+where the label u^2/2 is, by (u^2 - 1)/D and (u^2 - 1) R_r/D.  The labels weigh it: E[y^2 (u^2 - 1)] = 4 E[y^2].  It is
+the last mode, z = (u^2 - 1)/sqrt(2).  It is not in q, though x^T M x is larger too: along beta q is u b, and b is made
+by all samples, the one that sees it included; its force on itself along beta would be counted twice.
 
 The rest is that of the random matrix dU/dt = -(e X^T diag(Delta) X + lambda) U in which each sample has the
 residual of a solution without scatter (`BulkScatter.measure`); two modes carry 99 % of it.  Its leading effect on
@@ -24,6 +25,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dmft.answers import columns
+from dmft.label_direction import common_along_beta
+from dmft.memory import pair_memory
 
 if TYPE_CHECKING:
     from dmft.grid import Grid
@@ -48,6 +53,7 @@ class BulkScatter:
         norm: nu, (A,).
         spread: (tr M(t)^2/D) / (tr M(t)/D)^2 >= 1, (T,).
         memory: Lambda, (T, T), zero above the diagonal, see dmft.memory; not of the scatter, but of the same order.
+        common_along, common_counted: C_cb(t,t), and what C_c counts for it, (T,), see dmft.label_direction.
     """
 
     correlation: np.ndarray
@@ -55,16 +61,18 @@ class BulkScatter:
     norm: np.ndarray
     spread: np.ndarray
     memory: np.ndarray
+    common_along: np.ndarray
+    common_counted: np.ndarray
 
     @classmethod
     def none(cls, times: int) -> BulkScatter:
         """No scatter: the first approximation, at t = 0 exact but for the norm."""
         square = np.zeros((MODES + 1, times, times))
-        return cls(square, square, np.zeros(MODES + 1), np.ones(times), square[0])
+        return cls(square, square, np.zeros(MODES + 1), np.ones(times), square[0], np.zeros(times), np.zeros(times))
 
     @classmethod
     def measure(cls, model: Model, grid: Grid, solution: Replica, seed: int) -> BulkScatter:
-        """The scatter in a solution without it; the memory is left zero."""
+        """All of it, in a solution without."""
         assert model.dim is not None
         u, weight, residual = solution.samples[:3]
         dim = min(model.dim, DIM)
@@ -79,9 +87,9 @@ class BulkScatter:
             correlations.append(np.einsum("tjp,sjp->pts", fields, fields, optimize=True))
             responses.append(answers)
             norms.append(np.sum(probes**2, axis=0))
-            second = np.einsum("tij,tik->tjk", matrices, matrices, optimize=True)
-            mean = np.trace(second, axis1=1, axis2=2) / dim
-            spreads.append(np.sum(second**2, axis=(1, 2)) / dim / mean**2)
+            second = np.matmul(matrices, columns(matrices)).reshape(grid.size, -1)  # M = U U^T
+            mean = np.sum(second[:, :: dim + 1], axis=1) / dim
+            spreads.append(second @ second.T / dim / np.outer(mean, mean))
         centred = [
             np.concatenate([array - array.mean(axis=0) for array in arrays])
             for arrays in (correlations, responses, norms)
@@ -91,12 +99,16 @@ class BulkScatter:
         phi, psi, nu = (scale * np.tensordot(amplitudes, array, axes=(0, 0)) for array in centred)
         lower, square = np.tri(grid.size), np.zeros((1, grid.size, grid.size))
         along = np.sqrt(2) / model.dim
+        spread = np.mean(spreads, axis=0)
+        common_along, common_counted = common_along_beta(model, grid, solution)
         return cls(
             correlation=np.concatenate([phi * lower, square]),
             response=np.concatenate([psi * lower, along * solution.rule[2][None]]),
             norm=np.append(nu, along),
-            spread=np.mean(spreads, axis=0),
-            memory=square[0],
+            spread=np.diagonal(spread).copy(),
+            memory=pair_memory(model, grid, solution, spread),
+            common_along=common_along,
+            common_counted=common_counted,
         )
 
 

@@ -146,6 +146,7 @@ class Scatter(NamedTuple):
     correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
     response: Float[Array, "A T T"]  # Psi, zero above the diagonal
     norm: Float[Array, " S"]  # |x|^2
+    across: Float[Array, " S"]  # |x|^2 without the part along beta, (u^2 - 1)/D
     memory: Float[Array, "T T"]  # Lambda
 
 

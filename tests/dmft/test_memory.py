@@ -18,10 +18,15 @@ def solved(model, grid, samples=64):
         return solve_replica(model, grid, Sampling(samples, 24, "float64"), np.random.SeedSequence(0), Iteration())
 
 
+def flat(grid):
+    """The spread of M where it is a multiple of one."""
+    return np.ones((grid.size, grid.size))
+
+
 def test_the_memory_is_causal_and_of_order_one_over_dim():
     grid = explicit_grid(0.2, 4.0)
     solution = solved(MODEL, grid)
-    at_200, at_2000 = (pair_memory(MODEL.replace(dim=dim), grid, solution) for dim in (200, 2000))
+    at_200, at_2000 = (pair_memory(MODEL.replace(dim=dim), grid, solution, flat(grid)) for dim in (200, 2000))
     assert np.all(np.triu(at_200) == 0)
     assert np.all(at_200[np.tril_indices(grid.size, -3)] > 0)
     ratio = at_200.sum() / at_2000.sum()
@@ -31,13 +36,23 @@ def test_the_memory_is_causal_and_of_order_one_over_dim():
 def test_linear_features_leave_no_memory():
     grid = explicit_grid(0.2, 2.0)
     model = MODEL.replace(epsilon=0.0, initial_overlap=0.0)
-    assert np.all(pair_memory(model, grid, solved(model, grid)) == 0)
+    assert np.all(pair_memory(model, grid, solved(model, grid), flat(grid)) == 0)
+
+
+def test_spikes_of_other_samples_add_to_what_pairs_share():
+    grid = explicit_grid(0.2, 2.0)
+    solution, model = solved(MODEL, grid), MODEL.replace(dim=10**6)
+    smooth, spiked = (pair_memory(model, grid, solution, spread * flat(grid)) for spread in (1.0, 4.0))
+    np.testing.assert_allclose(spiked, 2 * smooth, rtol=1e-4)
 
 
 def test_both_schemes_have_the_same_memory():
     """int Lambda(t, s) ds at t = 2 from small explicit steps and from the implicit rule."""
     explicit, implicit = explicit_grid(0.04, 2.0), implicit_grid(graded_times(2.0, 24))
-    totals = [(pair_memory(MODEL, grid, solved(MODEL, grid)) @ grid.weights)[-1] for grid in (explicit, implicit)]
+    totals = []
+    for grid in (explicit, implicit):
+        memory = pair_memory(MODEL, grid, solved(MODEL, grid), flat(grid))
+        totals.append((memory @ grid.weights)[-1])
     assert totals[1] == pytest.approx(totals[0], rel=0.04)
 
 
