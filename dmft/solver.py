@@ -78,8 +78,9 @@ def solve(
     Args:
         model: a Model: its width is taken as infinite.  So is its dim, but for the leading terms in 1/D: the seed
             of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, the scatter of
-            the bulk over samples with the label's own direction (see dmft.scatter), and the answer of one sample to
-            another through the quadratic features that they share (see dmft.memory).
+            the bulk over samples with the label's own direction (see dmft.scatter), the mean weight along it (see
+            dmft.label_direction), and the answer of one sample to another through the quadratic features that they
+            share (see dmft.memory).
             Or a Committee: finite width, any activation (THEORY section 8); see dmft.committee. Its dim matters only
             to unplanted initial weights: the replicas then have random overlaps of order dim^-1/2, and the standard
             errors contain their scatter.
