@@ -6,8 +6,9 @@ shape (rows, D) x (D, P). How fast these are is measured on the machine at hand,
     seconds = START + seeds steps (STEP + operations / (SHARE rate)).
 
 Theory. A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, and the work on each of
-its capacities COMPILE seconds to compile. How many replicas it takes, and whether the grid must be refined, the solver
-decides as it goes: `seconds` is for the replicas and the grid that it begins with.
+its capacities COMPILE seconds to compile; those of a flow are on two grids (see dmft.budget). How many replicas it
+takes, and whether the grid must be refined, the solver decides as it goes: `seconds` is for the replicas and the grid
+that it begins with.
 
 The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision. On such
 a machine, with nothing else running, both rules were right within a factor of 2 in the cases of docs/command-line.md.
@@ -29,13 +30,11 @@ if TYPE_CHECKING:
     from sim.system import System
 
 #: Seconds of one core for a sample and a squared time point, and to compile the work on one capacity.
-REPLICA, COMPILE = 2.5e-6, 10.0
-#: Pilot replicas of fewer samples, in units of the others: on the same grid, and for a flow on a coarser one too.
-PILOT, COARSE = 0.3, 0.15
+REPLICA, COMPILE = 4e-6, 10.0
 #: Seconds to import and compile a simulation; of one step beside its products; share of their rate that it reaches.
 START, STEP, SHARE = 4.0, 1e-6, 0.85
-#: Bytes that a process takes beside its arrays.
-PROCESS = 0.5 * 2**30
+#: Bytes that a process takes beside its arrays, and what the compiled solver of the theory adds.
+PROCESS, SOLVER = 0.5 * 2**30, 0.8 * 2**30
 #: Seconds over which the rate of the products is measured, in stretches of at least so many operations.
 TRIAL, SHORT = 0.2, 2e7
 #: Points of a sweep whose simulation is looked at, at most.
@@ -76,11 +75,12 @@ def theory_estimate(settings: Settings) -> Estimate:
     Raises:
         MemoryLimitError: one replica does not fit into memory, as in the run itself.
     """
-    replicas = _Replicas.plan(settings.model, settings.t_max, settings.step, settings.rtol, settings.precision)
+    accuracy = (settings.t_max, settings.step, settings.rtol, settings.precision)
+    replicas = _Replicas.plan(settings.model, *accuracy, settings.kernels)
     return Estimate(
         side="theory",
         work=replicas.describe(),
-        memory_bytes=PROCESS + replicas.side_by_side * replicas.bytes_each,
+        memory_bytes=PROCESS + SOLVER + replicas.side_by_side * replicas.bytes_each,
         seconds=_on_cpu(replicas.compilation() + replicas.work()),
     )
 
@@ -96,26 +96,32 @@ class _Replicas:
     most: int
     side_by_side: int
     bytes_each: float
-    pilot: float
+    rows: float  # samples x points^2, of all replicas, the pilot's included
 
     @classmethod
-    def plan(cls, model: Model, t_max: float, step: float | None, rtol: float, precision: str) -> _Replicas:
-        from dmft import plan, replica
+    def plan(cls, model: Model, t_max: float, step: float | None, rtol: float, precision: str, full: bool) -> _Replicas:
+        """The plan of `dmft.solve`; `full` if all replicas are on the fine grid."""
+        from dmft import plan, replica, runs
 
         grid = plan.choose_grid(t_max, step, None, rtol)
-        sampling = plan.choose_sampling(None, grid, precision, rtol)
-        first = plan.FIRST_REPLICAS if rtol < plan.LOOSE else plan.FEW_REPLICAS
-        pilot = (PILOT if step is not None else PILOT + COARSE) + (model.dim is not None) / first
+        sampling, full = plan.choose_sampling(None, grid, precision), full or grid.explicit
+        few, first, finite = plan.fewer_samples(sampling), plan.FIRST_REPLICAS, model.dim is not None
+        coarse = plan.coarse_points(grid.size - 1, plan.COARSENING[0]) + 1
+        many = grid.size if full else coarse
+        rows = few.samples * first * grid.size**2 + sampling.samples * (first * many**2 + finite * grid.size**2)
+        if not grid.explicit:
+            rows += few.samples * runs.COARSE_PILOT * first * coarse**2
+        sizes = ((grid.size, few), (many, sampling))
         return cls(
             points=grid.size,
-            # the pilot's coarser grid, and the replica without scatter at finite dimension, are compiled too
-            capacities=len(replica.capacities_for(grid.size)) + (step is None) + (model.dim is not None),
+            # at finite dimension a replica of all samples is solved on the fine grid too
+            capacities=sum(len(replica.capacities_for(size)) for size, _ in sizes) + finite * (not full),
             samples=sampling.samples,
             first=first,
             most=plan.MAX_REPLICAS,
-            side_by_side=plan.choose_workers(grid, sampling),
-            bytes_each=replica.replica_bytes(grid.size, sampling),
-            pilot=pilot,
+            side_by_side=plan.choose_workers(grid, sampling, full),
+            bytes_each=max(replica.replica_bytes(*each) for each in sizes),
+            rows=rows,
         )
 
     def compilation(self) -> float:
@@ -124,7 +130,7 @@ class _Replicas:
 
     def work(self) -> float:
         """Seconds of the first replicas and of their pilot."""
-        return REPLICA * self.samples * self.points**2 * self.first * (1.0 + self.pilot) / self.side_by_side
+        return REPLICA * self.rows / self.side_by_side
 
     def describe(self) -> str:
         return (
@@ -222,9 +228,9 @@ def phase_estimates(settings: PhaseSettings) -> list[Estimate]:
     found = []
     if arguments["theory"]:
         accuracy = (arguments[name] for name in ("t_max", "step", "rtol", "precision"))
-        replicas = _Replicas.plan(settings.model, *accuracy)
+        replicas = _Replicas.plan(settings.model, *accuracy, full=False)
         seconds = replicas.compilation() + len(models) * replicas.work() / processes
-        memory = processes * (PROCESS + replicas.side_by_side * replicas.bytes_each)
+        memory = processes * (PROCESS + SOLVER + replicas.side_by_side * replicas.bytes_each)
         work = f"{len(models)} points of {replicas.describe()}"
         found.append(Estimate(side="theory", work=work, memory_bytes=memory, seconds=_on_cpu(seconds, elsewhere)))
     every = arguments["simulate_every"]

@@ -1,11 +1,14 @@
-"""The error budget of a solve, observable by observable and time by time.
+"""Curves and their error budget, observable by observable and time by time.
 
-sampling      scatter of the replicas' mean: a standard error
-step          time step of the flow: what a grid of half the points changes (with a quarter of the samples)
+Most replicas are solved on a coarse grid, where they are cheap.  What the plan's grid changes is measured by the
+pilot, replicas of few samples that are solved on both, and added:
+mean = mean(coarse, S samples) + mean(plan's grid - coarse, few samples); the two differences scatter little.
+
+sampling      scatter of the replicas' means: a standard error, of both terms
+step          time step of the flow: (plan's grid - coarse grid)/(ratio^order - 1)
 bias          of a finite number of samples, O(1/S): what a quarter of the samples changes
 iteration     what the inner iteration leaves, summed over the rows
-consistency   disagreement of the two forms of the correlations that their scatter does not explain; if the model's
-              dim is set, they differ by neglected terms of order 1/D: shown, but no error of the solution
+consistency   disagreement of the two forms of the correlations that their scatter does not explain
 
 The total is their root sum square.
 """
@@ -34,21 +37,27 @@ CONSISTENCY_LEVEL = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Coarse:
-    """Replicas on a coarser grid, and the factor by which their step error exceeds the fine one, less one."""
+    """The pilot on a coarser grid.
 
-    grid: Grid
+    Attributes:
+        plan: of that grid, with as many samples as the solve has.
+        replicas: of the pilot's samples; the first are those of the pilot.
+        divisor: the factor by which the step error exceeds that of the solve's grid, less one.
+    """
+
+    plan: Plan
     replicas: list[Replica]
     divisor: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Pilot:
-    """Replicas of fewer samples: cheap, and enough to know what the step and the number of samples change.
+    """Replicas of few samples: cheap, and enough to know what the step and the number of samples change.
 
     Attributes:
-        replicas: on the plan's grid, beside the first ones of the solve.
+        replicas: on the plan's grid.
         divisor: S/S' - 1.
-        coarse: the same ones on a coarser grid; None for discrete steps.
+        coarse: the same ones on a coarser grid, and more; None for discrete steps.
     """
 
     replicas: list[Replica]
@@ -58,10 +67,17 @@ class Pilot:
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """All replicas of one solve."""
+    """All replicas of one solve: those of all samples, the grid that they are on, and the pilot."""
 
-    fine: list[Replica]
+    many: list[Replica]
+    grid: Grid
     pilot: Pilot
+
+    @property
+    def few(self) -> list[Replica]:
+        """The pilot on the grid of `many`."""
+        coarse = self.pilot.coarse
+        return coarse.replicas if coarse and coarse.plan.grid is self.grid else self.pilot.replicas
 
 
 class Budget(NamedTuple):
@@ -104,11 +120,12 @@ class Budget(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Excess:
-    """Error over tolerance on the controlled observables, each at its worst: the total, sampling, step, the others."""
+    """Error over tolerance on the controlled observables, each at its worst: the total and parts of it."""
 
     ratio: float
     sampling_ratio: float
     step_ratio: float
+    bias_ratio: float
     other_ratio: float  # all but sampling
     limited_by: str
     message: str
@@ -118,23 +135,47 @@ def budget(plan: Plan, solved: Solved, name: str) -> Budget:
     """Value and errors of one observable on the plan's grid."""
     from scipy.stats import t
 
-    value, sampling = mean_curve(solved.fine, name)
+    def here(array: np.ndarray) -> np.ndarray:
+        return array if solved.grid is plan.grid else interpolate(solved.grid, array, plan.grid.times)
+
+    def size(array: np.ndarray) -> np.ndarray:
+        """Linear in time, so that sizes stay positive."""
+        return np.interp(plan.grid.times, solved.grid.times, array)
+
+    mean, scatter = mean_curve(solved.many, name)
+    change, change_scatter = refinement(plan, solved, name, mean)
+    value = here(mean) + change
     bias, bias_stderr = sample_bias(solved, name)
-    second = stack(solved.fine, name, form="differential") - stack(solved.fine, name)
-    difference, count = second.mean(axis=0), len(solved.fine)
-    scatter = second.std(axis=0, ddof=1) / np.sqrt(count)
-    explained = float(t.ppf(1 - CONSISTENCY_LEVEL / 2, count - 1)) * scatter
+    second = stack(solved.many, name, form="differential") - stack(solved.many, name)
+    difference, count = second.mean(axis=0), len(solved.many)
+    unexplained = second.std(axis=0, ddof=1) / np.sqrt(count)
+    explained = float(t.ppf(1 - CONSISTENCY_LEVEL / 2, count - 1)) * unexplained
     return Budget(
         value=value,
-        sampling=sampling,
+        sampling=np.hypot(size(scatter), change_scatter),
         step=step_error(plan, solved.pilot, name, value),
-        bias=bias,
-        bias_stderr=bias_stderr,
-        iteration=AMPLIFICATION * residual_sum(solved.fine) * np.abs(value),
-        difference=difference,
-        difference_stderr=scatter,
-        consistency=np.maximum(np.abs(difference) - explained, 0.0) * (plan.model.dim is None),
+        bias=here(bias),
+        bias_stderr=size(bias_stderr),
+        iteration=AMPLIFICATION * size(residual_sum(solved.many)) * np.abs(value),
+        difference=here(difference),
+        difference_stderr=size(unexplained),
+        consistency=size(np.maximum(np.abs(difference) - explained, 0.0)),
     )
+
+
+def refinement(plan: Plan, solved: Solved, name: str, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the plan's grid changes, and its standard error, on the plan's grid; 0 if `many` are on it already.
+
+    A mean over the pilot's replicas.  Their changes are proportional to their values, as a rule: the regression on
+    these takes the change where the value is `mean`, that of `many`.
+    """
+    coarse = solved.pilot.coarse
+    if coarse is None or solved.grid is plan.grid:
+        return np.zeros(plan.grid.size), np.zeros(plan.grid.size)
+    fine = stack(solved.pilot.replicas, name)
+    few = interpolate(solved.grid, stack(coarse.replicas[: len(fine)], name), plan.grid.times)
+    deviation = few - interpolate(solved.grid, mean, plan.grid.times)
+    return regress_out(fine - few, deviation[..., None])
 
 
 def stack(replicas: list[Replica], name: str, *, form: str = "curves") -> np.ndarray:
@@ -158,14 +199,15 @@ def step_error(plan: Plan, pilot: Pilot, name: str, value: np.ndarray) -> np.nda
     coarse = pilot.coarse
     if coarse is None:
         return np.zeros(plan.grid.size)
-    fine = interpolate(plan.grid, mean_curve(pilot.replicas, name)[0], coarse.grid.times)
-    size = np.abs(mean_curve(coarse.replicas, name)[0] - fine) / coarse.divisor
+    times, count = coarse.plan.grid.times, min(len(pilot.replicas), len(coarse.replicas))
+    fine = interpolate(plan.grid, mean_curve(pilot.replicas[:count], name)[0], times)
+    size = np.abs(mean_curve(coarse.replicas[:count], name)[0] - fine) / coarse.divisor
     scale = np.maximum(np.abs(fine), 1e-12 * np.abs(fine).max() + 1e-300)
     padded = np.pad(size / scale, 1)
     relative = np.lib.stride_tricks.sliding_window_view(padded, 3).max(axis=1)
     relative[0] = size[0] / scale[0]
-    result = np.interp(plan.grid.times, coarse.grid.times, relative) * np.abs(value)
-    early = (plan.grid.times > 0) & (plan.grid.times < coarse.grid.times[1])
+    result = np.interp(plan.grid.times, times, relative) * np.abs(value)
+    early = (plan.grid.times > 0) & (plan.grid.times < times[1])
     return np.where(early, np.maximum(result, size[1]), result)
 
 
@@ -180,17 +222,19 @@ def step_excess(plan: Plan, pilot: Pilot) -> float:
 
 
 def sample_bias(solved: Solved, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(mean at S' samples - mean at S) / (S/S' - 1) on the plan's grid, and its standard error: the bias at S as 1/S.
+    """The bias at S samples as 1/S, (mean at S' - mean at S) / (S/S' - 1), and its standard error; grid of `many`.
 
-    The scrambling of a replica's samples is the same, so that errors partly cancel; the control variates, which
-    have zero mean in both, take out more.
+    From the means of all replicas, or from the differences of those of one scrambling: at each time the surer one.
     """
-    few = solved.pilot.replicas
-    many = solved.fine[: len(few)]
-    difference = stack(few, name) - stack(many, name)
-    controls = np.stack([one.controls - other.controls for one, other in zip(few, many, strict=True)])
-    mean, stderr = regress_out(difference, controls)
-    return mean / solved.pilot.divisor, stderr / solved.pilot.divisor
+    few, many, divisor = solved.few, solved.many, solved.pilot.divisor
+    (few_mean, few_stderr), (many_mean, many_stderr) = mean_curve(few, name), mean_curve(many, name)
+    stderr = np.hypot(few_stderr, many_stderr)
+    count = min(len(few), len(many))
+    controls = [one.controls - other.controls for one, other in zip(few, many, strict=False)]
+    paired = regress_out(stack(few[:count], name) - stack(many[:count], name), np.stack(controls))
+    surer = paired[1] < stderr
+    bias = np.where(surer, paired[0], few_mean - many_mean)
+    return bias / divisor, np.where(surer, paired[1], stderr) / divisor
 
 
 def residual_sum(replicas: list[Replica]) -> np.ndarray:
@@ -209,19 +253,17 @@ def tolerance_excess(plan: Plan, solved: Solved) -> Excess:
         limit = errors.limited_by(at)
         message = (
             f"error of {name} {total[at]:.2g}, most of it {MEANINGS[limit]}, at t = {plan.grid.times[at]:.4g} where "
-            f"the value is {errors.value[at]:.3g} and the tolerance {allowed[at]:.2g} ({len(solved.fine)} replicas of "
+            f"the value is {errors.value[at]:.3g} and the tolerance {allowed[at]:.2g} ({len(solved.many)} replicas of "
             f"{plan.sampling.samples} samples, {plan.grid.size - 1} steps)"
         )
         other = np.sqrt(np.maximum(total**2 - errors.sampling**2, 0.0))
-        ratio, sampling, step, rest = (float((e / allowed).max()) for e in (total, errors.sampling, errors.step, other))
-        worst.append(Excess(ratio, sampling, step, rest, limit, message))
+        ratio, sampling, step, bias, rest = (
+            float((part / allowed).max()) for part in (total, errors.sampling, errors.step, errors.bias_size, other)
+        )
+        worst.append(Excess(ratio, sampling, step, bias, rest, limit, message))
     most = max(worst, key=lambda excess: excess.ratio)
-    return dataclasses.replace(
-        most,
-        sampling_ratio=max(excess.sampling_ratio for excess in worst),
-        step_ratio=max(excess.step_ratio for excess in worst),
-        other_ratio=max(excess.other_ratio for excess in worst),
-    )
+    each = ("sampling_ratio", "step_ratio", "bias_ratio", "other_ratio")
+    return dataclasses.replace(most, **{name: max(getattr(excess, name) for excess in worst) for name in each})
 
 
 #: The parts of the budget, as messages and attributes name them.

@@ -89,7 +89,9 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
     """Mean over replicas of `values` at zero `controls`, and its standard error, by least squares at each time.
 
     The controls have zero mean, so this is the usual control-variate estimate of the mean, with coefficients fitted
-    on the replicas themselves.  With fewer than MIN_FOR_CONTROLS replicas it is the plain mean.
+    on the replicas themselves.  With fewer than MIN_FOR_CONTROLS replicas it is the plain mean.  A control that is more
+    than OFF standard errors off zero, as where nothing but the residual of the inner iteration is left of it, is not
+    used at that time.
 
     Args:
         values: (R, T).
@@ -100,8 +102,9 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
     """
     count = len(values)
     scale = np.sqrt(np.mean(controls**2, axis=0))
-    used = count >= MIN_FOR_CONTROLS
-    scaled = np.where(scale > 0, controls / np.where(scale > 0, scale, 1.0), 0.0) * used
+    error = controls.std(axis=0, ddof=1) / np.sqrt(count)
+    used = (count >= MIN_FOR_CONTROLS) & (scale > 0) & (np.abs(controls.mean(axis=0)) <= OFF * error)
+    scaled = np.where(used, controls / np.where(used, scale, 1.0), 0.0)
     design = np.concatenate([np.ones((count, values.shape[1], 1)), scaled], axis=-1).transpose(1, 0, 2)
     inverse = np.linalg.pinv(design, rcond=1e-8)  # (T, 1 + C, R)
     mean = np.einsum("tcr,rt->tc", inverse, values)
@@ -113,6 +116,8 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
 
 #: Replicas needed before the three control variates are worth their degrees of freedom.
 MIN_FOR_CONTROLS = 8
+#: Standard errors of its mean that a control may be off zero: of 8 replicas, one in 5000 is by chance.
+OFF = 7.0
 
 
 def differential_correlations(

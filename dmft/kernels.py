@@ -38,11 +38,11 @@ def physical_response(grid: Grid, response: np.ndarray) -> np.ndarray:
     return np.tril(ratio)
 
 
-def on_output_times(grid: Grid, name: str, kernel: np.ndarray, at: np.ndarray) -> np.ndarray:
+def on_output_times(grid: Grid, name: str, kernel: np.ndarray, at: np.ndarray, *, order: int = 3) -> np.ndarray:
     """A kernel (T, T) on the output times, (len(at), len(at)).
 
-    Discrete steps: the rows and columns of those steps.  Flow: correlations by a bicubic spline, responses (zero
-    for t < s, with a jump at t = s) linearly in (t - s, s), both in `dmft.grid.coordinate`.
+    Discrete steps: the rows and columns of those steps.  Flow: correlations by a spline of this order, responses
+    (zero for t < s, with a jump at t = s) linearly in (t - s, s), both in `dmft.grid.coordinate`.
     """
     from scipy.interpolate import RectBivariateSpline
 
@@ -51,7 +51,7 @@ def on_output_times(grid: Grid, name: str, kernel: np.ndarray, at: np.ndarray) -
         return kernel[np.ix_(index, index)]
     x, nodes = coordinate(at), coordinate(grid.times)
     if name.startswith("correlation"):
-        order = min(3, grid.size - 1)
+        order = min(order, grid.size - 1)
         return RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x)
     return _lag_interpolation(kernel, np.interp(x, nodes, np.arange(grid.size)))
 

@@ -18,13 +18,14 @@ from dmft.wide import Iteration
 
 #: Fewest replicas whose scatter is reported as an error.
 MIN_REPLICAS = 4
-#: Replicas solved before the tolerance is looked at, where it is tight (rtol < LOOSE) and where not; and at most.
-FIRST_REPLICAS, FEW_REPLICAS, MAX_REPLICAS = 12, 8, 64
-LOOSE = 0.02
-#: Samples of a replica unless given, where the tolerance is tight and where not.
-SAMPLES, FEW_SAMPLES = 256, 128
+#: Replicas solved before the tolerance is looked at, and at most.
+FIRST_REPLICAS, MAX_REPLICAS = 12, 64
+#: Samples of a replica unless given.
+SAMPLES = 256
 #: Points of the flow per unit of dmft.grid.coordinate at rtol = 0.01: a step error of a few 1e-3 at third order.
 POINTS_PER_UNIT = 7.3
+#: Ratios of points, fine to coarse, of the grid that most of the work is done on: the first that can be solved.
+COARSENING = (2.0, 1.5, 1.25)
 #: What no run is smaller than: a grid that does not fit with this is refused before it is made.
 SMALLEST = Sampling(samples=32, modes=16, precision="float32")
 
@@ -42,12 +43,13 @@ class Plan:
     replicas: int | None
     workers: int
     iteration: Iteration
+    full: bool = False  # all replicas on `grid`, none on the coarser one (see dmft.runs)
     scatter: BulkScatter | None = None  # of the bulk at finite dim, once measured (see dmft.runs.prepare)
 
     @property
     def first_replicas(self) -> int:
         """Replicas solved before the tolerance is looked at."""
-        return FIRST_REPLICAS if self.rtol < LOOSE else FEW_REPLICAS
+        return self.replicas or FIRST_REPLICAS
 
     def head(self, rows: int) -> Plan:
         """The same up to the first `rows` times, with as many replicas as an error needs."""
@@ -82,17 +84,16 @@ def choose_grid(t_max: float, step: float | None, points: int | None, rtol: floa
         return explicit_grid(step, t_max)
     if points is None:
         tighter = 0.01 / rtol  # a loose one starts coarser than the order asks for: the pilot says if it was too coarse
-        density = POINTS_PER_UNIT * float(np.clip(tighter ** (1 / ORDER if tighter > 1 else 0.5), 0.55, 4.0))
+        density = POINTS_PER_UNIT * float(np.clip(tighter ** (1 / ORDER if tighter > 1 else 0.4), 0.55, 4.0))
         points = max(16, round(density * float(coordinate(t_max))))
     points = check_integer("points", points, at_least=4)
     _check_memory(points + 1, SMALLEST)
     return implicit_grid(graded_times(t_max, points + points % 2))
 
 
-def choose_sampling(samples: int | None, grid: Grid, precision: str, rtol: float) -> Sampling:
+def choose_sampling(samples: int | None, grid: Grid, precision: str) -> Sampling:
     """The given number of samples, or the default."""
-    default = SAMPLES if rtol < LOOSE else FEW_SAMPLES
-    samples = default if samples is None else check_integer("samples", samples, at_least=32)
+    samples = SAMPLES if samples is None else check_integer("samples", samples, at_least=32)
     if samples & (samples - 1):
         raise ParameterError(f"Argument `samples` must be a power of two >= 32, but is {samples}.")
     # as many modes as rows fit into the last capacity: grids of similar size share their compiled work
@@ -105,14 +106,25 @@ def fewer_samples(sampling: Sampling) -> Sampling:
     return dataclasses.replace(sampling, samples=samples, modes=min(sampling.modes, samples - 8))
 
 
-def choose_iteration(precision: str) -> Iteration:
-    """Inner iteration: to 1e-6 of each row, or to what float32 resolves; 1e-3 is let pass, and counts as an error."""
-    return Iteration(tolerance=1e-6 if precision == "float64" else 1e-4, accepted=1e-3)
+def choose_iteration(precision: str, rtol: float) -> Iteration:
+    """Inner iteration: each row to a thousandth of the tolerance, or to what float32 resolves.
+
+    1e-3 of a row is let pass, and counts as an error.
+    """
+    tolerance = float(np.clip(1e-3 * rtol, 1e-9, 1e-5))
+    return Iteration(tolerance=tolerance if precision == "float64" else 1e-4, accepted=1e-3)
 
 
-def choose_workers(grid: Grid, sampling: Sampling) -> int:
+def coarse_points(points: int, ratio: float) -> int:
+    """Points of a grid coarser than one of `points` by `ratio`."""
+    return round(points / ratio)
+
+
+def choose_workers(grid: Grid, sampling: Sampling, full: bool) -> int:
     """Replicas solved at once: one per core as far as memory allows, one on an accelerator."""
-    needed = _check_memory(grid.size, sampling)
+    needed = _check_memory(grid.size, sampling if full else fewer_samples(sampling))
+    if not full:
+        needed = max(needed, _check_memory(coarse_points(grid.size - 1, COARSENING[0]) + 1, sampling))
     return int(max(1, min(cores(), available_memory() // needed)))
 
 

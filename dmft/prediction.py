@@ -88,22 +88,37 @@ def prediction(
                 np.hypot(sizes, between, out=sizes)
         extra[f"{name}_error"][2]["limited_by"] = MEANINGS[errors.limited_by(int(np.argmax(errors.total)))]
     excess = tolerance_excess(plan, solved)
-    attributes = _attributes(plan, solved.fine, excess) | {"complete": int(complete)}
+    attributes = _attributes(plan, solved.many, excess) | {"complete": int(complete)}
     dataset = build_dataset(("time",), at, values, stderr, attributes).assign(extra)
     if kernels:
-        dataset = _with_kernels(dataset, plan, solved.fine)
+        dataset = _with_kernels(dataset, plan, solved.many)
     if complete and excess.ratio > 1:
         warnings.warn(f"Tolerance not reached: {excess.message}.", ToleranceWarning, stacklevel=3)
     return dataset
 
 
-def _with_kernels(dataset: xarray.Dataset, plan: Plan, fine: list[Replica]) -> xarray.Dataset:
-    """Add the six kernels, means over replicas, over (time, time2)."""
+def _with_kernels(dataset: xarray.Dataset, plan: Plan, replicas: list[Replica]) -> xarray.Dataset:
+    """Add the six kernels, means over replicas, over (time, time2), and the difference of the correlations' two forms.
+
+    All with standard errors.
+    """
     at = dataset["time"].values
     dataset = dataset.assign_coords(time2=("time2", at, {"long_name": "earlier time", **_units(dataset)}))
+
+    def add(name: str, ending: str, arrays: list[np.ndarray], meaning: str) -> None:
+        mean, stderr = np.mean(arrays, axis=0), np.std(arrays, axis=0, ddof=1) / np.sqrt(len(arrays))
+        order = 1 if ending else 3  # sizes stay positive
+        for what, array, degree in (("", mean, order), ("_stderr", stderr, 1)):
+            values = on_output_times(plan.grid, name, array, at, order=degree)
+            text = f"standard error of {meaning}" if what else meaning
+            dataset[f"{name}{ending}{what}"] = (("time", "time2"), values, {"long_name": text})
+
     for name, meaning in KERNELS.items():
-        kernel = np.mean([replica.kernels[name] for replica in fine], axis=0)
-        dataset[name] = (("time", "time2"), on_output_times(plan.grid, name, kernel, at), {"long_name": meaning})
+        first = [replica.kernels[name] for replica in replicas]
+        add(name, "", first, meaning)
+        if name in replicas[0].second:
+            differences = [replica.second[name] - one for replica, one in zip(replicas, first, strict=True)]
+            add(name, "_consistency", differences, f"differential minus propagator form of {meaning}")
     return dataset
 
 
@@ -111,7 +126,7 @@ def _units(dataset: xarray.Dataset) -> dict[str, str]:
     return {"units": dataset["time"].attrs["units"]}
 
 
-def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, Any]:
+def _attributes(plan: Plan, replicas: list[Replica], excess: Excess) -> dict[str, Any]:
     import jax
 
     from dmft import __version__
@@ -128,13 +143,13 @@ def _attributes(plan: Plan, fine: list[Replica], excess: Excess) -> dict[str, An
         "tolerance_met": int(excess.ratio <= 1),
         "tolerance_message": excess.message,
         "limited_by": MEANINGS[excess.limited_by],
-        "replicas": len(fine),
+        "replicas": len(replicas),
         "samples": plan.sampling.samples,
         "modes": plan.sampling.modes,
         "iteration_tolerance": plan.iteration.tolerance,
         "iteration_accepted": plan.iteration.accepted,
-        "iteration_rounds": int(max(replica.rounds.max() for replica in fine)),
-        "iteration_mismatch": float(max(replica.mismatch.max() for replica in fine)),
+        "iteration_rounds": int(max(replica.rounds.max() for replica in replicas)),
+        "iteration_mismatch": float(max(replica.mismatch.max() for replica in replicas)),
         "precision": plan.sampling.precision,
         "seed": plan.seed,
         "backend": jax.default_backend(),

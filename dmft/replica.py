@@ -23,7 +23,7 @@ from dmft.model import Model
 from dmft.noise import Samples, draw_samples
 from dmft.order_parameters import test_loss_terms
 from dmft.scatter import MODES, BulkScatter
-from dmft.state import Couplings, Residual, Scatter, State, Steps, empty_state, grow_state, state_bytes
+from dmft.state import Bases, Couplings, Residual, Scatter, State, Steps, empty_state, grow_state, state_bytes
 from dmft.wide import Iteration, advance_explicit, advance_implicit, initial_row, start_state
 
 #: Row capacities: the work on rows of one capacity is compiled once.  A replica starts in a small one and grows.
@@ -61,8 +61,10 @@ class Replica(NamedTuple):
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
     controls: np.ndarray  # (T, 3), (T, 2) at finite D: zero-mean violations of exact identities, see dmft.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
+    second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
     rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
     samples: SampleCurves
+    bases: Bases  # of the forces in sample space, (K, S) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
 
@@ -99,11 +101,14 @@ def solve_replica(
     seed: np.random.SeedSequence,
     iteration: Iteration,
     scatter: BulkScatter | None = None,
+    like: Replica | None = None,
 ) -> Replica | Stopped:
     """Solve one replica on `grid`.  Runs inside a precision context.
 
     Args:
         scatter: of the bulk, if the model's dim is set; None for none.
+        like: a replica of the same seed and sampling on another grid.  The noise is then made of its modes first, so
+            that both have the same noise but for what the grids differ by.
     """
     scatter = scatter or BulkScatter.none(grid.size)
     dtype = jnp.dtype(sampling.precision)
@@ -115,6 +120,8 @@ def solve_replica(
     )
     function, static = _method(model, grid, iteration)
     state = _start(model, sampling, seed, couplings, grid, scatter)
+    if like is not None:
+        state = state._replace(bases=jax.tree.map(jnp.asarray, like.bases))
     row = 0 if grid.explicit else 1
     while row < grid.size:
         capacity = state.rounds.shape[0]
@@ -277,11 +284,13 @@ def _read(model: Model, grid: Grid, state: State, scatter: BulkScatter) -> Repli
         controls=np.stack(controls, axis=-1),
         kernels=propagator
         | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
+        second=differential,
         rule=(*list(square.values())[:3], propagator["correlation_bulk"]),
         samples=SampleCurves(
             *(np.asarray(array, np.float64) for array in (state.samples.u, state.samples.weight)),
             *(np.asarray(getattr(state.fields, name), np.float64)[:size] for name in ("residual", "p", "q")),
         ),
+        bases=jax.tree.map(np.asarray, state.bases),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
     )

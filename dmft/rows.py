@@ -166,7 +166,7 @@ def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, ro
     bulk_weights = seen_row(scatter, row.response_bulk, scatter.response, n).T * h[:, None]
     v = bulk_weights * fields.residual
     seen = seen_row(scatter, correlation_bulk, scatter.correlation, n)
-    free = jnp.einsum("jsm,sm->js", history.bath, seen)  # E_r[zeta^r(n) r(j)]
+    free = jnp.sum(history.bath * seen, axis=2)  # E_r[zeta^r(n) r(j)], (T, S)
     fed = past_sum(bulk, history.force_correlation)  # sum_j v_j B(j, :)
     fed = fed + scatter_sum(scatter, bulk_modes, history.force_correlation)
     variance_0 = seen[:, n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,18 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dmft import replica as engine
-from dmft.budget import Coarse, Pilot
+from dmft.budget import Coarse, Pilot, Solved
 from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
-from dmft.plan import Plan, fewer_samples
+from dmft.plan import COARSENING, Plan, coarse_points, fewer_samples
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
 from dmft.scatter import BulkScatter
 
 if TYPE_CHECKING:
     from dmft.grid import Grid
 
-#: Ratios of points, fine to coarse, that the step error may be estimated from.
-COARSENING = (2.0, 1.5, 1.25)
+#: Pilot replicas on the coarser grid for each one on the plan's: the bias is measured there, and they are cheap.
+COARSE_PILOT = 2
 
 Report = Callable[[int, int], None]
 
@@ -52,52 +51,83 @@ def compile_plan(plan: Plan) -> None:
         with precision_context(sampling.precision):
             engine.compile_ahead(plan.model, plan.grid, sampling, plan.iteration, capacity)
 
-    capacities = reversed(engine.capacities_for(plan.grid.size))
+    few, sizes = fewer_samples(plan.sampling), [plan.grid.size]
+    if not plan.full:
+        sizes.append(coarse_points(plan.grid.size - 1, COARSENING[0]) + 1)
+    capacities = [engine.capacities_for(size) for size in sizes]
+    work = {(capacity, few) for chain in capacities for capacity in chain}
+    # at finite dimension one replica of all samples is solved on the plan's grid too, see `prepare`
+    many = capacities[-1] if plan.model.dim is None else {*capacities[0], *capacities[-1]}
+    work |= {(capacity, plan.sampling) for capacity in many}
     with ThreadPoolExecutor(plan.workers) as pool:
-        list(pool.map(one, itertools.product(capacities, (fewer_samples(plan.sampling), plan.sampling))))
+        list(pool.map(one, sorted(work, key=lambda item: (-item[0], item[1].samples))))
 
 
-def prepare(plan: Plan) -> Plan:
-    """The plan with what finite D adds, measured in a solution without it, if the model's dim is set."""
+def prepare(plan: Plan, like: BulkScatter | None = None) -> Plan:
+    """The plan with what finite D adds, measured in a solution without it, if the model's dim is set.
+
+    Args:
+        like: what was measured on another grid, if the two are to be compared.
+    """
     if plan.model.dim is None:
         return plan
     without = dataclasses.replace(plan, scatter=None)
     solution = run(without, range(1), lambda _: None)[0]
-    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, solution, plan.seed))
+    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, solution, plan.seed, like))
 
 
 def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:
-    """The first `count` replicas with fewer samples, on the plan's grid and (flow) on a coarser one."""
-    few = dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
-    total = count if plan.grid.explicit else 2 * count
-    replicas = run(few, range(count), lambda done: report(done, total))
-    coarse = None if plan.grid.explicit else _run_coarse(plan, few.sampling, count, report)
-    return Pilot(replicas, plan.sampling.samples / few.sampling.samples - 1, coarse)
+    """Replicas of fewer samples: `count` on the plan's grid, those and more (flow) on a coarser one."""
+    few = few_of(plan)
+    divisor = plan.sampling.samples / few.sampling.samples - 1
+    if plan.grid.explicit:
+        return Pilot(run(few, range(count), lambda done: report(done, count)), divisor, None)
+    total = (1 + COARSE_PILOT) * count
+    coarse = _run_coarse(plan, COARSE_PILOT * count, lambda done, _: report(done, total))
+    like = coarse.replicas[:count]
+    return Pilot(run(few, range(count), lambda done: report(total - count + done, total), like), divisor, coarse)
 
 
-def _run_coarse(plan: Plan, sampling: Sampling, count: int, report: Report) -> Coarse:
-    """Replicas on a grid of half the points, or of more if its steps are too large to be solved."""
+def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
+    """The pilot on a grid of half the points, or of more if its steps are too large to be solved."""
     points = plan.grid.size - 1
     for ratio in COARSENING:
-        thin = dataclasses.replace(plan, grid=implicit_grid(resampled_times(plan.grid.times, round(points / ratio))))
+        grid = implicit_grid(resampled_times(plan.grid.times, coarse_points(points, ratio)))
         try:
-            thin = dataclasses.replace(prepare(thin), sampling=sampling)
-            replicas = run(thin, range(count), lambda done: report(count + done, 2 * count))
+            thin = prepare(dataclasses.replace(plan, grid=grid, scatter=None), plan.scatter)
+            replicas = run(few_of(thin), range(count), lambda done: report(done, count))
         except ReplicaStopped:
             if ratio == COARSENING[-1]:
                 raise
             continue
-        return Coarse(thin.grid, replicas, ((points / (thin.grid.size - 1)) ** ORDER - 1))
+        return Coarse(thin, replicas, (points / (grid.size - 1)) ** ORDER - 1)
     raise AssertionError("unreachable: the last ratio returns or raises")
 
 
-def run(plan: Plan, indices: range, report: Callable[[int], None]) -> list[Replica]:
-    """Solve the replicas of the given indices, several at a time."""
+def more_pilot(solved: Solved, on: Plan, report: Report) -> Pilot:
+    """The pilot with twice as many replicas on the grid of `on`, that of `solved`."""
+    pilot, done = solved.pilot, len(solved.few)
+    few = solved.few + run(few_of(on), range(done, 2 * done), lambda new: report(done + new, 2 * done))
+    if pilot.coarse is not None and pilot.coarse.plan.grid is on.grid:
+        return dataclasses.replace(pilot, coarse=dataclasses.replace(pilot.coarse, replicas=few))
+    return dataclasses.replace(pilot, replicas=few)
+
+
+def few_of(plan: Plan) -> Plan:
+    """The plan with the pilot's samples."""
+    return dataclasses.replace(plan, sampling=fewer_samples(plan.sampling))
+
+
+def run(
+    plan: Plan, indices: range, report: Callable[[int], None], like: Sequence[Replica] | None = None
+) -> list[Replica]:
+    """Solve the replicas of the given indices, several at a time; `like`: the same ones on another grid."""
 
     def one(index: int) -> Replica | Stopped:
         with precision_context(plan.sampling.precision):
             seed = np.random.SeedSequence(plan.seed, spawn_key=(index,))
-            return solve_replica(plan.model, plan.grid, plan.sampling, seed, plan.iteration, plan.scatter)
+            model, grid, start = plan.model, plan.grid, like[index] if like else None
+            return solve_replica(model, grid, plan.sampling, seed, plan.iteration, plan.scatter, start)
 
     results: list[Replica] = []
     pool = ThreadPoolExecutor(plan.workers)

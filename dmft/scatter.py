@@ -54,6 +54,7 @@ class BulkScatter:
         spread: (tr M(t)^2/D) / (tr M(t)/D)^2 >= 1, (T,).
         memory: Lambda, (T, T), zero above the diagonal, see dmft.memory; not of the scatter, but of the same order.
         common_along, common_counted: C_cb(t,t), and what C_c counts for it, (T,), see dmft.label_direction.
+        amplitudes: z of each input that the random matrices were probed with, (N, MODES); None if there is no scatter.
     """
 
     correlation: np.ndarray
@@ -63,6 +64,7 @@ class BulkScatter:
     memory: np.ndarray
     common_along: np.ndarray
     common_counted: np.ndarray
+    amplitudes: np.ndarray | None = None
 
     @classmethod
     def none(cls, times: int) -> BulkScatter:
@@ -71,8 +73,10 @@ class BulkScatter:
         return cls(square, square, np.zeros(MODES + 1), np.ones(times), square[0], np.zeros(times), np.zeros(times))
 
     @classmethod
-    def measure(cls, model: Model, grid: Grid, solution: Replica, seed: int) -> BulkScatter:
-        """All of it, in a solution without."""
+    def measure(
+        cls, model: Model, grid: Grid, solution: Replica, seed: int, like: BulkScatter | None = None
+    ) -> BulkScatter:
+        """All of it, in a solution without; in the modes of `like`, measured in one on another grid, if given."""
         assert model.dim is not None
         u, weight, residual = solution.samples[:3]
         dim = min(model.dim, DIM)
@@ -94,7 +98,9 @@ class BulkScatter:
             np.concatenate([array - array.mean(axis=0) for array in arrays])
             for arrays in (correlations, responses, norms)
         ]
-        amplitudes = principal_amplitudes(centred[0], centred[1])
+        amplitudes = like.amplitudes if like else None
+        if amplitudes is None:
+            amplitudes = principal_amplitudes(centred[0], centred[1])
         scale = np.sqrt(dim / model.dim) / len(amplitudes)
         phi, psi, nu = (scale * np.tensordot(amplitudes, array, axes=(0, 0)) for array in centred)
         lower, square = np.tri(grid.size), np.zeros((1, grid.size, grid.size))
@@ -109,6 +115,7 @@ class BulkScatter:
             memory=pair_memory(model, grid, solution, spread),
             common_along=common_along,
             common_counted=common_counted,
+            amplitudes=amplitudes,
         )
 
 
@@ -177,6 +184,5 @@ def principal_amplitudes(correlation: np.ndarray, response: np.ndarray) -> np.nd
         size = np.sqrt(np.mean(block**2))
         blocks.append(block / (size if size > 0 else 1.0))
     left, _, right = np.linalg.svd(np.concatenate(blocks, axis=1), full_matrices=False)
-    # the sign of a component is arbitrary: the same on every grid makes coarse and fine solutions comparable
     signs = np.where(right[:MODES].sum(axis=1) < 0, -1.0, 1.0)
     return left[:, :MODES] * signs * np.sqrt(len(left))

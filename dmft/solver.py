@@ -16,6 +16,7 @@ from dmft.failure import failure
 from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.model import Model
 from dmft.plan import (
+    FIRST_REPLICAS,
     MAX_REPLICAS,
     MIN_REPLICAS,
     Plan,
@@ -31,6 +32,7 @@ from dmft.runs import (
     ReplicaStopped,
     Report,
     compile_plan,
+    more_pilot,
     prepare,
     progress_report,
     run,
@@ -48,6 +50,8 @@ REFINEMENTS, RESCUES = 2, 4
 AIM, FINER = 0.7, (1.15, 2.0)
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless.
 SHARE = 0.9
+#: Share of the tolerance beyond which the bias is worth a second look, with more replicas of few samples.
+BIAS_SHARE = 0.5
 #: Replicas added at least: the same on every machine, so that the numbers are.
 MORE = 2
 
@@ -92,7 +96,9 @@ def solve(
             Discrete steps report the step nearest to each time.
         precision: "float64" or "float32".
         seed: of the replicas' samples.
-        kernels: also return the six two-time kernels (see dmft.kernels.KERNELS), over (time, time2).
+        kernels: also return the six two-time kernels (see dmft.kernels.KERNELS), over (time, time2), each with its
+            `_stderr`, and the correlations with `_consistency` and `_consistency_stderr`. All replicas are then solved
+            on the fine grid, which takes several times as long.
         samples: S per replica, a power of two >= 32; chosen if None.
         replicas: number of replicas >= 4; None to add them until the tolerance is met.
         points: number of time points of the flow; chosen if None.
@@ -140,10 +146,11 @@ def solve(
     grid = choose_grid(t_max, step, points, rtol)
     with progress_report(progress) as report:
         refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
+        full, iteration = kernels or grid.explicit, choose_iteration(precision, rtol)
         while True:
-            sampling = choose_sampling(samples, grid, precision, rtol)
-            workers, iteration = choose_workers(grid, sampling), choose_iteration(precision)
-            plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration)
+            sampling = choose_sampling(samples, grid, precision)
+            workers = choose_workers(grid, sampling, full)
+            plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration, full)
             try:
                 plan, pilot = _explore(plan, report)
                 step_ratio = step_excess(plan, pilot)
@@ -152,9 +159,12 @@ def solve(
                     continue
                 solved = _run_to_tolerance(plan, pilot, report)
             except ReplicaStopped as stopped:
-                if rescues == 0:
+                if rescues > 0:
+                    rescues, grid = rescues - 1, implicit_grid(halved_steps(grid.times, stopped.solved))
+                elif not full:  # the coarser grid may be what is not solved
+                    full = True
+                else:
                     raise failure(plan, stopped, lambda part: _run_part(part, report), output) from None
-                rescues, grid = rescues - 1, implicit_grid(halved_steps(grid.times, stopped.solved))
                 continue
             return prediction(plan, solved, output, kernels=kernels)
 
@@ -169,20 +179,26 @@ def _explore(plan: Plan, report: Report) -> tuple[Plan, Pilot]:
     """The plan with all that its replicas need, and what replicas of few samples tell of its errors."""
     compile_plan(plan)
     plan = prepare(plan)
-    return plan, run_pilot(plan, min(plan.replicas or plan.first_replicas, plan.first_replicas), report)
+    return plan, run_pilot(plan, min(plan.first_replicas, FIRST_REPLICAS), report)
 
 
 def _run_to_tolerance(plan: Plan, pilot: Pilot, report: Report) -> Solved:
-    """Replicas on the grid until more would not help."""
-    target = plan.replicas or plan.first_replicas
-    fine: list[Replica] = []
+    """Replicas, on the coarser grid if there is one, until more would not help."""
+    coarse = pilot.coarse
+    on = plan if plan.full or coarse is None else coarse.plan
+    target = plan.first_replicas
+    many: list[Replica] = []
     while True:
-        done, total = len(fine), target
-        fine += run(plan, range(len(fine), target), lambda new, done=done, total=total: report(done + new, total))
-        solved = Solved(fine, pilot)
+        done, total = len(many), target
+        many += run(on, range(len(many), target), lambda new, done=done, total=total: report(done + new, total))
+        solved = Solved(many, on.grid, pilot)
         excess = tolerance_excess(plan, solved)
-        met, hopeless = excess.ratio <= 1, excess.other_ratio > SHARE
-        if plan.replicas is not None or target >= MAX_REPLICAS or met or hopeless:
+        if plan.replicas is not None or excess.ratio <= 1:
+            return solved
+        if excess.bias_ratio > BIAS_SHARE and len(solved.few) < MAX_REPLICAS:
+            pilot = more_pilot(solved, on, report)
+            continue
+        if target >= MAX_REPLICAS or excess.other_ratio > SHARE:
             return solved
         wanted = target * excess.sampling_ratio**2 / max(0.2, 1 - excess.other_ratio**2)
         target = int(min(MAX_REPLICAS, max(target + MORE, np.ceil(wanted))))

@@ -41,7 +41,7 @@ def row_by_row(t_max: float, step: float, samples: int) -> Replica:
     with precision_context("float64"):
         sampling = Sampling.choose(samples, grid.size, "float64")
         seed = np.random.SeedSequence(0, spawn_key=(0,))
-        result = solve_replica(MODEL, grid, sampling, seed, choose_iteration("float64"))
+        result = solve_replica(MODEL, grid, sampling, seed, choose_iteration("float64", 1e-3))
     assert isinstance(result, Replica)
     return result
 

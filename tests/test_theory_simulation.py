@@ -127,6 +127,27 @@ def test_random_initialisation_at_several_sizes(dim):
             assert abs(float(at[name]) - mean) < 3 * np.hypot(own, error), (time, name, float(at[name]), own)
 
 
+# Means and standard errors of the overlap over 100, 60 and 24 runs, explicit step 0.1, while it is below 0.1.
+ESCAPE = {
+    200: {1.0: (0.01937, 0.00047), 2.0: (0.04418, 0.00128), 3.0: (0.07009, 0.00203), 4.0: (0.09153, 0.00256)},
+    400: {1.0: (0.00998, 0.00027), 2.0: (0.02278, 0.00057), 4.0: (0.04939, 0.00123)},
+    800: {1.0: (0.00490, 0.00022), 2.0: (0.01143, 0.00047), 4.0: (0.02586, 0.00096), 10.0: (0.05185, 0.00181)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Tolerance not reached")
+@pytest.mark.parametrize("dim", ESCAPE)
+def test_escape_from_random_initialisation(dim):
+    """It takes longer the larger D is: from 1/D the overlap grows by the noise in the target coordinate."""
+    times, values = list(ESCAPE[dim]), np.array(list(ESCAPE[dim].values()))
+    model = MODEL.replace(dim=dim, initial_overlap=0.0)
+    theory = solve(model, times[-1], step=0.1, samples=128, replicas=8, times=times)
+    own = theory.overlap_stderr.values
+    assert (own < 0.02 * values[:, 0]).all()
+    assert (np.abs(theory.overlap - values[:, 0]) < 3 * np.hypot(own, values[:, 1])).all()
+
+
 # Finite-size scaling
 
 

@@ -10,11 +10,12 @@ from dmft.checks import ParameterError, available_memory, check_integer, check_m
 from dmft.committee.replica import Sampling, capacity_for, replica_bytes
 from dmft.committee_model import Committee
 from dmft.grid import Grid
-from dmft.plan import LOOSE, choose_iteration, cores
+from dmft.plan import choose_iteration, cores
 from dmft.wide import Iteration
 
 #: Replicas solved before the tolerance is looked at, where it is tight (rtol < LOOSE) and where not; and at most.
 FIRST_REPLICAS, FEW_REPLICAS, MAX_REPLICAS = 12, 8, 64
+LOOSE = 0.02
 #: Samples of a replica for each noise mode, where the tolerance is tight and where not; at least and at most.
 SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
 #: Bytes of tangents that decide how many samples have them, and the fewest samples that do.
@@ -85,7 +86,7 @@ def make_plan(
     what = f"One replica of {grid.size} time points, {model.width} neurons and {sampling.samples} samples"
     check_memory(what, needed, "lower `t_max`, `points` or `samples`, or raise `step`")
     workers = int(max(1, min(cores(), available_memory() // needed)))
-    return Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, choose_iteration(precision))
+    return Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, choose_iteration(precision, rtol))
 
 
 def check_batches(model: Committee, grid: Grid) -> None:

@@ -57,6 +57,19 @@ def test_both_forms_of_the_correlations_agree(case, scheme, name):
 
 @pytest.mark.parametrize("scheme", GRIDS)
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["correlation_common", "correlation_outlier", "correlation_bulk"])
+def test_both_forms_of_each_correlation_agree_at_all_pairs_of_times(case, scheme, name):
+    differences = np.array([run.second[name] - run.kernels[name] for run in runs(case, scheme)])
+    spread = differences.std(axis=0, ddof=1) / np.sqrt(REPLICAS)
+    limit = stats.t.ppf(1 - 0.01 / 2 / spread.size, REPLICAS - 1)
+    left = 10 * Iteration().tolerance * np.abs(runs(case, scheme)[0].kernels[name]).max()  # by the inner iteration
+    assert (np.abs(differences.mean(axis=0)) < limit * spread + left).all()
+    scale = np.mean([np.diagonal(run.kernels[name]) for run in runs(case, scheme)], axis=0)
+    assert (spread < 0.04 * np.sqrt(np.outer(scale, scale)) + 4e-3).all()
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
 def test_control_variates_have_zero_mean(case, scheme):
     controls = np.array([run.controls for run in runs(case, scheme)])
     for index in range(controls.shape[-1]):
@@ -98,8 +111,12 @@ def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
         kernel = theory[name].values
         assert theory[name].dims == ("time", "time2")
         assert kernel.shape == (size, size)
+        assert (theory[f"{name}_stderr"].values >= 0).all()
         if name.startswith("correlation"):
             np.testing.assert_allclose(kernel, kernel.T, atol=1e-10)
+            difference, stderr = (theory[f"{name}_consistency{ending}"].values for ending in ("", "_stderr"))
+            limit = stats.t.ppf(1 - 0.01 / 2 / size**2, 3)
+            assert (np.abs(difference) <= limit * stderr + 1e-9).all()
         else:
             assert not np.triu(kernel, 1).any()
     common, outlier, bulk = (np.diagonal(theory[f"correlation_{which}"]) for which in ("common", "outlier", "bulk"))

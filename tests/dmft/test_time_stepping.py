@@ -77,3 +77,15 @@ def test_small_steps_of_gradient_descent_approach_the_flow():
         first, second = (run[name].values - flow[name].values for run in (coarse, fine))
         large = np.abs(first) > 20 * error
         assert (np.abs(first[large] / second[large] - 2) < 0.4).all(), name
+
+
+def test_a_control_that_is_off_zero_is_not_used():
+    """Nothing but the same residual in all replicas: it would share the mean with the constant."""
+    generator = np.random.default_rng(0)
+    values = 0.5 + 1e-3 * generator.standard_normal((8, 3))
+    good = generator.standard_normal((8, 3))
+    spoilt = 1e-7 * (1 + 1e-3 * generator.standard_normal((8, 3)))
+    mean, error = regress_out(values, np.stack([good, spoilt], axis=-1))
+    expected, own = regress_out(values, good[..., None])
+    np.testing.assert_allclose(mean, expected, rtol=1e-9)
+    np.testing.assert_allclose(error, own, rtol=1e-9)
