@@ -67,9 +67,17 @@ def check_times(times: Any, t_max: float) -> np.ndarray:
     if not valid:
         raise ParameterError(
             f"Argument `times` must be a non-empty, strictly increasing list of times in [0, {t_max:g}], "
-            f"but is {times!r}."
+            f"but is {_shortened(times, array)}."
         )
     return array
+
+
+def _shortened(times: Any, array: np.ndarray) -> str:
+    """The times given, in one line."""
+    if array.ndim != 1 or array.size == 0:
+        return repr(times) if array.size == 0 else f"an array of shape {array.shape}"
+    shown = [repr(float(time)) for time in array]
+    return f"[{', '.join(shown if len(shown) <= 8 else [*shown[:3], '...', *shown[-3:]])}]"
 
 
 def choose_grid(t_max: float, step: float | None, points: int | None, rtol: float) -> Grid:
