@@ -68,8 +68,7 @@ def prediction(
     values, stderr, extra = {}, {}, {}
     for name in OBSERVABLES:
         errors = budget(plan, solved, name)
-        lowest = min(0.0, float(errors.value.min()))  # no observable is negative between two times if not at them
-        values[name], stderr[name] = np.maximum(report(errors.value), lowest), report_size(errors.sampling)
+        values[name], stderr[name] = report(errors.value), report_size(errors.sampling)
         arrays = (
             errors.total,
             errors.step,

@@ -20,7 +20,7 @@ from compare.grokking import Regime, grokking_delay, regime
 from compare.measures import REGIMES, measure
 from compare.phase import PointFailedWarning
 from compare.points import compute
-from dmft import Model, ParameterError, solve
+from dmft import Model, ParameterError, compilation, solve
 from sim import simulate
 
 BASE = Model(alpha=1.0, epsilon=0.5, kappa=2.0, initial_overlap=0.1)
@@ -106,7 +106,10 @@ def test_a_failed_point_is_recorded_and_does_not_stop_the_others(computed, tmp_p
 
 
 @pytest.mark.slow
-def test_points_of_the_same_shape_share_what_is_compiled(computed):
+def test_points_of_the_same_shape_share_what_is_compiled(computed, monkeypatch):
+    with monkeypatch.context() as patch:  # else what earlier tests have compiled may be forgotten in between
+        patch.setattr(compilation, "SHARE", 0.0)
+        compilation.forget_if_many()
     phase_diagram(BASE, ("alpha", [1.0]), t_max=3.0, rtol=0.1, atol=0.01)
     compiled = []
     listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
