@@ -124,7 +124,7 @@ def check_linear(model: Model, theory, step: float | None) -> None:
 
 
 quick = settings(max_examples=2, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-thorough = settings(quick, max_examples=8)
+thorough = settings(quick, max_examples=14)
 
 
 @quick
