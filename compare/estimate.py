@@ -106,7 +106,7 @@ class _Replicas:
         grid = plan.choose_grid(t_max, step, None, rtol)
         sampling, full = plan.choose_sampling(None, grid, precision), full or grid.explicit
         few, first, finite = plan.fewer_samples(sampling), plan.FIRST_REPLICAS, model.dim is not None
-        coarse = plan.coarse_points(grid.size - 1, plan.COARSENING[0]) + 1
+        coarse = plan.coarse_size(grid)
         many = grid.size if full else coarse
         rows = few.samples * first * grid.size**2 + sampling.samples * (first * many**2 + finite * grid.size**2)
         if not grid.explicit:

@@ -123,16 +123,16 @@ def choose_iteration(precision: str, rtol: float) -> Iteration:
     return Iteration(tolerance=tolerance if precision == "float64" else 1e-4, accepted=1e-3)
 
 
-def coarse_points(points: int, ratio: float) -> int:
-    """Points of a grid coarser than one of `points` by `ratio`."""
-    return round(points / ratio)
+def coarse_size(grid: Grid, ratio: float = COARSENING[0]) -> int:
+    """Number of times, 0 included, of the grid with fewer points than `grid` by `ratio`."""
+    return round((grid.size - 1) / ratio) + 1
 
 
 def choose_workers(grid: Grid, sampling: Sampling, full: bool) -> int:
     """Replicas solved at once: one per core as far as memory allows, one on an accelerator."""
     needed = _check_memory(grid.size, sampling if full else fewer_samples(sampling))
     if not full:
-        needed = max(needed, _check_memory(coarse_points(grid.size - 1, COARSENING[0]) + 1, sampling))
+        needed = max(needed, _check_memory(coarse_size(grid), sampling))
     return int(max(1, min(cores(), available_memory() // needed)))
 
 

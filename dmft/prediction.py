@@ -107,8 +107,8 @@ def _with_kernels(dataset: xarray.Dataset, plan: Plan, replicas: list[Replica]) 
 
     def add(name: str, ending: str, arrays: list[np.ndarray], meaning: str) -> None:
         mean, stderr = np.mean(arrays, axis=0), np.std(arrays, axis=0, ddof=1) / np.sqrt(len(arrays))
-        order = 1 if ending else 3  # sizes stay positive
-        for what, array, degree in (("", mean, order), ("_stderr", stderr, 1)):
+        order = 1 if ending else 3  # a difference is interpolated like the standard error that it is compared with
+        for what, array, degree in (("", mean, order), ("_stderr", stderr, 1)):  # which stays positive
             values = on_output_times(plan.grid, name, array, at, order=degree)
             text = f"standard error of {meaning}" if what else meaning
             dataset[f"{name}{ending}{what}"] = (("time", "time2"), values, {"long_name": text})

@@ -15,7 +15,7 @@ from dmft import replica as engine
 from dmft.budget import Coarse, Pilot, Solved
 from dmft.checks import precision_context
 from dmft.grid import ORDER, implicit_grid, resampled_times
-from dmft.plan import COARSENING, Plan, coarse_points, fewer_samples
+from dmft.plan import COARSENING, Plan, coarse_size, fewer_samples
 from dmft.replica import Replica, Sampling, Stopped, solve_replica
 from dmft.scatter import BulkScatter
 
@@ -53,7 +53,7 @@ def compile_plan(plan: Plan) -> None:
 
     few, sizes = fewer_samples(plan.sampling), [plan.grid.size]
     if not plan.full:
-        sizes.append(coarse_points(plan.grid.size - 1, COARSENING[0]) + 1)
+        sizes.append(coarse_size(plan.grid))
     capacities = [engine.capacities_for(size) for size in sizes]
     work = {(capacity, few) for chain in capacities for capacity in chain}
     # at finite dimension one replica of all samples is solved on the plan's grid too, see `prepare`
@@ -90,9 +90,8 @@ def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:
 
 def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     """The pilot on a grid of half the points, or of more if its steps are too large to be solved."""
-    points = plan.grid.size - 1
     for ratio in COARSENING:
-        grid = implicit_grid(resampled_times(plan.grid.times, coarse_points(points, ratio)))
+        grid = implicit_grid(resampled_times(plan.grid.times, coarse_size(plan.grid, ratio) - 1))
         try:
             thin = prepare(dataclasses.replace(plan, grid=grid, scatter=None), plan.scatter)
             replicas = run(few_of(thin), range(count), lambda done: report(done, count))
@@ -100,7 +99,7 @@ def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
             if ratio == COARSENING[-1]:
                 raise
             continue
-        return Coarse(thin, replicas, (points / (grid.size - 1)) ** ORDER - 1)
+        return Coarse(thin, replicas, ((plan.grid.size - 1) / (grid.size - 1)) ** ORDER - 1)
     raise AssertionError("unreachable: the last ratio returns or raises")
 
 
