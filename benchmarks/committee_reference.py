@@ -38,10 +38,10 @@ from numpy.polynomial.hermite_e import hermeval
 
 from dmft import Committee
 from sim import simulate
-from sim.committee import committee_system, start
-from sim.committee_data import CommitteeReplica, draw_committee
-from sim.driver import run
 from sim.request import Request
+from sim.systems.committee import committee_system, start
+from sim.systems.committee_draws import CommitteeReplica, draw_committee
+from sim.training.driver import run
 
 #: Steps of every case.
 STEPS = 10

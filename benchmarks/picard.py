@@ -13,7 +13,8 @@ With A_i = h R_i (i = c, d, r), f = 1 + epsilon p and every quantity of one samp
                                                                or = alpha epsilon q (1 - U_d Delta)     (field of d)
 
 give the memory responses Sigma_c = E[dg/dzeta^p], Sigma_d = E[d(q Delta)/dzeta^q], Sigma_r = E[Delta H], and with them
-R_i from d_t R = 1 - rate Sigma R.  The samples and the factors of the noise are those of `dmft.replica`, so that the
+R_i from d_t R = 1 - rate Sigma R.  The samples and the factors of the noise are those of `dmft.wide.replica`, so
+that the
 fixed point is a replica of gradient descent, number by number.
 """
 
@@ -28,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import precision_context
-from dmft.model import Model
-from dmft.noise import Samples, draw_samples
-from dmft.order_parameters import test_loss_terms
+from dmft.losses.quadratic import test_loss_terms
+from dmft.models.model import Model
+from dmft.twotime.noise import Samples, draw_samples
 
 #: Samples treated side by side.
 CHUNK = 8

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import precision_context
-from dmft.model import Model
+from dmft.models.model import Model
 from sim import simulate
-from sim.data import draw_replica
+from sim.systems.draws import draw_replica
 
 MODEL = Model(alpha=1.0, epsilon=0.25, kappa=5.5, dim=100, width=500)
 STEP = 0.02
@@ -161,7 +161,7 @@ def many_networks(precision: str, rounds: int, steps: int, seeds: int) -> Line:
 MEMORY = """
 import sys
 import numpy as np
-from dmft.model import Model
+from dmft.models.model import Model
 from sim import simulate
 steps = int(sys.argv[1])
 model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)

@@ -19,9 +19,10 @@ import warnings
 import numpy as np
 import xarray
 
-from compare import phase, phase_diagram
-from compare.point_file import encode
-from compare.workers import local_runner
+from compare import phase_diagram
+from compare.sweep import phase
+from compare.sweep.point_file import encode
+from compare.sweep.workers import local_runner
 from dmft import Model, solve
 
 MODEL = Model(alpha=1.0, epsilon=0.25, kappa=4.0, initial_overlap=0.1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compare.agreement import Agreement, overlay
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
-    from compare.phase import phase_diagram
+    from compare.sweep.phase import phase_diagram
 
 __all__ = ["Agreement", "GrokkingDelay", "Regime", "grokking_delay", "overlay", "phase_diagram", "regime"]
 
@@ -16,7 +16,7 @@ _HOMES = {
     "Regime": "compare.grokking",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
-    "phase_diagram": "compare.phase",
+    "phase_diagram": "compare.sweep.phase",
     "regime": "compare.grokking",
 }
 

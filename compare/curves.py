@@ -11,7 +11,7 @@ import numpy as np
 import xarray
 
 from dmft.checks import ParameterError
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
 
 Kind = Literal["theory", "simulation", "measurement"]
 

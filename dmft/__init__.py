@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ConvergenceError, DivergenceError, MemoryLimitError, ParameterError, RunError
-from dmft.model import Model
+from dmft.models.model import Model
 
 if TYPE_CHECKING:
     from dmft import limits
-    from dmft.committee_model import Committee
+    from dmft.models.committee import Committee
     from dmft.solver import solve
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
     if name == "solve":
         return import_module("dmft.solver").solve
     if name == "Committee":
-        return import_module("dmft.committee_model").Committee
+        return import_module("dmft.models.committee").Committee
     if name == "limits":
         return import_module("dmft.limits")
     raise AttributeError(f"module 'dmft' has no attribute {name!r}")

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmft.budget import Pilot, Solved, step_excess, tolerance_excess
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
 from dmft.committee.solver import solve_committee
-from dmft.committee_model import Committee
-from dmft.compilation import forget_if_many
-from dmft.failure import failure
-from dmft.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
-from dmft.model import Model
-from dmft.plan import (
+from dmft.models.committee import Committee
+from dmft.models.model import Model
+from dmft.twotime.compiled import forget_if_many
+from dmft.twotime.failure import failure
+from dmft.twotime.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
+from dmft.twotime.plan import (
     FIRST_REPLICAS,
     MAX_REPLICAS,
     MIN_REPLICAS,
@@ -26,9 +25,8 @@ from dmft.plan import (
     choose_sampling,
     choose_workers,
 )
-from dmft.prediction import ToleranceWarning, prediction
-from dmft.replica import Replica
-from dmft.runs import (
+from dmft.twotime.prediction import ToleranceWarning, prediction
+from dmft.twotime.replicas import (
     ReplicaStopped,
     Report,
     compile_plan,
@@ -38,6 +36,8 @@ from dmft.runs import (
     run,
     run_pilot,
 )
+from dmft.twotime.tolerance import Pilot, Solved, step_excess, tolerance_excess
+from dmft.wide.replica import Replica
 
 if TYPE_CHECKING:
     import xarray
@@ -75,16 +75,17 @@ def solve(
     """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
 
     Several independent replicas of the self-consistent equations are solved; the curves are their mean.  The error
-    of a curve is the root sum square of the parts in `dmft.budget`; replicas are added, and the flow's steps
+    of a curve is the root sum square of the parts in `dmft.twotime.tolerance`; replicas are added, and the flow's steps
     shortened, until it is at most rtol |value| + atol (initial loss) on train_loss and test_loss at every time, or
     the dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
         model: a Model: its width is taken as infinite.  So is its dim, but for the leading terms in 1/D: the seed
-            of a random initialisation (see dmft.seeding), the bulk's part of trace and misalignment, the scatter of
-            the bulk over samples with the label's own direction (see dmft.scatter), the mean weight along it (see
-            dmft.label_direction), and the answer of one sample to another through the quadratic features that they
-            share (see dmft.memory).
+            of a random initialisation (see dmft.wide.seeding), the bulk's part of trace and misalignment, the
+            scatter of
+            the bulk over samples with the label's own direction (see dmft.wide.scatter), the mean weight along it (see
+            dmft.wide.label_direction), and the answer of one sample to another through the quadratic features that they
+            share (see dmft.wide.memory).
             Or a Committee: finite width, any activation (THEORY section 8); see dmft.committee. Its dim matters only
             to unplanted initial weights: the replicas then have random overlaps of order dim^-1/2, and the standard
             errors contain their scatter.
@@ -96,7 +97,8 @@ def solve(
             Discrete steps report the step nearest to each time.
         precision: "float64" or "float32".
         seed: of the replicas' samples.
-        kernels: also return the six two-time kernels (see dmft.kernels.KERNELS), over (time, time2), each with its
+        kernels: also return the six two-time kernels (see dmft.twotime.kernels.KERNELS), over (time, time2), each
+        with its
             `_stderr`, and the correlations with `_consistency` and `_consistency_stderr`. All replicas are then solved
             on the fine grid, which takes several times as long.
         samples: S per replica, a power of two >= 32; chosen if None.
@@ -106,8 +108,8 @@ def solve(
 
     Returns:
         Dataset over `time` with every observable, its total error `_error` and the parts of it: `_stderr`,
-        `_step_error`, `_bias`, `_iteration_error` and `_consistency` (see `dmft.prediction.VARIABLES`). For a
-        committee those of `dmft.committee_observables`, with `_step_error`, `_bias` and `_kink_error`.
+        `_step_error`, `_bias`, `_iteration_error` and `_consistency` (see `dmft.twotime.prediction.VARIABLES`). For a
+        committee those of `dmft.losses.committee`, with `_step_error`, `_bias` and `_kink_error`.
 
     Raises:
         ParameterError: an argument is out of range.

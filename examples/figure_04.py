@@ -26,7 +26,7 @@ from gallery import (
     times,
 )
 from sim import preset, simulate
-from sim.data import draw_replica
+from sim.systems.draws import draw_replica
 
 #: Learning rate relative to the paper's, training time, draws of another stream; time of the theory, draws beside it.
 SIZES = {

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compare import overlay
+from compare.figures.plots import LOOK, thin
 from compare.grokking import Duration
-from compare.plots import LOOK, thin
 
 #: Okabe and Ito's colours; train and test differ in line style too.
 TRAIN, TEST = ("#0072B2", (0.0, (5.0, 1.5)), "s"), ("#D55E00", "-", "o")

@@ -4,18 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.experiment import Experiment
     from sim.experiment_simulation import simulate_experiment
-    from sim.optimizers import Optimizer
     from sim.presets import preset, run_preset
     from sim.simulation import simulate
+    from sim.training.optimizers import Optimizer
+    from sim.variants.experiment import Experiment
 
 __all__ = ["Experiment", "Optimizer", "preset", "run_preset", "simulate", "simulate_experiment"]
 
 #: Where each name is; jax is imported only when one is asked for.
 _HOMES = {
-    "Experiment": "sim.experiment",
-    "Optimizer": "sim.optimizers",
+    "Experiment": "sim.variants.experiment",
+    "Optimizer": "sim.training.optimizers",
     "preset": "sim.presets",
     "run_preset": "sim.presets",
     "simulate": "sim.simulation",

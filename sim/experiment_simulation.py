@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
-from sim.driver import run
-from sim.experiment import Experiment
-from sim.linearized import (
+from sim.request import Request
+from sim.training.driver import run
+from sim.variants.experiment import Experiment
+from sim.variants.linearized import (
     Spectrum,
     change_of_outputs,
     coefficients,
@@ -22,11 +23,10 @@ from sim.linearized import (
     error_by_degree,
     residuals,
 )
-from sim.ntk import minimum_norm_coefficients
-from sim.request import Request
-from sim.ridge import Components, Parameters, components, difference, outputs, preactivations
-from sim.task import Task, draw_task, gram_matrix
-from sim.variants import choose_experiment_form, experiment_system
+from sim.variants.ntk import minimum_norm_coefficients
+from sim.variants.ridge_functions import Components, Parameters, components, difference, outputs, preactivations
+from sim.variants.system import choose_experiment_form, experiment_system
+from sim.variants.task import Task, draw_task, gram_matrix
 
 if TYPE_CHECKING:
     import xarray

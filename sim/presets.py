@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmft.checks import DivergenceError, ParameterError
-from dmft.model import Model
-from sim.experiment import Experiment
+from dmft.models.model import Model
+from sim.variants.experiment import Experiment
 
 if TYPE_CHECKING:
     import xarray

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
-from sim.optimizers import Optimizer, as_optimizer
-from sim.schedule import check_times, observed_steps
-from sim.stepsize import default_step
-from sim.system import System
+from sim.training.optimizers import Optimizer, as_optimizer
+from sim.training.schedule import check_times, observed_steps
+from sim.training.stepsize import default_step
+from sim.training.system import System
 
 #: Step numbers are 32-bit integers on the device.
 MOST_STEPS = 2**31 - 1

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ParameterError
-from dmft.committee_model import Committee
-from dmft.model import Model
-from sim.committee import committee_system
-from sim.driver import run
-from sim.experiment import Experiment
+from dmft.models.committee import Committee
+from dmft.models.model import Model
 from sim.experiment_simulation import run_experiment
-from sim.forms import choose_form, quadratic_system
 from sim.request import Request
+from sim.systems.committee import committee_system
+from sim.systems.forms import choose_form, quadratic_system
+from sim.training.driver import run
+from sim.variants.experiment import Experiment
 
 if TYPE_CHECKING:
     import xarray
@@ -44,11 +44,11 @@ def simulate(
     Args:
         model: the network and its task; `dim` must be set, `width` may be infinite (None). An `Experiment` has
             observables of its own and needs a `step` (`sim.simulate_experiment`, which can follow its kernel too). A
-            `dmft.Committee` has those of `dmft.committee_observables`; its `batch_fraction` below 1 needs a `step`.
+            `dmft.Committee` has those of `dmft.losses.committee`; its `batch_fraction` below 1 needs a `step`.
         t_max: training time > 0, in the units of THEORY section 1.
         seeds: number S >= 1 of draws.
         step: time per gradient-descent step, > 0; the run takes max(1, round(t_max / step)) of them. None stands for
-            gradient flow: a small step that divides t_max (`sim.stepsize.default_step`).
+            gradient flow: a small step that divides t_max (`sim.training.stepsize.default_step`).
         form: "network" moves the N x D weights of a finite width; "reduced" is the exact form of at most D + 1 rows,
             for any width; "auto" takes the cheaper one. A committee has the network form alone.
         times: times to report, strictly increasing in [0, t_max], each answered by the nearest step. None reports
@@ -67,7 +67,7 @@ def simulate(
         progress: show a progress bar if standard error is a terminal.
 
     Returns:
-        A dataset over ("seed", "time") of the `dmft.order_parameters.OBSERVABLES`, exact for the weights reached, and
+        A dataset over ("seed", "time") of the `dmft.losses.quadratic.OBSERVABLES`, exact for the weights reached, and
         over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed. For a
         committee: train_loss, test_loss, teacher_overlap over ("seed", "time", "neuron", "direction"), self_overlap
         over ("seed", "time", "neuron", "neuron2") and, if trained, readouts over ("seed", "time", "neuron"). With

@@ -12,9 +12,9 @@ import pytest
 
 from dmft import Model
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid
-from dmft.plan import choose_iteration
-from dmft.replica import Replica, Sampling, solve_replica
+from dmft.twotime.grid import explicit_grid
+from dmft.twotime.plan import choose_iteration
+from dmft.wide.replica import Replica, Sampling, solve_replica
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1)
 FOLDER = Path(__file__).parent.parent / "benchmarks"

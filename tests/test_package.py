@@ -26,7 +26,7 @@ assert importlib.metadata.version("dmft-learning") == dmft.__version__
 for package in (dmft, sim, compare):
     assert "site-packages" in package.__file__, package.__file__
     assert resources.files(package).joinpath("py.typed").is_file()
-assert "DATA" in resources.files("compare").joinpath("report_page", "page.html").read_text()
+assert "DATA" in resources.files("compare").joinpath("report", "template", "page.html").read_text()
 model = dmft.Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 theory = dmft.solve(model, 0.4, step=0.2, samples=64, replicas=4)
 simulation = sim.simulate(model.replace(dim=20), 0.4, step=0.2, seeds=2)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dmft.budget import interpolate
 from dmft.checks import precision_context
 from dmft.committee.plan import FEWER, Plan
 from dmft.committee.replica import Sampling, Solution, Stopped, read_state, solve_state
-from dmft.committee_model import Committee
-from dmft.committee_observables import OBSERVABLES, READOUTS, Neurons, centered, test_loss
-from dmft.grid import ORDER, Grid, implicit_grid, resampled_times
+from dmft.losses.committee import OBSERVABLES, READOUTS, Neurons, centered, test_loss
+from dmft.models.committee import Committee
+from dmft.twotime.grid import ORDER, Grid, implicit_grid, resampled_times
+from dmft.twotime.tolerance import interpolate
 
 if TYPE_CHECKING:
     import jax

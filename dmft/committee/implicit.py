@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from dmft.anderson import anderson
 from dmft.committee.network import Network
 from dmft.committee.rows import (
     Local,
@@ -33,8 +32,9 @@ from dmft.committee.rows import (
     tangents,
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
-from dmft.state import Steps
-from dmft.wide import Iteration
+from dmft.twotime.anderson import anderson
+from dmft.wide.advance import Iteration
+from dmft.wide.state import Steps
 
 #: Newton steps for the fields of a row at most, and the relative change at which they end.
 NEWTON_STEPS = 40

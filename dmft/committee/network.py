@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from dmft.activations import Activation
+from dmft.models.activations import Activation
 
 #: c of the smoothed step.
 OVERSHOOT = 2.0 * math.sqrt(2.0) - 2.0

@@ -8,10 +8,10 @@ import numpy as np
 
 from dmft.checks import ParameterError, available_memory, check_integer, check_memory
 from dmft.committee.replica import Sampling, capacity_for, replica_bytes
-from dmft.committee_model import Committee
-from dmft.grid import Grid
-from dmft.plan import choose_iteration, cores
-from dmft.wide import Iteration
+from dmft.models.committee import Committee
+from dmft.twotime.grid import Grid
+from dmft.twotime.plan import choose_iteration, cores
+from dmft.wide.advance import Iteration
 
 #: Replicas solved before the tolerance is looked at, where it is tight (rtol < LOOSE) and where not; and at most.
 FIRST_REPLICAS, FEW_REPLICAS, MAX_REPLICAS = 12, 8, 64

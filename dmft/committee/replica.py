@@ -15,10 +15,10 @@ from dmft.committee.network import Network, smoothed
 from dmft.committee.rows import tangent_weight
 from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state, grow_state, state_bytes
-from dmft.committee_model import Committee
-from dmft.grid import Grid
-from dmft.state import Steps
-from dmft.wide import Iteration
+from dmft.models.committee import Committee
+from dmft.twotime.grid import Grid
+from dmft.wide.advance import Iteration
+from dmft.wide.state import Steps
 
 #: Row capacities: the work on rows of one capacity is compiled once. A replica starts in a small one and grows.
 CAPACITIES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from dmft.committee.network import Network, smoothed
 from dmft.committee.state import Couplings, Row, State
-from dmft.noise import factor_row
+from dmft.twotime.noise import factor_row
 
 
 class Local(NamedTuple):
@@ -105,7 +105,8 @@ def factor_rows(
 ) -> tuple[Float[Array, "N L"], Float[Array, "L S"]]:
     """Rows F_i(n, :) of the factor of Gamma = E[g g^T] for all neurons, and the basis with their N new vectors.
 
-    Gram-Schmidt in sample space, as `dmft.noise.factor_row`, in blocks: all forces against the basis so far at once,
+    Gram-Schmidt in sample space, as `dmft.twotime.noise.factor_row`, in blocks: all forces against the basis so far
+    at once,
     then against each other. A rest of the size of the rounding errors counts as none; its vector stays zero.
     """
     count = forces.shape[0]

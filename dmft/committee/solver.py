@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.budget import interpolate
 from dmft.checks import ConvergenceError, DivergenceError, RunError
 from dmft.committee.estimate import Errors, Replica, ReplicaStopped, combined, observables, solve_replica
 from dmft.committee.plan import MAX_REPLICAS, Plan, make_plan
-from dmft.committee_model import Committee
-from dmft.committee_observables import DIMENSIONS
-from dmft.grid import ORDER, Grid, explicit_grid, halved_steps, implicit_grid, resampled_times
-from dmft.kernels import on_output_times, physical_response
-from dmft.order_parameters import build_dataset
-from dmft.plan import choose_grid
-from dmft.prediction import ToleranceWarning, output_times
-from dmft.runs import Report
+from dmft.losses.committee import DIMENSIONS
+from dmft.losses.quadratic import build_dataset
+from dmft.models.committee import Committee
+from dmft.twotime.grid import ORDER, Grid, explicit_grid, halved_steps, implicit_grid, resampled_times
+from dmft.twotime.kernels import on_output_times, physical_response
+from dmft.twotime.plan import choose_grid
+from dmft.twotime.prediction import ToleranceWarning, output_times
+from dmft.twotime.replicas import Report
+from dmft.twotime.tolerance import interpolate
 
 if TYPE_CHECKING:
     import xarray

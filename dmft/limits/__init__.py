@@ -1,7 +1,7 @@
 """Exact limits of the theory (THEORY section 7): closed forms that the solver and the simulation must meet.
 
 Every limit is a function of plain NumPy in float64. It returns a dictionary of arrays of shape (T,), keyed by names
-of `dmft.order_parameters.OBSERVABLES`; an observable without a closed form in that limit is left out. All of them are
+of `dmft.losses.quadratic.OBSERVABLES`; an observable without a closed form in that limit is left out. All of them are
 limits of infinite dimension D and width N: the fields `dim` and `width` of the model are not used, and an
 `initial_overlap` of 0 means an overlap that stays 0.
 

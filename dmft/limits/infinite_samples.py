@@ -9,8 +9,8 @@ import numpy as np
 
 from dmft.checks import RunError
 from dmft.limits.times import Observables, check_times
-from dmft.model import Model
-from dmft.order_parameters import test_loss_terms
+from dmft.losses.quadratic import test_loss_terms
+from dmft.models.model import Model
 
 
 def population(model: Model, times: Any) -> Observables:

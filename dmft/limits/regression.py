@@ -10,8 +10,8 @@ import numpy as np
 from dmft.checks import ParameterError, check_real
 from dmft.limits.spectrum import marchenko_pastur, sample_spectrum
 from dmft.limits.times import Observables, check_step, check_times, decay_factors, in_blocks
-from dmft.model import Model
-from dmft.order_parameters import test_loss_terms
+from dmft.losses.quadratic import test_loss_terms
+from dmft.models.model import Model
 
 
 def linear(model: Model, times: Any, *, step: float | None = None) -> Observables:

@@ -9,8 +9,8 @@ import numpy as np
 from dmft.checks import ParameterError
 from dmft.limits.spectrum import sample_spectrum
 from dmft.limits.times import Observables, check_times, decay_factors, in_blocks
-from dmft.model import Model
-from dmft.order_parameters import test_loss_terms
+from dmft.losses.quadratic import test_loss_terms
+from dmft.models.model import Model
 
 
 def lazy(model: Model, times: Any) -> Observables:

@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from dmft import Model
-from dmft.order_parameters import OBSERVABLES, build_dataset
+from dmft.losses.quadratic import OBSERVABLES, build_dataset
 
 MODEL = Model(alpha=2.0, epsilon=0.25, kappa=4.0, dim=100, initial_overlap=0.1)
 

@@ -9,8 +9,8 @@ import os
 import signal
 import time
 
-from compare import points, worker
-from compare.points import Failure, OtherNumerics
+from compare.sweep import points, worker
+from compare.sweep.points import Failure, OtherNumerics
 
 
 def compute(request):

@@ -11,7 +11,7 @@ from scipy import stats
 from compare import overlay
 from compare.agreement import common_times
 from dmft import ParameterError
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
 
 
 def curves(time, value, error=None):

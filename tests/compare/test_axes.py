@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from compare.axes import SWEPT, Axis
+from compare.sweep.axes import SWEPT, Axis
 from dmft import Model, ParameterError
 
 

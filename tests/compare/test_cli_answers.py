@@ -11,14 +11,14 @@ import xarray
 
 import dmft
 import sim
-from compare import estimate
-from compare.cli import main
-from compare.help import EXAMPLES
-from compare.options import BUILT_IN_CASE, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
-from compare.points import compute
-from compare.settings import resolved, settle, settle_phase
+from compare.cli import estimate
+from compare.cli.commands import main
+from compare.cli.help import EXAMPLES
+from compare.cli.options import BUILT_IN_CASE, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.cli.settings import resolved, settle, settle_phase
+from compare.sweep.points import compute
 from dmft import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
 
 COMMANDS = ("solve", "simulate", "compare", "phase", "report")
 
@@ -135,7 +135,8 @@ def test_a_failure_leaves_standard_output_empty(tmp_path, monkeypatch, capsys) -
 def test_phase_and_report_answer_a_program(tmp_path, monkeypatch, capsys) -> None:
     """A sweep of two points for real, by simulation alone in this process, and its report."""
     monkeypatch.setattr(
-        "compare.phase.local_runner", lambda _: lambda points: ((each, compute(each.to_json())) for each in points)
+        "compare.sweep.phase.local_runner",
+        lambda _: lambda points: ((each, compute(each.to_json())) for each in points),
     )
     sweep = ["phase", "--x", "kappa=1,2", "--dim", "10", "--no-theory", "--simulate-every", "1", "--seeds", "2"]
     assert main([*sweep, "--t-max", "1", "--step", "0.1", "--json", "--out", str(tmp_path)]) == 0
@@ -224,7 +225,7 @@ def test_estimates_grow_as_the_work_does() -> None:
 )
 def test_estimates_hold_within_a_factor_of_three(arguments, tmp_path) -> None:
     """Against processor time, which other work leaves alone; documented is a factor of 2 on quiet cores."""
-    command = [sys.executable, "-m", "compare.cli", *arguments]
+    command = [sys.executable, "-m", "compare.cli.commands", *arguments]
     told = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, text=True, check=True)
     clean = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     before = os.times()
@@ -243,7 +244,7 @@ def test_completion(shell, tmp_path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from compare.cli import app; print(app.generate_completion(shell=sys.argv[1]))",
+            "import sys; from compare.cli.commands import app; print(app.generate_completion(shell=sys.argv[1]))",
             shell,
         ],
         capture_output=True,

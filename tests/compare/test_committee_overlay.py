@@ -8,11 +8,11 @@ import xarray
 from scipy import stats
 
 from compare import overlay
-from compare.entries import by_entry, entry_names, shown_entries
-from compare.tables import agreement_table
+from compare.cli.tables import agreement_table
+from compare.figures.entries import by_entry, entry_names, shown_entries
 from dmft import Committee, ParameterError
-from dmft.committee_observables import DIMENSIONS, OBSERVABLES, READOUTS
-from dmft.order_parameters import build_dataset
+from dmft.losses.committee import DIMENSIONS, OBSERVABLES, READOUTS
+from dmft.losses.quadratic import build_dataset
 
 MODEL = Committee(
     alpha=1.0, kappa=3.0, width=3, activation="relu", teacher="relu", teacher_dim=2, dim=50, train_readout=True

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray
 
-from compare.cli import main
+from compare.cli.commands import main
+from compare.figures.paper import THRESHOLD, delay_in_steps, preset_figure, preset_summary, relative, steps_of
 from compare.grokking import grokking_delay, regime
-from compare.paper import THRESHOLD, delay_in_steps, preset_figure, preset_summary, relative, steps_of
 from sim import preset, run_preset
 from sim.presets import PRESETS
 

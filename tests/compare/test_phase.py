@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import xarray
 
-from compare import phase as sweep
-from compare import phase_diagram, store
-from compare.cli import main
+from compare import phase_diagram
+from compare.cli.commands import main
 from compare.grokking import Regime, grokking_delay, regime
-from compare.measures import REGIMES, measure
-from compare.phase import PointFailedWarning
-from compare.points import compute
-from dmft import Model, ParameterError, compilation, solve
+from compare.sweep import phase as sweep
+from compare.sweep import store
+from compare.sweep.measures import REGIMES, measure
+from compare.sweep.phase import PointFailedWarning
+from compare.sweep.points import compute
+from dmft import Model, ParameterError, solve
+from dmft.twotime import compiled as compilation
 from sim import simulate
 
 BASE = Model(alpha=1.0, epsilon=0.5, kappa=2.0, initial_overlap=0.1)
@@ -232,7 +234,7 @@ def test_the_command_writes_the_dataset_and_its_picture(computed, tmp_path, caps
     ],
 )
 def test_bad_usage_is_one_line_and_leaves_nothing(computed, tmp_path, monkeypatch, capsys, arguments, says):
-    monkeypatch.setattr("compare.workers.PATIENCE", 0.5)
+    monkeypatch.setattr("compare.sweep.workers.PATIENCE", 0.5)
     monkeypatch.chdir(tmp_path)
     assert main(["phase", *arguments]) == 2
     said = capsys.readouterr().err
@@ -261,7 +263,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
-    command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
+    command = [sys.executable, "-m", "compare.cli.commands", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
     command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
     command += ["--x", "alpha=0.5,1", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"

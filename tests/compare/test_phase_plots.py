@@ -12,12 +12,12 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.container import ErrorbarContainer
 
 from compare import overlay
+from compare.figures.panels import panels_figure
+from compare.figures.phase_axes import CellAxis, regime_borders
+from compare.figures.phase_maps import AT_ONCE, DISAGREES, UNREACHED
+from compare.figures.phase_plots import phase_figure
+from compare.figures.phase_words import place_words
 from compare.files import write_figure
-from compare.panels import panels_figure
-from compare.phase_axes import CellAxis, regime_borders
-from compare.phase_maps import AT_ONCE, DISAGREES, UNREACHED
-from compare.phase_plots import phase_figure
-from compare.phase_words import place_words
 from dmft import ParameterError
 
 NUMBERS = ("t_train", "t_test", "delay", "final_train_loss", "final_test_loss", "peak_test_loss")

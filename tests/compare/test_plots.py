@@ -4,7 +4,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from compare import overlay, plots
+from compare import overlay
+from compare.figures import plots
 from dmft import ParameterError
 
 

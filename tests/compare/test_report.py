@@ -13,13 +13,13 @@ import pytest
 import xarray
 
 from compare import overlay
-from compare.cli import app, main
-from compare.measures import ABSENT, measure
-from compare.point_file import encode
-from compare.repeat import command, settings_of
-from compare.report import write_report
-from compare.report_data import DONE, FAILED
-from compare.settings import settle
+from compare.cli.commands import app, main
+from compare.cli.settings import settle
+from compare.report.data import DONE, FAILED
+from compare.report.page import write_report
+from compare.report.repeat import command, settings_of
+from compare.sweep.measures import ABSENT, measure
+from compare.sweep.point_file import encode
 from dmft import Model, ParameterError
 
 pytest.importorskip("plotly")

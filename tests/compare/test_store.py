@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray
 
-from compare import points
-from compare.point_file import decode, encode
-from compare.points import Failure, OtherNumerics, Point, compute
-from compare.store import Store, both_sides
+from compare.sweep import points
+from compare.sweep.point_file import decode, encode
+from compare.sweep.points import Failure, OtherNumerics, Point, compute
+from compare.sweep.store import Store, both_sides
 from dmft import Model
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from compare import workers
-from compare.points import Failure, OtherNumerics, Point
-from compare.workers import dask_runner, local_runner
+from compare.sweep import workers
+from compare.sweep.points import Failure, OtherNumerics, Point
+from compare.sweep.workers import dask_runner, local_runner
 from dmft import Model, ParameterError
 
 MODEL = Model(alpha=1.0, epsilon=0.0, kappa=2.0, dim=20)
@@ -108,8 +108,8 @@ def test_who_stops_listening_ends_the_workers(make_points):
 def test_workers_end_with_their_parent_whatever_ends_it(make_points):
     points = make_points(*["done"] * 2, sleep=60.0)
     code = f"""
-        from compare import workers
-        from compare.points import Point
+        from compare.sweep import workers
+        from compare.sweep.points import Point
         from dmft import Model
         workers.COMMAND = {STUB!r}
         points = [Point(side="simulation", model={MODEL!r}, settings=settings)

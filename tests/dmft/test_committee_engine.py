@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from dmft import Committee, ParameterError, solve
-from dmft.activations import Activation
 from dmft.checks import MemoryLimitError, precision_context
 from dmft.committee import rows, sampling
 from dmft.committee.network import OVERSHOOT, smoothed
 from dmft.committee.replica import Sampling, Solution, read_state, solve_state
-from dmft.grid import Grid, explicit_grid, graded_times, implicit_grid
 from dmft.limits.regression import ridge
-from dmft.wide import Iteration
+from dmft.models.activations import Activation
+from dmft.twotime.grid import Grid, explicit_grid, graded_times, implicit_grid
+from dmft.wide.advance import Iteration
 
-pytestmark = pytest.mark.filterwarnings("ignore::dmft.prediction.ToleranceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
 
 LINEAR = Committee(
     alpha=1.3,

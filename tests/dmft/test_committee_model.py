@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmft import Committee, ParameterError, activations, teachers
+from dmft import Committee, ParameterError
 from dmft.checks import precision_context
-from dmft.committee_observables import Neurons, centered, test_loss
+from dmft.losses.committee import Neurons, centered, test_loss
+from dmft.models import activations, teachers
 
 BASE: dict[str, Any] = {"alpha": 1.5, "kappa": 3.0, "width": 2}
 RELU = Committee(**BASE, activation="relu", readout=[1.0, -1.0])

@@ -13,7 +13,7 @@ from scipy import stats
 from dmft import Committee, DivergenceError, Model, solve
 from dmft.committee.state import Couplings
 
-pytestmark = pytest.mark.filterwarnings("ignore::dmft.prediction.ToleranceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
 REFERENCE = Path(__file__).parents[1] / "reference"
 NAMES = sorted(path.stem.removeprefix("committee_") for path in REFERENCE.glob("committee_*.json"))
 ERF = Committee(

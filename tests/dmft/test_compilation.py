@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dmft import compilation
+from dmft.twotime import compiled as compilation
 
 
 def test_a_shape_is_compiled_once():
@@ -36,7 +36,8 @@ def test_all_is_forgotten_when_the_maps_are_many(allowed, forgotten, tmp_path, m
 MANY_SHAPES = """
 import gc, warnings
 from pathlib import Path
-from dmft import Model, compilation, solve
+from dmft import Model, solve
+from dmft.twotime import compiled as compilation
 from sim import simulate
 
 warnings.simplefilter("ignore")

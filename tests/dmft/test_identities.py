@@ -8,10 +8,10 @@ from scipy import stats
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, graded_times, implicit_grid
-from dmft.kernels import KERNELS
-from dmft.replica import Sampling, solve_replica
-from dmft.wide import Iteration
+from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
+from dmft.twotime.kernels import KERNELS
+from dmft.wide.advance import Iteration
+from dmft.wide.replica import Sampling, solve_replica
 
 PLANTED = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 CASES = {
@@ -132,7 +132,7 @@ def test_seeding_grows_the_target_coordinate_as_c_beta(monkeypatch):
 
     Without the mean weight's own component along beta, which adds C_cb to it.
     """
-    monkeypatch.setattr("dmft.scatter.common_along_beta", lambda _, grid, *__: np.zeros((2, grid.size)))
+    monkeypatch.setattr("dmft.wide.scatter.common_along_beta", lambda _, grid, *__: np.zeros((2, grid.size)))
     expected = [1.65, 2.71, 4.24, 6.24, 8.62, 11.2, 13.9, 16.5, 19.0, 21.4]
     without_noise = [1.60, 2.47, 3.60, 4.98, 6.55, 8.20, 9.86, 11.5, 13.0, 14.4]
     times = [0.4 * (i + 1) for i in range(10)]

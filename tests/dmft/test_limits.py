@@ -10,8 +10,8 @@ from scipy import integrate, linalg, special
 from dmft import ParameterError
 from dmft.limits import lazy, linear, marchenko_pastur, population, ridge
 from dmft.limits.spectrum import sample_spectrum
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
 
 KAPPAS = [1e-3, 0.3, 0.999, 1.0, 1.0 + 1e-7, 1.001, 1.7, 5.5, 1e4]
 TIMES = np.array([0.0, 0.4, 1.2, 3.2, 8.0])

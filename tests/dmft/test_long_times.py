@@ -5,9 +5,9 @@ import pytest
 
 from dmft import Model
 from dmft.checks import precision_context
-from dmft.grid import graded_times, implicit_grid
-from dmft.replica import Replica, Sampling, solve_replica
-from dmft.wide import Iteration
+from dmft.twotime.grid import graded_times, implicit_grid
+from dmft.wide.advance import Iteration
+from dmft.wide.replica import Replica, Sampling, solve_replica
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import pytest
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, graded_times, implicit_grid
-from dmft.memory import SAMPLES, pair_memory, stratified
-from dmft.replica import Sampling, solve_replica
-from dmft.wide import Iteration
+from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
+from dmft.wide.advance import Iteration
+from dmft.wide.memory import SAMPLES, pair_memory, stratified
+from dmft.wide.replica import Sampling, solve_replica
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1, dim=200)
 

@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from dmft.anderson import anderson
 from dmft.checks import precision_context
-from dmft.grid import coordinate, explicit_grid, graded_times, halved_steps, implicit_grid, resampled_times
-from dmft.noise import draw_samples, factor_row, target_quadrature
-from dmft.rows import solve_residual
-from dmft.state import Couplings
+from dmft.twotime.anderson import anderson
+from dmft.twotime.grid import coordinate, explicit_grid, graded_times, halved_steps, implicit_grid, resampled_times
+from dmft.twotime.noise import draw_samples, factor_row, target_quadrature
+from dmft.wide.rows import solve_residual
+from dmft.wide.state import Couplings
 
 # The residual equation
 

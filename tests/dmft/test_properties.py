@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from dmft import Model, RunError, solve
-from dmft.budget import CONTROLLED
-from dmft.kernels import KERNELS
 from dmft.limits import linear
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
 from dmft.solver import ToleranceWarning
+from dmft.twotime.kernels import KERNELS
+from dmft.twotime.tolerance import CONTROLLED
 
 #: Small, so that an example takes about a second: shapes repeat and are compiled once.
 SMALL = {"replicas": 4, "samples": 64}

@@ -8,11 +8,11 @@ import pytest
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid, graded_times, implicit_grid
-from dmft.noise import draw_samples
-from dmft.replica import Replica, SampleCurves, Sampling, solve_replica
-from dmft.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
-from dmft.wide import Iteration
+from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
+from dmft.twotime.noise import draw_samples
+from dmft.wide.advance import Iteration
+from dmft.wide.replica import Replica, SampleCurves, Sampling, solve_replica
+from dmft.wide.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=50)
 

@@ -12,14 +12,14 @@ import pytest
 from scipy import stats
 
 from dmft import ConvergenceError, DivergenceError, MemoryLimitError, Model, ParameterError, solve
-from dmft.budget import AMPLIFICATION, CONSISTENCY_LEVEL, MEANINGS, residual_sum
 from dmft.checks import precision_context
-from dmft.grid import graded_times, implicit_grid
-from dmft.order_parameters import OBSERVABLES
-from dmft.prediction import VARIABLES
-from dmft.replica import Sampling, Stopped, solve_replica
+from dmft.losses.quadratic import OBSERVABLES
 from dmft.solver import ToleranceWarning
-from dmft.wide import Iteration
+from dmft.twotime.grid import graded_times, implicit_grid
+from dmft.twotime.prediction import VARIABLES
+from dmft.twotime.tolerance import AMPLIFICATION, CONSISTENCY_LEVEL, MEANINGS, residual_sum
+from dmft.wide.advance import Iteration
+from dmft.wide.replica import Sampling, Stopped, solve_replica
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 SMALL = {"samples": 64, "replicas": 4}
@@ -315,7 +315,7 @@ def test_a_run_that_does_not_fit_is_refused_before_it_starts(t_max, settings, si
 
 def stop_at(monkeypatch, time, reached=lambda grid: True):  # noqa: ARG005
     """Make every replica stop at the first row from `time` on, on the grids for which `reached` says so."""
-    from dmft import runs
+    from dmft.twotime import replicas as runs
 
     solved = runs.solve_replica
 
@@ -340,7 +340,7 @@ def test_a_row_that_fails_gets_smaller_steps(monkeypatch):
 
 def test_where_the_coarser_grid_cannot_be_solved_all_replicas_are_on_the_fine_one(monkeypatch):
     """Only those of many samples stop, at t = 1 on the coarser grid: the result is that of the fine grid alone."""
-    from dmft import runs
+    from dmft.twotime import replicas as runs
 
     solved = runs.solve_replica
 
@@ -386,7 +386,7 @@ def test_a_row_that_cannot_be_solved_leaves_the_curves_before_it(monkeypatch, se
 @pytest.mark.slow
 def test_a_row_that_cannot_be_solved_says_what_to_change(monkeypatch):
     from dmft import solver
-    from dmft.wide import Iteration
+    from dmft.wide.advance import Iteration
 
     monkeypatch.setattr(solver, "choose_iteration", lambda precision, rtol: Iteration(max_rounds=2))  # noqa: ARG005
     with pytest.raises(ConvergenceError, match="points") as caught:

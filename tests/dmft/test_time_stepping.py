@@ -6,11 +6,11 @@ from scipy import stats
 
 from dmft import Model, solve
 from dmft.checks import precision_context
-from dmft.consistency import regress_out
-from dmft.grid import graded_times, implicit_grid
 from dmft.limits import linear
-from dmft.replica import Sampling, solve_replica
-from dmft.wide import Iteration
+from dmft.twotime.grid import graded_times, implicit_grid
+from dmft.wide.advance import Iteration
+from dmft.wide.consistency import regress_out
+from dmft.wide.replica import Sampling, solve_replica
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)

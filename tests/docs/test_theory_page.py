@@ -14,11 +14,11 @@ from scipy.integrate import solve_ivp
 
 from dmft import Model, limits
 from dmft.checks import precision_context
-from dmft.grid import explicit_grid
-from dmft.noise import draw_samples
-from dmft.order_parameters import test_loss_terms as loss_terms
-from dmft.replica import Sampling, solve_replica
-from dmft.wide import Iteration
+from dmft.losses.quadratic import test_loss_terms as loss_terms
+from dmft.twotime.grid import explicit_grid
+from dmft.twotime.noise import draw_samples
+from dmft.wide.advance import Iteration
+from dmft.wide.replica import Sampling, solve_replica
 
 PAGE = (Path(__file__).parents[2] / "docs" / "theory.md").read_text(encoding="utf-8")
 STEP, STEPS = 0.2, 8
@@ -321,4 +321,4 @@ def resolve(name):
 
 def test_names_that_do_not_exist_are_noticed():
     with pytest.raises(AttributeError):
-        resolve("dmft.rows.no_such_function")
+        resolve("dmft.wide.rows.no_such_function")

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.cli import main
+from compare.cli.commands import main
 from dmft.checks import DivergenceError, MemoryLimitError, ParameterError
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
-from sim import Optimizer, driver, simulate, training
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
+from sim import Optimizer, simulate
+from sim.training import driver
+from sim.training import groups as training
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=8)
 
@@ -212,7 +214,7 @@ def test_a_run_killed_at_random_times_ends_in_the_same_file(kills: int, tmp_path
     checkpoint, generator, interrupted = out / "simulation.checkpoint.npz", np.random.default_rng(kills), 0
     for _ in range(kills):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        command = [sys.executable, "-m", "compare.cli", *arguments]
+        command = [sys.executable, "-m", "compare.cli.commands", *arguments]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
                 time.sleep(0.01)

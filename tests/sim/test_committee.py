@@ -14,17 +14,18 @@ import xarray
 from scipy import special
 
 from dmft import Committee, DivergenceError, ParameterError
-from dmft.model import Model
-from sim import Optimizer, network, simulate
-from sim.batches import make_batches
-from sim.committee import committee_system
-from sim.committee_data import draw_committee
-from sim.data import Replica, replica_key
-from sim.driver import run
-from sim.forms import quadratic_system
-from sim.optimizers import Pace
+from dmft.models.model import Model
+from sim import Optimizer, simulate
 from sim.request import Request
-from sim.system import Presence
+from sim.systems import network
+from sim.systems.committee import committee_system
+from sim.systems.committee_draws import draw_committee
+from sim.systems.draws import Replica, replica_key
+from sim.systems.forms import quadratic_system
+from sim.training.batches import make_batches
+from sim.training.driver import run
+from sim.training.optimizers import Pace
+from sim.training.system import Presence
 
 STEP, COUNT = 0.2, 8
 
@@ -256,7 +257,7 @@ def test_a_persistent_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatc
     model = STOCHASTIC.replace(persistence=1.6)
     arguments: dict[str, Any] = {"step": STEP, "seeds": 2, "times": [1.0, 4.0]}
     expected = simulate(model, 4.0, **arguments)
-    from sim import training
+    from sim.training import groups as training
 
     monkeypatch.setattr(training, "chunk_budget", lambda *_: 3)
     taken, run_piece = [0], training.run_piece

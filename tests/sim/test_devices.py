@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import xarray
 
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
 from sim import Optimizer, simulate
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=12, centered=True)
@@ -20,8 +20,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import jax
-from dmft.model import Model
-from sim import Optimizer, simulate, training
+from dmft.models.model import Model
+from sim import Optimizer, simulate
+from sim.training import groups as training
 
 assert jax.device_count() == 4
 training.OPERATIONS_CPU = 1e5

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from dmft.checks import ParameterError
-from dmft.model import Model
-from sim.experiment import Experiment
+from dmft.models.model import Model
 from sim.experiment_simulation import simulate_experiment
+from sim.variants.experiment import Experiment
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10, width=4)
 

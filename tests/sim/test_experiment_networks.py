@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 
 from dmft.checks import precision_context
-from dmft.model import Model
-from dmft.polynomials import FEATURES, degree, evaluate, wick_coefficients
-from sim.experiment import Experiment
-from sim.ntk import alignment, centered_alignment, minimum_norm_coefficients
-from sim.ridge import Parameters, components, difference, inner_by_degree, outputs, preactivations, pull
-from sim.task import Task, draw_task, gram_matrix
-from sim.variants import forward, gradient, select
+from dmft.models.model import Model
+from dmft.models.polynomials import FEATURES, degree, evaluate, wick_coefficients
+from sim.variants.experiment import Experiment
+from sim.variants.ntk import alignment, centered_alignment, minimum_norm_coefficients
+from sim.variants.ridge_functions import (
+    Parameters,
+    components,
+    difference,
+    inner_by_degree,
+    outputs,
+    preactivations,
+    pull,
+)
+from sim.variants.system import forward, gradient, select
+from sim.variants.task import Task, draw_task, gram_matrix
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=6, width=9)
 VARIANTS = {

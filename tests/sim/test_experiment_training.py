@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from dmft.checks import DivergenceError, precision_context
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
-from sim import simulate, training
-from sim.experiment import Experiment
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
+from sim import simulate
 from sim.experiment_simulation import linear_start, linearized_losses, simulate_experiment
-from sim.linearized import coefficients, decompose, residuals
-from sim.ridge import Parameters, outputs, preactivations
-from sim.task import draw_task, gram_matrix
+from sim.training import groups as training
+from sim.variants.experiment import Experiment
+from sim.variants.linearized import coefficients, decompose, residuals
+from sim.variants.ridge_functions import Parameters, outputs, preactivations
+from sim.variants.task import draw_task, gram_matrix
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=8, width=12)
 CENTERED = MODEL.replace(centered=True, label_noise=0.3)

@@ -10,14 +10,14 @@ import pytest
 from scipy import stats
 
 from dmft.checks import ParameterError, precision_context
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
 from sim import Optimizer, simulate
-from sim.batches import make_batches
-from sim.data import draw_replica, replica_key
-from sim.forms import choose_form
-from sim.network import EQUATIONS
-from sim.optimizers import Pace, schedule_factor
+from sim.systems.draws import draw_replica, replica_key
+from sim.systems.forms import choose_form
+from sim.systems.network import EQUATIONS
+from sim.training.batches import make_batches
+from sim.training.optimizers import Pace, schedule_factor
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=15)
 DECAYING = MODEL.replace(alpha=0.7, weight_decay=0.2, centered=True, label_noise=0.3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmft.checks import DivergenceError, ParameterError
-from dmft.model import Model
+from dmft.models.model import Model
 from sim import Experiment, preset, run_preset
 from sim.presets import Preset, PresetRun, observed_steps
 

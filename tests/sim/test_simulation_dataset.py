@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dmft.checks import MemoryLimitError, ParameterError
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
 from sim import simulate
-from sim.data import draw_replica
+from sim.systems.draws import draw_replica
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 

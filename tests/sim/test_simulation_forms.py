@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from dmft.checks import precision_context
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
 from sim import simulate
-from sim.checkpoint import Store
-from sim.data import draw_replica
-from sim.descent import Chunk, Layout, advance, begin
-from sim.forms import quadratic_system
-from sim.optimizers import Pace
 from sim.request import Request, make_plan
-from sim.training import Job, draw_batch
+from sim.systems.draws import draw_replica
+from sim.systems.forms import quadratic_system
+from sim.training.checkpoint import Store
+from sim.training.descent import Chunk, Layout, advance, begin
+from sim.training.groups import Job, draw_batch
+from sim.training.optimizers import Pace
 
 PLAIN = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 EVERYTHING = PLAIN.replace(alpha=0.7, kappa=1.6, centered=True, label_noise=0.4, weight_decay=0.1, initial_overlap=0.3)

@@ -5,9 +5,9 @@ import pytest
 import xarray
 from scipy import stats
 
-from dmft.model import Model
+from dmft.models.model import Model
 from sim import simulate
-from sim.data import draw_replica
+from sim.systems.draws import draw_replica
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
 #: Smallest two-sided p-value let pass; a test looks at up to 15 numbers.

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from dmft.checks import DivergenceError, ParameterError
-from dmft.model import Model
-from dmft.order_parameters import OBSERVABLES
-from sim import driver, simulate, training
-from sim.data import draw_replica
-from sim.descent import Layout
-from sim.forms import quadratic_system
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
+from sim import simulate
 from sim.request import Request
-from sim.schedule import CAPACITY, chunks, observed_steps
-from sim.stepsize import curvature, default_step
+from sim.systems.draws import draw_replica
+from sim.systems.forms import quadratic_system
+from sim.training import driver
+from sim.training import groups as training
+from sim.training.descent import Layout
+from sim.training.schedule import CAPACITY, chunks, observed_steps
+from sim.training.stepsize import curvature, default_step
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 #: Cases whose fastest rate comes from different places: features, teacher, few samples, decay, one neuron, the plant.

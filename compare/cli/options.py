@@ -1,0 +1,209 @@
+"""The options of the command line: each is listed here, once, and the same name is a key of the TOML file.
+
+An option left out takes its value from the file, else from DEFAULTS: `compare.cli.settings` makes the settings of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from compare.sweep.axes import SYNTAX
+
+#: The built-in case: it learns its training set first and the rule much later.
+BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
+
+#: What the other options are when left out.
+DEFAULTS: dict[str, Any] = {
+    "t_max": 60.0,
+    "step": None,
+    "rtol": 0.01,
+    "atol": 1e-5,
+    "seeds": 8,
+    "form": "auto",
+    "kernels": False,
+    "precision": "float64",
+    "seed": 0,
+    "out": "dmft-out",
+    "optimizer": "gd",
+    "schedule": "constant",
+    "checkpoint_every": None,
+    "resume": False,
+    "stop_below": None,
+    "x": None,
+    "y": None,
+    "threshold": 0.1,
+    "ratio": 3.0,
+    "theory": True,
+    "simulate_every": 0,
+    "simulation_step": None,
+    "workers": None,
+    "scheduler": None,
+    "retry_failed": False,
+    "yes": False,
+}
+
+#: What `dmft phase` takes instead; its axes are these if none is given.
+PHASE_DEFAULTS: dict[str, Any] = {"t_max": 100.0, "rtol": 0.03, "atol": 1e-3}
+PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
+#: Points beyond which `dmft phase` asks for --yes.
+MANY = 10**5
+
+JSON_HELP = "Answer with one JSON object on standard output."
+
+Form = Literal["auto", "network", "reduced"]
+Precision = Literal["float64", "float32"]
+Rule = Literal["gd", "momentum", "nesterov", "adam", "adamw"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def _whole(_type: Any, tokens: Any) -> int:
+    """Read an integer as such: 1.5 is refused, not rounded."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be an integer, but is {text!r}") from None
+
+
+_Real = float | None
+_Whole = Annotated[int | None, Parameter(converter=_whole)]
+
+
+def _help(text: str, name: str | None = None, defaults: dict[str, Any] = DEFAULTS) -> Parameter:
+    """Help for an option, with the value it takes when it is left out."""
+    for label, values in (("default", defaults), ("built-in case", BUILT_IN_CASE)):
+        if name in values and values[name] is not None:
+            value = values[name]
+            text += f" [{label}: {f'{value:g}' if isinstance(value, float) else value}]"
+    return Parameter(help=text)
+
+
+def _switch(text: str) -> Parameter:
+    """A flag that is either given or not."""
+    return Parameter(help=text, negative=(), show_default=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The fields of `dmft.Model`."""
+
+    alpha: Annotated[_Real, _help("Output scale (laziness), > 0.", "alpha")] = None
+    epsilon: Annotated[_Real, _help("Weight of the quadratic feature, >= 0.", "epsilon")] = None
+    kappa: Annotated[_Real, _help("Sample ratio P / D, > 0.", "kappa")] = None
+    dim: Annotated[_Whole, _help("Input dimension D >= 2; left out: infinite (a simulation needs it).", "dim")] = None
+    width: Annotated[_Whole, _help("Number of hidden neurons N >= 1; left out: infinite.")] = None
+    initial_overlap: Annotated[_Real, _help("Planted overlap with the target, >= 0.", "initial_overlap")] = None
+    centered: Annotated[bool | None, _help("Train f - f(t=0) instead of f.")] = None
+    label_noise: Annotated[_Real, _help("Standard deviation of the noise on training labels, >= 0.")] = None
+    weight_decay: Annotated[_Real, _help("Rate of weight decay, >= 0.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What theory and simulation share."""
+
+    t_max: Annotated[_Real, _help("Training time, > 0.", "t_max")] = None
+    step: Annotated[_Real, _help("Step of gradient descent, > 0; left out: gradient flow.")] = None
+    precision: Annotated[Precision | None, _help("Floating-point numbers.", "precision")] = None
+    seed: Annotated[_Whole, _help("Random stream, >= 0.", "seed")] = None
+    out: Annotated[str | None, _help("Folder for the results.", "out")] = None
+    config: Annotated[str | None, _help("TOML file of options (initial_overlap = 0.1); options win over it.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TheoryOptions:
+    """The solver's accuracy."""
+
+    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol")] = None
+    atol: Annotated[_Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulationOptions:
+    """The simulation's size and form."""
+
+    seeds: Annotated[_Whole, _help("Independent draws of data and weights, >= 1.", "seeds")] = None
+    form: Annotated[Form | None, _help("Plain network, exact reduced form, or the cheaper one.", "form")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How the simulated network is trained, where the run may stop, and how it is saved."""
+
+    optimizer: Annotated[Rule | None, _help("Optimiser; its learning rate is --step.", "optimizer")] = None
+    momentum: Annotated[_Real, _help("Of momentum and nesterov, >= 0 and < 1 [default: 0.9].")] = None
+    batch_size: Annotated[_Whole, _help("Samples in a minibatch, 1 to P; left out: all.")] = None
+    replacement: Annotated[bool | None, _help("Draw minibatches with replacement instead of by epochs.")] = None
+    schedule: Annotated[Schedule | None, _help("Learning rate along the run, falling to 0.", "schedule")] = None
+    warmup: Annotated[_Whole, _help("First steps over which the learning rate rises, >= 0.")] = None
+    stop_below: Annotated[str | None, _help("End when all seeds are below, as in test_loss=0.1,train_loss=0.01.")] = (
+        None
+    )
+    checkpoint_every: Annotated[_Real, _help("Save the run every so many seconds, >= 0.")] = None
+    resume: Annotated[bool | None, _help("Go on from the checkpoint in --out, if there is one.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How a command answers; no keys of the TOML file."""
+
+    json: Annotated[bool, _switch(JSON_HELP)] = False
+    dry_run: Annotated[bool, _switch("Print settings, memory and time; run nothing.")] = False
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SolveOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft solve`."""
+
+    kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulateOptions(AnswerOptions, TrainingOptions, SimulationOptions, RunOptions, ModelOptions):
+    """Options of `dmft simulate`."""
+
+    preset: Annotated[str | None, _help("Runs of a figure of the paper (docs: paper runs), such as fig1.")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions(AnswerOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft compare`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """The grid of `dmft phase` and where it is computed."""
+
+    x: Annotated[str | None, _help(f"{SYNTAX}: first axis [default: {PHASE_AXES[0]}, with {PHASE_AXES[1]} as y].")] = (
+        None
+    )
+    y: Annotated[str | None, _help("Second axis, likewise; left out: a sweep along x.")] = None
+    threshold: Annotated[_Real, _help("Loss that counts as learnt, > 0.", "threshold")] = None
+    ratio: Annotated[_Real, _help("A run groks if t_test > ratio * t_train.", "ratio")] = None
+    theory: Annotated[bool | None, _help("Solve the theory at every point.", "theory")] = None
+    simulate_every: Annotated[
+        _Whole, _help("Simulate at every so many values of each axis; 0: nowhere.", "simulate_every")
+    ] = None
+    simulation_step: Annotated[_Real, _help("Step of the simulation alone, > 0; left out: as --step.")] = None
+    workers: Annotated[_Whole, _help("Processes on this machine; left out: one per two cores.")] = None
+    scheduler: Annotated[str | None, _help("Address of a dask scheduler whose workers compute the points.")] = None
+    retry_failed: Annotated[bool | None, _help("Compute again what failed before.")] = None
+    yes: Annotated[bool | None, _help(f"Go on with more than {MANY} points.")] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft phase`."""
+
+    t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
+    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol", PHASE_DEFAULTS)] = None
+    atol: Annotated[
+        _Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol", PHASE_DEFAULTS)
+    ] = None

@@ -1,0 +1,273 @@
+"""What a command runs with: its options, the TOML file and the defaults merged and checked.
+
+A model is given by all of --alpha, --epsilon and --kappa (what else is left out is as in `dmft.Model`); with none
+of them it is the built-in case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from compare.cli.options import (
+    BUILT_IN_CASE,
+    DEFAULTS,
+    MANY,
+    PHASE_AXES,
+    PHASE_DEFAULTS,
+    Form,
+    ModelOptions,
+    PhaseOptions,
+    Precision,
+    RunOptions,
+    SimulateOptions,
+)
+from compare.sweep.axes import Axis
+from dmft import Model, ParameterError
+from dmft.checks import check_choice, check_integer, check_real
+from sim.training.optimizers import Optimizer
+
+#: Options that are no keys of the TOML file.
+NOT_IN_FILE = ("config", "json", "dry_run")
+
+#: Without these there is no model.
+REQUIRED = ("alpha", "epsilon", "kappa")
+
+#: Options of `dmft phase` that `compare.phase_diagram` takes as they are, and checks.
+PHASE_ARGUMENTS = (
+    *("t_max", "threshold", "ratio", "step", "rtol", "atol", "precision", "seed"),
+    *("simulate_every", "simulation_step", "seeds", "form", "workers", "scheduler"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a command runs with: options, file and defaults merged and checked."""
+
+    model: Model
+    t_max: float
+    step: float | None
+    rtol: float
+    atol: float
+    seeds: int
+    form: str
+    kernels: bool
+    precision: str
+    seed: int
+    out: str
+    optimizer: Optimizer
+    stop_below: dict[str, float] | None
+    checkpoint_every: float | None
+    resume: bool
+
+
+def settle(options: RunOptions, *, simulated: bool) -> Settings:
+    """Merge options, TOML file and defaults, and check every value.
+
+    Args:
+        options: the options of one command.
+        simulated: whether the command simulates, which needs a finite dimension.
+
+    Raises:
+        ParameterError: the message names the option or the key, its value and what is allowed.
+    """
+    given = _given(options)
+    model = _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+    if simulated and model.dim is None:
+        raise ParameterError("Argument `dim` must be an integer >= 2 to simulate, but is not given (infinite).")
+    if simulated and model.width is None and given.get("form") == "network":
+        raise ParameterError("Argument `form` must be auto or reduced at infinite width, but is 'network'.")
+    rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
+    step = None if rest["step"] is None else check_real("step", rest["step"], above=0.0)
+    t_max = check_real("t_max", rest["t_max"], above=0.0)
+    if step is not None and step > t_max:
+        raise ParameterError(f"Argument `step` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
+    return Settings(
+        model=model,
+        t_max=t_max,
+        step=step,
+        rtol=check_real("rtol", rest["rtol"], above=0.0),
+        atol=check_real("atol", rest["atol"], at_least=0.0),
+        seeds=check_integer("seeds", rest["seeds"], at_least=1),
+        form=check_choice("form", rest["form"], get_args(Form)),
+        kernels=_check_flag("kernels", rest["kernels"]),
+        precision=check_choice("precision", rest["precision"], get_args(Precision)),
+        seed=check_integer("seed", rest["seed"], at_least=0),
+        out=_check_text("out", rest["out"]),
+        optimizer=_build_optimizer(given),
+        stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
+        checkpoint_every=_check_seconds(rest["checkpoint_every"]),
+        resume=_check_flag("resume", rest["resume"]),
+    )
+
+
+#: Options that a preset leaves open.
+BESIDE_PRESET = ("preset", "seeds", "seed", "out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresetSettings:
+    """What `dmft simulate --preset` runs with; a seed of None is the preset's own."""
+
+    preset: str
+    seeds: int
+    seed: int | None
+    out: str
+
+
+def settle_preset(options: SimulateOptions) -> PresetSettings | None:
+    """The settings of a preset, or None if none is asked for.
+
+    Raises:
+        ParameterError: something else is given beside it, which the preset fixes.
+    """
+    given = _given(options)
+    if "preset" not in given:
+        return None
+    for name in given:
+        if name not in BESIDE_PRESET:
+            raise ParameterError(
+                f"Argument `{name}` must be left out with a preset, which fixes it; allowed beside it: "
+                f"{', '.join(BESIDE_PRESET[1:])}."
+            )
+    return PresetSettings(
+        preset=_check_text("preset", given["preset"]),
+        seeds=check_integer("seeds", given.get("seeds", 1), at_least=1),
+        seed=check_integer("seed", given["seed"], at_least=0) if "seed" in given else None,
+        out=_check_text("out", given.get("out", DEFAULTS["out"])),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseSettings:
+    """What `dmft phase` runs with: a base model, the axes, and arguments of `compare.phase_diagram`."""
+
+    model: Model
+    axes: tuple[Axis, ...]
+    arguments: dict[str, Any]
+    out: str
+
+
+def settle_phase(options: PhaseOptions) -> PhaseSettings:
+    """Merge options, TOML file and defaults; what is not checked here is by `compare.phase_diagram`.
+
+    Raises:
+        ParameterError: the message names the option or the key, its value and what is allowed.
+    """
+    given = _given(options)
+    texts = {name: given[name] for name in ("x", "y") if name in given} or dict(zip("xy", PHASE_AXES, strict=True))
+    if "x" not in texts:
+        raise ParameterError("Argument `x` must be given too where `y` is.")
+    axes = tuple(Axis.parse(name, text) for name, text in texts.items())
+    fields = {name: given[name] for name in _names(ModelOptions) if name in given}
+    for axis in axes:
+        if axis.field in fields:
+            raise ParameterError(f"Argument `{axis.field}` must be left out where it is on an axis.")
+    named = {**fields, **{axis.field: axis.values[0] for axis in axes}}
+    chosen = [name for name in REQUIRED if name in fields]
+    model = _build_model(named if chosen else {**BUILT_IN_CASE, **named})
+    rest = DEFAULTS | PHASE_DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > MANY and not _check_flag("yes", rest["yes"]):
+        raise ParameterError(f"Argument `yes` must be given for more than {MANY} points, and these are {count}.")
+    return PhaseSettings(
+        model=model,
+        axes=axes,
+        arguments={
+            **{name: rest[name] for name in PHASE_ARGUMENTS},
+            **{name: _check_flag(name, rest[name]) for name in ("theory", "retry_failed")},
+        },
+        out=_check_text("out", rest["out"]),
+    )
+
+
+def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSettings) -> dict[str, Any]:
+    """What the command of these options runs with, as keys of a TOML file that stands for them.
+
+    Left out are infinite sizes, a step of gradient flow, and what else has no value.
+    """
+    values = DEFAULTS | _given(options)
+    if isinstance(settings, PresetSettings):
+        values = dataclasses.asdict(settings)
+    elif isinstance(settings, PhaseSettings):
+        swept = {axis.field: None for axis in settings.axes}
+        axes = {} if values["x"] else dict(zip("xy", PHASE_AXES, strict=True))
+        values |= settings.arguments | axes | dataclasses.asdict(settings.model) | swept
+    else:
+        trained = {name: value for name, value in vars(settings.optimizer).items() if name != "rule"}
+        values |= trained | dataclasses.asdict(settings.model)
+    names = (name for name in _names(options) if name not in NOT_IN_FILE)
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _names(options: type | object) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(options))  # type: ignore[arg-type]
+
+
+def _given(options: RunOptions) -> dict[str, Any]:
+    """The values that were given, by the file or as options; options win."""
+    allowed = [name for name in _names(options) if name not in NOT_IN_FILE]
+    given = {} if options.config is None else _read_config(options.config, allowed)
+    return given | {name: value for name in allowed if (value := getattr(options, name)) is not None}
+
+
+def _read_config(path: str, allowed: list[str]) -> dict[str, Any]:
+    """The flat keys of the TOML file at `path`; ParameterError if it cannot be read or a key is not `allowed`."""
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ParameterError(
+            f"Argument `config` must be a TOML file that can be read, but is {path!r} ({reason})."
+        ) from None
+    for key in content:
+        if key not in allowed:
+            raise ParameterError(f"Key `{key}` in {path!r} is no option here; allowed: {', '.join(allowed)}.")
+    return content
+
+
+def _build_model(given: dict[str, Any]) -> Model:
+    """The model of these fields: with none of REQUIRED the built-in case, changed where other fields are given."""
+    missing = [name for name in REQUIRED if name not in given]
+    model = Model(**{**BUILT_IN_CASE, **given} if missing else given)
+    if 0 < len(missing) < len(REQUIRED):
+        raise ParameterError(
+            f"Argument `{missing[0]}` must be given too: all of --alpha, --epsilon and --kappa, or none of them."
+        )
+    return model
+
+
+def _build_optimizer(given: dict[str, Any]) -> Optimizer:
+    """The optimiser of the options that were given."""
+    fields = {name: given[name] for name in _names(Optimizer) if name in given}
+    return Optimizer(given.get("optimizer", DEFAULTS["optimizer"]), **fields)
+
+
+def _read_thresholds(text: object) -> dict[str, float]:
+    """{"test_loss": 0.1, "train_loss": 0.01} from "test_loss=0.1,train_loss=0.01"; the names are checked later."""
+    try:
+        pairs = [part.split("=") for part in _check_text("stop_below", text).split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise ParameterError(
+            f"Argument `stop_below` must be thresholds such as test_loss=0.1,train_loss=0.01, but is {text!r}."
+        ) from None
+
+
+def _check_seconds(value: object) -> float | None:
+    return None if value is None else check_real("checkpoint_every", value, at_least=0.0)
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ParameterError(f"Argument `{name}` must be true or false, but is {value!r}.")
+    return value
+
+
+def _check_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ParameterError(f"Argument `{name}` must be a text that is not empty, but is {value!r}.")
+    return value

@@ -1,0 +1,216 @@
+"""Curves over one swept field: the regimes in a strip, the times to the threshold, the losses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.lines import Line2D
+
+from compare.figures.phase_axes import BORDER_WIDTHS, DONE, FAILED, CellAxis, cell_corners, regime_borders
+from compare.figures.phase_words import explain, settle, write_words
+from compare.figures.plots import DECADES, Style
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TIMES = {
+    "t_train": Style(r"$t_\mathrm{train}$", "#0072B2", "-", "o"),
+    "t_test": Style(r"$t_\mathrm{test}$", "#D55E00", (0.0, (5.0, 1.5)), "s"),
+    "delay": Style(r"delay $t_\mathrm{test} - t_\mathrm{train}$", "#009E73", (0.0, (1.0, 1.0)), "^"),
+}
+LOSSES = {
+    "final_train_loss": Style("final train loss", "#0072B2", "-", "o"),
+    "final_test_loss": Style("final test loss", "#D55E00", (0.0, (5.0, 1.5)), "s"),
+    "peak_test_loss": Style("peak test loss", "#CC79A7", (0.0, (5.0, 1.5, 1.0, 1.5)), "D"),
+}
+#: Colours of the regimes in the strip, light enough for black words.
+STRIP = {1: "#F0B440", 2: "#BFE3D4", 3: "#9CC3E0", 4: "#C4C4C4", 5: "#F4F4F4"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Run:
+    """One kind of run along the axis.
+
+    Attributes:
+        kind: "theory" or "simulation".
+        points: the dataset, its field in increasing order.
+        joined: whether lines join its points.
+    """
+
+    kind: str
+    points: xarray.Dataset
+    joined: bool
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Variable `name`, (n,); a time is NaN where it is not reached, and all is where there is no finished run."""
+        prefix = "simulation_" if self.kind == "simulation" else ""
+        return self.points[f"{prefix}{name}"].to_numpy()
+
+    def limits(self, t_max: float) -> Iterator[tuple[str, np.ndarray]]:
+        """Lower limits (n,) of the times that are not reached; NaN where they are, or where nothing is known."""
+        done = self["state"] == DONE
+        for name in TIMES:
+            least = t_max - self["t_train"] if name == "delay" else t_max
+            yield name, np.where(done & (self[f"{name}_reached"] == 0), least, np.nan)
+
+
+def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
+    """Three panels over the field `x`: the regimes, the times, the losses; theory as lines, simulation as points."""
+    axis = CellAxis.of(phase, phase.attrs["x"])
+    ordered = phase.sortby(phase.attrs["x"])
+    runs = [
+        _Run("simulation" if prefix else "theory", ordered, joined=place == 0) for place, prefix in enumerate(kinds)
+    ]
+    strip, times, losses = figure.subplots(3, 1, sharex=True, height_ratios=[0.14 * len(runs), 1.0, 1.0])
+    for axes in (strip, times, losses):
+        axis.apply(axes, "x")
+        axes.set_xlabel("")
+    losses.set_xlabel(axis.title)
+    _draw_strip(strip, axis, runs)
+    t_max = float(phase.attrs["t_max"])
+    for axes, styles, title in ((times, TIMES, "training time"), (losses, LOSSES, "mean squared error")):
+        limits = [1.5 * limit for run in runs for _, limit in run.limits(t_max)] if styles is TIMES else []
+        _set_range(axes, [*(run[name] for run in runs for name in styles), *limits])
+        for run in runs:
+            for name, style in styles.items():
+                _draw_values(axes, axis.values, run, name, style)
+        axes.set_ylabel(title)
+        axes.grid(which="major", color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
+    marks = _draw_limits(times, axis.values, runs, t_max)
+    _draw_legend(times, TIMES, marks)
+    _draw_legend(losses, LOSSES, {})
+    settle(figure)
+    explain(figure, write_words(strip, *_apart(_rows(runs, "regime"), axis), np.empty((0, 2)), 0.0))
+
+
+def _rows(runs: list[_Run], name: str) -> np.ndarray:
+    """Variable `name` as (kinds, n), the first kind uppermost."""
+    return np.stack([run[name] for run in reversed(runs)])
+
+
+def _apart(rows: np.ndarray, axis: CellAxis) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The strip's `rows` (kinds, n) with thin empty rows between them, that each has its own words; and the edges."""
+    regimes = np.zeros((2 * len(rows) - 1, rows.shape[1]), dtype=rows.dtype)
+    regimes[::2] = rows
+    middles = np.arange(1.0, len(rows)) / len(rows)
+    heights = np.sort(np.concatenate([[0.0], middles - 0.02, middles + 0.02, [1.0]]))
+    return regimes, [axis.fractions(axis.edges), heights]
+
+
+def _draw_strip(axes: Axes, axis: CellAxis, runs: list[_Run]) -> None:
+    """A row of cells for each kind of run, coloured by regime; a cross where the run failed."""
+    rows = np.arange(len(runs) + 1.0)
+    regimes = _rows(runs, "regime")
+    for number, color in STRIP.items():
+        cells = cell_corners(regimes == number, axis.edges, rows)
+        axes.add_collection(PolyCollection(list(cells), facecolor=color, linewidth=0.0), autolim=False)
+    borders = regime_borders(regimes, _rows(runs, "regime_certain"), axis.edges, rows)
+    upright = borders.segments[:, 0, 0] == borders.segments[:, 1, 0]  # theory and simulation are not neighbours
+    lines = LineCollection(
+        list(borders.segments[upright]), colors="black", linewidths=np.where(borders.certain, *BORDER_WIDTHS)[upright]
+    )
+    axes.add_collection(lines, autolim=False)
+    for row, run in enumerate(reversed(runs)):
+        failed = run["state"] == FAILED
+        axes.plot(axis.values[failed], np.full(failed.sum(), row + 0.5), "x", color="0.3", markersize=5)
+    for row in rows[1:-1]:
+        axes.axhline(row, color="black", linewidth=0.7)
+    axes.set_ylim(0.0, len(runs))
+    axes.set_yticks(rows[:-1] + 0.5, [run.kind for run in reversed(runs)])
+    axes.tick_params(which="both", length=0.0, labelbottom=False)
+
+
+def _set_range(axes: Axes, values: list[np.ndarray]) -> None:
+    """A logarithmic axis over the positive values, cut DECADES below the largest."""
+    every = np.concatenate(values)
+    positive = every[np.isfinite(every) & (every > 0.0)]
+    if positive.size == 0:
+        axes.set(yscale="log", ylim=(0.1, 1.0))
+        return
+    top = float(positive.max())
+    bottom = max(float(positive.min()), top * 10.0**-DECADES)
+    margin = 1.3 * (top / bottom) ** 0.06
+    axes.set(yscale="log", ylim=(bottom / margin, top * margin))
+
+
+def _draw_values(axes: Axes, x: np.ndarray, run: _Run, name: str, style: Style) -> None:
+    """Values (n,) with bars of one standard error; lines where they are joined; open marks for the second kind."""
+    value, error = run[name], np.nan_to_num(run[f"{name}_error"])
+    shown = value > 0.0  # NaN is not
+    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
+    if run.joined:
+        axes.plot(x, np.where(shown, value, np.nan), color=style.color, linestyle=style.line, linewidth=1.3)
+    axes.errorbar(
+        x[shown],
+        value[shown],
+        yerr=np.stack([lower, error])[:, shown],
+        color=style.color,
+        linestyle="none",
+        marker=style.marker,
+        markersize=2.5 if run.joined else 5.0,
+        markerfacecolor=style.color if run.joined else "white",
+        elinewidth=0.9,
+        capsize=1.6,
+        zorder=3 if run.joined else 2.5,
+    )
+
+
+def _draw_limits(axes: Axes, x: np.ndarray, runs: list[_Run], t_max: float) -> dict[str, str]:
+    """Arrows up at the least that unreached times can be, arrows down at the bottom for no delay; the marks used."""
+    used = {}
+    for run in runs:
+        for name, limit in run.limits(t_max):
+            color, face = TIMES[name].color, TIMES[name].color if run.joined else "white"
+            known = np.isfinite(limit)
+            if known.any():
+                used["at least (not reached)"] = r"$\uparrow$"
+            axes.errorbar(
+                x[known],
+                limit[known],
+                yerr=0.5 * limit[known],
+                lolims=True,
+                color=color,
+                linestyle="none",
+                marker=TIMES[name].marker,
+                markersize=2.5 if run.joined else 5.0,
+                markerfacecolor=face,
+                elinewidth=0.9,
+                capsize=2.5,
+            )
+        none = run["delay"] == 0.0
+        if none.any():
+            used["no delay"] = r"$\downarrow$"
+        axes.plot(
+            x[none],
+            np.full(none.sum(), 0.05),
+            marker=r"$\downarrow$",
+            markersize=7.0,
+            linestyle="none",
+            color=TIMES["delay"].color,
+            transform=axes.get_xaxis_transform(),
+        )
+    return used
+
+
+def _draw_legend(axes: Axes, styles: Mapping[str, Style], marks: Mapping[str, str]) -> None:
+    """Beside the panel, where it can hide no curve."""
+    handles = [key_to(style) for style in styles.values()]
+    handles += [
+        Line2D([], [], color="0.3", linestyle="none", marker=mark, markersize=7.0, label=label)
+        for label, mark in marks.items()
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0, frameon=False)
+
+
+def key_to(style: Style) -> Line2D:
+    """A line and a mark of this style, for a legend."""
+    look: Any = {"linestyle": style.line, "marker": style.marker}
+    return Line2D([], [], color=style.color, markersize=3.5, label=style.label, **look)

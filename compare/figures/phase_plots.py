@@ -1,0 +1,64 @@
+"""The picture of a phase diagram: maps over two swept fields of the model, curves over one. No physics here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from compare.figures.phase_axes import fixed_fields, number, seeds_in_words
+from compare.figures.phase_curves import draw_curves
+from compare.figures.phase_maps import draw_maps
+from compare.figures.plots import LOOK
+from dmft.checks import ParameterError
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def phase_figure(phase: xarray.Dataset) -> Figure:
+    """The picture of a phase diagram: of the dataset that the sweep over one or two fields of the model returns.
+
+    Two fields: maps of the delay and of the final test loss, with the borders between regimes; theory as cells,
+    simulation as marks over them in the same colours (as cells where there is no theory). One field: the times, the
+    losses and the regimes against it.
+
+    Args:
+        phase: variables over the fields named in its attributes `x` and `y` (empty: one field).
+
+    Raises:
+        ParameterError: the dataset holds neither theory nor simulation.
+    """
+    kinds = [prefix for prefix in ("", "simulation_") if f"{prefix}state" in phase]
+    if not kinds:
+        raise ParameterError("Argument `phase` must hold `state` or `simulation_state`, but holds neither.")
+    with matplotlib.rc_context({**LOOK, "hatch.linewidth": 0.6}):
+        figure = Figure(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
+        figure.get_layout_engine().set(h_pad=0.03)  # type: ignore[union-attr]
+        figure.suptitle(_title(phase, kinds), fontsize=9.0)
+        if phase.attrs["y"]:
+            draw_maps(figure, phase, kinds)
+        else:
+            draw_curves(figure, phase, kinds)
+    return figure
+
+
+def _title(phase: xarray.Dataset, kinds: list[str]) -> str:
+    """The model's fixed fields and the run's settings, then what is theory and what simulation."""
+    attributes = phase.attrs
+    model = {name.removeprefix("model_"): value for name, value in attributes.items() if name.startswith("model_")}
+    step = attributes["step"]
+    settings = [
+        fixed_fields(model, (attributes["x"], attributes["y"])),
+        rf"$t_\mathrm{{max}} = {number(attributes['t_max'])}$",
+        f"threshold {number(attributes['threshold'])}",
+        "gradient flow" if step == "flow" else f"step {number(step)}",
+    ]
+    surface, over = ("map", "marks") if attributes["y"] else ("lines", "points")
+    notes = []
+    for place, prefix in enumerate(kinds):
+        kind = "theory" if not prefix else f"simulation, {seeds_in_words(attributes['seeds'])}"
+        notes.append(f"{(surface, over)[place]}: {kind}")
+    notes.append(r"one unit of time is $N D / (\alpha^2 \eta)$ steps")
+    return ",  ".join(settings) + "\n" + ";  ".join(notes)

@@ -1,0 +1,282 @@
+"""What the report shows, as plain JSON-able values: axes, and for every cell its numbers, curves and agreement.
+
+Numbers are rounded to what a screen can show, curves thinned evenly over log time; what does not exist is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+
+from compare.agreement import overlay
+from compare.cli.options import DEFAULTS
+from compare.curves import Side, read_side
+from compare.figures.phase_axes import CellAxis
+from compare.figures.plots import thin, time_range
+from compare.report.repeat import command, settings_of
+from compare.sweep.measures import REGIMES, STATES, measure
+from compare.sweep.point_file import Damaged, decode
+from dmft import ParameterError
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import field_names
+
+#: Theory and simulation, with the prefix of their variables in a phase diagram.
+SIDES = {"theory": "", "simulation": "simulation_"}
+
+#: Numbers of a cell that the diagram can show.
+NUMBERS = ("delay", "t_train", "t_test", "final_test_loss", "peak_test_loss", "final_train_loss")
+
+ABSENT, DONE, FAILED = range(len(STATES))
+
+#: Points kept of a curve of theory, of a simulation, and of z-scores.
+POINTS = {"theory": 120, "simulation": 40}
+SCORES = 60
+
+#: Settings of a sweep beside the model that a reader should know.
+SHOWN = (
+    *("t_max", "threshold", "ratio", "step", "rtol", "seeds", "seed", "precision"),
+    *("simulate_every", "version", "numerics"),
+)
+
+
+def report_data(folder: Path) -> dict[str, Any]:
+    """Everything that the page shows of `folder`, written by `dmft phase` or `dmft compare`.
+
+    Raises:
+        ParameterError: no such folder, nothing in it to show, or its file of results is damaged.
+    """
+    allowed = "Argument `folder` must be a folder written by `dmft phase` or `dmft compare`, but"
+    if not folder.is_dir():
+        raise ParameterError(f"{allowed} {str(folder)!r} is none.")
+    path = folder / "phase.nc"
+    if path.exists():
+        phase = _load(path)
+        if isinstance(phase, str):
+            raise ParameterError(f"{allowed} {phase}")
+        try:
+            return _of_phase(folder, phase)
+        except KeyError as error:
+            raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
+    runs = {side: _load(path) for side in SIDES if (path := folder / f"{side}.nc").exists()}
+    if not runs:
+        raise ParameterError(f"{allowed} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
+    for run in runs.values():
+        if isinstance(run, str):
+            raise ParameterError(f"{allowed} {run}")
+    return _of_run({side: run for side, run in runs.items() if isinstance(run, xarray.Dataset)})
+
+
+def _load(path: Path) -> xarray.Dataset | str:
+    """The dataset in `path`, or a sentence that says why there is none."""
+    try:
+        return xarray.load_dataset(path, engine="h5netcdf")
+    except Exception as error:  # a damaged file fails in many ways
+        return f"{str(path)!r} cannot be read ({' '.join(str(error).split()) or type(error).__name__})."
+
+
+def _load_point(path: Path) -> xarray.Dataset | str:
+    """The curves of a point in the file `path`, or a sentence that says why there are none."""
+    try:
+        return decode(path.read_bytes())
+    except FileNotFoundError:
+        return f"{str(path)!r} is missing."
+    except Damaged as error:
+        return f"{str(path)!r} is damaged: {error}."
+    except OSError as error:
+        return f"{str(path)!r} cannot be read ({error.strerror or error})."
+
+
+def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
+    attributes = settings_of(phase.attrs)
+    fields = [attributes[name] for name in ("x", "y") if attributes[name]]
+    phase = phase.sortby(fields).transpose(*reversed(fields))
+    tables = {
+        side: {name: phase[prefix + name].to_numpy() for name in _columns(side)}
+        for side, prefix in SIDES.items()
+        if f"{prefix}state" in phase
+    }
+    if not tables:
+        raise KeyError("state")
+    base = {name: attributes.get(f"model_{name}", _FIELDS_LEFT_OUT.get(name)) for name in field_names()}
+    cells = []
+    for at in np.ndindex(*(phase.sizes[field] for field in reversed(fields))):
+        swept = {field: phase[field].values[index].item() for field, index in zip(reversed(fields), at, strict=True)}
+        records = {side: {name: table[name][at] for name in table} for side, table in tables.items()}
+        curves = {
+            side: _load_point(folder / "points" / f"{record['point']}.nc")
+            for side, record in records.items()
+            if int(record["state"]) == DONE
+        }
+        cells.append(_cell(attributes | base | swept, records, curves))
+    return {
+        "axes": [_axis(phase, field) for field in fields],
+        "settings": _settings({name: base[name] for name in base if name not in fields} | attributes),
+        **_common(attributes, list(tables), cells),
+    }
+
+
+#: Fields of a model that a file may leave out, as the infinite sizes.
+_FIELDS_LEFT_OUT = {"dim": "infinite", "width": "infinite"}
+
+
+def _columns(side: str) -> tuple[str, ...]:
+    own = ("tolerance_met",) if side == "theory" else ()
+    errors = tuple(f"{name}_error" for name in NUMBERS)
+    reached = tuple(f"{name}_reached" for name in NUMBERS if not name.endswith("loss"))
+    return ("state", "message", "point", "regime", "regime_certain", *own, *NUMBERS, *errors, *reached)
+
+
+def _of_run(runs: dict[str, xarray.Dataset]) -> dict[str, Any]:
+    """The page of a single run: a diagram without axes."""
+    settings: dict[str, Any] = {}
+    records = {}
+    for side, run in runs.items():
+        settings |= settings_of(run.attrs)
+        finished = {"state": DONE, "message": "", "tolerance_met": run.attrs.get("tolerance_met", 1)}
+        records[side] = finished | measure(run, DEFAULTS["threshold"], DEFAULTS["ratio"])
+    settings |= {"threshold": DEFAULTS["threshold"], "version": settings.get("package_version")}
+    return {
+        "axes": [],
+        "settings": _settings(settings),
+        **_common(settings, list(runs), [_cell(settings, records, dict(runs))]),
+    }
+
+
+def _common(settings: Mapping[str, Any], sides: list[str], cells: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "sides": sides,
+        "regimes": [str(kind) for kind in REGIMES],
+        "t_max": settings["t_max"],
+        "threshold": settings["threshold"],
+        "cells": cells,
+    }
+
+
+def _axis(phase: xarray.Dataset, field: str) -> dict[str, Any]:
+    """Values of the swept `field`, and where they and the cells' edges lie, as fractions of the axis."""
+    axis = CellAxis.of(phase, field)
+    return {
+        "field": field,
+        "values": phase[field].to_numpy().tolist(),
+        "places": _rounded(axis.fractions(axis.values)),
+        "edges": _rounded(axis.fractions(axis.edges)),
+    }
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Names and values of the model's fields and of the other settings, in words."""
+    words = {}
+    for name in (*field_names(), *SHOWN):
+        value = settings.get(name)
+        if value is not None:
+            words[name] = f"{value:g}" if isinstance(value, float) else str(value)
+    if "centered" in words:
+        words["centered"] = "yes" if settings["centered"] else "no"
+    return words
+
+
+def _cell(
+    settings: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], loaded: Mapping[str, xarray.Dataset | str]
+) -> dict[str, Any]:
+    """One point: its numbers, curves, agreement, notes, and the command that repeats it.
+
+    Args:
+        settings: all that determines the curves, for the command.
+        records: by side, the values of one cell, named as in a phase diagram.
+        loaded: by side, the curves, or why there are none.
+    """
+    cell: dict[str, Any] = {side: _record(record) for side, record in records.items()}
+    cell["notes"] = [
+        f"The {side}'s curves are not shown: {run}" for side, run in loaded.items() if isinstance(run, str)
+    ]
+    datasets = {side: run for side, run in loaded.items() if not isinstance(run, str)}
+    asked = {side: side in records and int(records[side]["state"]) != ABSENT for side in SIDES}
+    cell["command"] = command(settings, **asked) if any(asked.values()) else None
+    if not datasets:
+        return cell
+    sides = {side: read_side(side, dataset) for side, dataset in datasets.items()}
+    cell["notes"] += [note for side in sides.values() for note in side.notes]
+    start, end = time_range(list(sides.values()))
+    cell["range"] = [_number(start), _number(end)]
+    for name, side in sides.items():
+        cell[name]["curves"] = _curves(side, start, POINTS[name])
+        cell[name]["runs"] = side.runs
+    if len(datasets) == len(SIDES):
+        try:
+            cell["agreement"] = _agreement(datasets["theory"], datasets["simulation"])
+        except ParameterError as error:
+            cell["notes"].append(f"Theory and simulation cannot be laid over each other: {error}")
+    return cell
+
+
+def _record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """State, regime and numbers [value, error, whether reached] of one side of a cell."""
+    return {
+        "state": int(record["state"]),
+        "message": str(record["message"]),
+        "regime": int(record["regime"]),
+        "certain": bool(record["regime_certain"]),
+        "tolerance_met": bool(record.get("tolerance_met", True)),
+        "numbers": {
+            name: [
+                _number(record[name]),
+                _number(record[f"{name}_error"], 3),
+                bool(record.get(f"{name}_reached", True)),
+            ]
+            for name in NUMBERS
+        },
+    }
+
+
+def _curves(side: Side, start: float, count: int) -> dict[str, Any]:
+    """Time and, by observable, mean and standard error, at about `count` times from `start` on."""
+    time = side.curves["time"].to_numpy()
+    shown = np.flatnonzero(time >= start)
+    chosen = shown[thin(time[shown], count)]
+    names = [name for name in OBSERVABLES if name in side.observables and side.curves[name].dims == ("time",)]
+    return {"time": _rounded(time[chosen])} | {
+        name: {
+            "value": _rounded(side.curves[name].to_numpy()[chosen]),
+            "error": _rounded(side.curves[f"{name}_stderr"].to_numpy()[chosen], 3),
+        }
+        for name in names
+    }
+
+
+def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, Any]:
+    """z-scores (theory - simulation) at some of the compared times, what |z| may reach there, and the verdicts."""
+    agreement = overlay(theory, simulation)
+    rows = agreement.summary()["observables"]
+    time = agreement.z["time"].to_numpy()
+    positive = np.flatnonzero(time > 0.0)
+    worst = [int(np.argmin(np.abs(time - row["time"]))) for row in rows.values() if "time" in row]
+    kept = np.unique([*positive[thin(time[positive], SCORES)], *(index for index in worst if time[index] > 0.0)])
+    kept = kept.astype(int)
+    limits = np.stack([np.nan_to_num(agreement.threshold(name)[kept], nan=np.inf) for name in rows])
+    verdicts = {row["verdict"] for row in rows.values()}
+    return {
+        "verdict": next((word for word in ("differs", "agrees") if word in verdicts), "no error"),
+        "time": _rounded(time[kept]),
+        "z": {name: _rounded(agreement.z[name].to_numpy()[kept], 4) for name in rows},
+        "threshold": _rounded(limits.min(axis=0), 4),
+        "rows": {
+            name: {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
+            for name, row in rows.items()
+        },
+        "significance": agreement.significance,
+    }
+
+
+def _rounded(values: Iterable[float], digits: int = 5) -> list[float | None]:
+    return [_number(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def _number(value: Any, digits: int = 5) -> float | None:
+    """`value` to so many digits; None if it is no finite number."""
+    number = float(value)
+    return float(f"{number:.{digits}g}") if math.isfinite(number) else None

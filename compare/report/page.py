@@ -1,0 +1,92 @@
+"""The interactive report: one HTML file with everything inside, for a browser without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from compare.files import finished
+from dmft import ParameterError
+
+#: Files of the page's script, in order.
+SCRIPTS = ("words.js", "diagram.js", "point.js", "choose.js")
+
+
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Write `folder`/report.html: the phase diagram, and every point's curves, z-scores and settings on a click.
+
+    Args:
+        folder: written by `dmft phase`, or by `dmft compare` (a diagram of one point). A point whose file is missing
+            or damaged is shown as such.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ParameterError: plotly is not installed, or the folder holds nothing that can be shown.
+    """
+    plotly = _plotly_source()
+    from compare.report.data import report_data
+
+    path = Path(folder) / "report.html"
+    page = report_page(report_data(Path(folder)), plotly)
+    with finished(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return path
+
+
+def report_page(data: dict[str, Any], plotly: str) -> str:
+    """The page that shows `data` (of `report_data`) with the source text of plotly.js."""
+    from compare.figures.plots import DECADES, DECOMPOSITION, LOSSES, ORDER_PARAMETERS
+
+    panels = {"losses": LOSSES, "decomposition": DECOMPOSITION, "order": ORDER_PARAMETERS}
+    styles = {
+        name: {"panel": panel, "label": style.label, "color": style.color, "symbol": _SYMBOLS[style.marker]}
+        for panel, (_, observables) in panels.items()
+        for name, style in observables.items()
+    }
+    content = json.dumps(data | {"styles": styles, "decades": DECADES}, allow_nan=False, separators=(",", ":"))
+    # A text in the data must not end the script that holds it. What was filled in is not searched for marks again:
+    # neither titles, script nor escaped data hold any, and plotly comes last.
+    filled = {
+        "TITLE": html.escape(_title(data)),
+        "SCRIPT": "\n".join(map(_template, SCRIPTS)),
+        "DATA": content.replace("<", "\\u003c"),
+        "PLOTLY": plotly,
+    }
+    page = _template("page.html")
+    for name, text in filled.items():
+        page = page.replace(f"<!--{name}-->", text)
+    return page
+
+
+#: plotly's names of matplotlib's markers.
+_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up"}
+
+
+def _title(data: dict[str, Any]) -> str:
+    fields = [axis["field"].replace("_", " ") for axis in data["axes"]]
+    return f"Phase diagram over {' and '.join(fields)}" if fields else "Learning curves of one network"
+
+
+def _plotly_source() -> str:
+    """The text of plotly.js.
+
+    Raises:
+        ParameterError: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise ParameterError(
+            "The report needs plotly, which is not installed: pip install 'dmft-learning[report]'."
+        ) from None
+    return get_plotlyjs()
+
+
+def _template(name: str) -> str:
+    return resources.files("compare").joinpath("report", "template", name).read_text(encoding="utf-8")

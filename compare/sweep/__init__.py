@@ -1,0 +1,1 @@
+"""Sweeps: points, where they are computed and kept, phase diagrams."""

@@ -1,0 +1,214 @@
+"""Everything the wide engine knows about the rows solved so far (THEORY section 4).
+
+T is the capacity in time points, S the number of samples, K the number of noise modes.  Rows not solved yet are
+zero, so that sums over all T rows run over the past alone.  Histories are laid out [row, sample, column]: an
+integral over past rows with weights shared by all samples is one matrix-vector product.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dmft.twotime.noise import Samples
+
+
+class Couplings(NamedTuple):
+    """The model's numbers as jax scalars, so that a sweep over them compiles once."""
+
+    alpha: Float[Array, ""]
+    epsilon: Float[Array, ""]
+    kappa: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    seed_overlap: Float[Array, ""]  # 1/D for a random initialisation, 0 for a planted one
+
+    @property
+    def k(self) -> Float[Array, ""]:
+        """k = 1/(alpha kappa), the gain of a sample's own field on the common direction."""
+        return 1.0 / (self.alpha * self.kappa)
+
+    @property
+    def e(self) -> Float[Array, ""]:
+        """e = epsilon/(alpha kappa), the same for the outlier and the bulk."""
+        return self.epsilon / (self.alpha * self.kappa)
+
+
+class Steps(NamedTuple):
+    """Multistep weights of the grid (see dmft.twotime.grid): h_n and a_{n,j}."""
+
+    weights: Float[Array, " T"]
+    past: Float[Array, "T J"]
+
+    def history(self, rows: Array, n: Array) -> Array:
+        """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
+        count = self.past.shape[1]
+        indices = jnp.maximum(n - 1 - jnp.arange(count), 0)
+        return jnp.tensordot(self.past[n], rows[indices], axes=1)
+
+
+class Row(NamedTuple):
+    """Row n of all kernels: what the self-consistency of one time point determines."""
+
+    response_common: Float[Array, " T"]  # R_c(n, :)
+    response_outlier: Float[Array, " T"]  # R_d(n, :)
+    response_bulk: Float[Array, " T"]  # R_r(n, :)
+    factor_common: Float[Array, " K"]  # F_c(n, :), F_c F_c^T = Gamma_c = E[g g]
+    factor_outlier: Float[Array, " K"]  # F_d(n, :), F_d F_d^T = Gamma_d = E[q Delta q Delta]
+    force_bulk: Float[Array, " T"]  # Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)]
+    target_overlap: Float[Array, ""]  # b(n)
+    response_initial: Float[Array, ""]  # R_0(n), response of the bulk to its initial value
+
+
+class Kernels(NamedTuple):
+    """The rows of `Row` stacked, the bulk correlation and the equal-time noise strengths."""
+
+    response_common: Float[Array, "T T"]
+    response_outlier: Float[Array, "T T"]
+    response_bulk: Float[Array, "T T"]
+    factor_common: Float[Array, "T K"]
+    factor_outlier: Float[Array, "T K"]
+    force_bulk: Float[Array, "T T"]
+    target_overlap: Float[Array, " T"]
+    response_initial: Float[Array, " T"]
+    correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
+
+
+class Seed(NamedTuple):
+    """The linear growth of the target coordinate of a random initialisation (THEORY section 5)."""
+
+    response: Float[Array, "T T"]  # R_beta
+    force: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
+    response_initial: Float[Array, " T"]  # R_beta0
+    linear: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
+    source: Float[Array, " T"]  # what it adds to b(n) in row n
+
+
+class Fields(NamedTuple):
+    """Per-sample processes, one row a time point."""
+
+    p: Float[Array, "T S"]
+    q: Float[Array, "T S"]
+    residual: Float[Array, "T S"]  # Delta
+    variance: Float[Array, "T S"]  # V = B(t, t)
+    force_common: Float[Array, "T S"]  # g = (1 + epsilon p) Delta
+    force_outlier: Float[Array, "T S"]  # q Delta
+    initial: Float[Array, "T S"]  # G_0 = H R_0
+    target_residual: Float[Array, "T S"]  # dDelta/du
+    target_common: Float[Array, "T S"]  # d[(1 + epsilon p) Delta]/du
+    target_outlier: Float[Array, "T S"]  # d[q Delta]/du
+
+
+class Bases(NamedTuple):
+    """Orthonormal bases of the forces in sample space, and how many of their vectors are in use (the rest are 0)."""
+
+    common: Float[Array, "K S"]
+    outlier: Float[Array, "K S"]
+    modes: Int[Array, 2]  # common, outlier
+
+
+class Tangent(NamedTuple):
+    """Derivatives with respect to a force on one sector, [row, sample, column]."""
+
+    residual: Float[Array, "T S T"]  # D = dDelta
+    common: Float[Array, "T S T"]  # X = d[(1 + epsilon p) Delta]
+    outlier: Float[Array, "T S T"]  # Y = d[q Delta]
+
+
+class History(NamedTuple):
+    """Per-sample two-time arrays: the bath and the tangents."""
+
+    bath: Float[Array, "T S T"]  # H
+    force_response: Float[Array, "T S T"]  # Delta(row) G
+    force_correlation: Float[Array, "T S T"]  # Delta(row) B, both triangles
+    under_common: Tangent
+    under_outlier: Tangent
+
+
+class Residual(NamedTuple):
+    """What the residual equation needs of each sample beside its fields: (S,) each."""
+
+    target: Float[Array, " S"]  # y, label noise included
+    initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
+    initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
+
+
+class Scatter(NamedTuple):
+    """How the bulk that each sample sees differs from the mean at finite D (see dmft.wide.scatter); no modes if
+    infinite.
+
+    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s), and
+    x^T M(t) x also follows the sample's own past residual, by Lambda (see dmft.wide.memory).
+    """
+
+    amplitude: Float[Array, "A S"]  # z
+    correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
+    response: Float[Array, "A T T"]  # Psi, zero above the diagonal
+    norm: Float[Array, " S"]  # |x|^2
+    across: Float[Array, " S"]  # |x|^2 without the part along beta, (u^2 - 1)/D
+    memory: Float[Array, "T T"]  # Lambda
+
+
+class State(NamedTuple):
+    """One replica: samples drawn at the start, and all rows solved so far."""
+
+    samples: Samples
+    residual: Residual
+    scatter: Scatter
+    kernels: Kernels
+    seed: Seed
+    fields: Fields
+    bases: Bases
+    history: History
+    rounds: Array  # (T,) inner iterations spent on each row
+    mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
+
+
+def empty_state(samples: Samples, residual: Residual, scatter: Scatter, capacity: int) -> State:
+    """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
+    modes, count = samples.common.shape
+    dtype = samples.u.dtype
+
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros(shape, dtype)
+
+    t, s, k = capacity, count, modes
+    square, line = (t, t), (t,)
+    shapes = [square] * 3 + [(t, k)] * 2 + [square, line, line, square]
+    kernels = Kernels._make(zeros(*shape) for shape in shapes)
+    seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
+    fields = Fields._make(zeros(t, s) for _ in Fields._fields)
+    bases = Bases(zeros(k, s), zeros(k, s), jnp.zeros(2, jnp.int32))
+    tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
+    history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
+    rounds = jnp.zeros(t, jnp.int32)
+    return State(samples, residual, scatter, kernels, seed, fields, bases, history, rounds, zeros(t))
+
+
+def grow_state(state: State, scatter: Scatter, capacity: int) -> State:
+    """The same state with room for `capacity` rows; `scatter` is known for all of them."""
+    extra = capacity - state.rounds.shape[0]
+
+    def pad(array: Array, *axes: int) -> Array:
+        return jnp.pad(array, [(0, extra if axis in axes else 0) for axis in range(array.ndim)])
+
+    def pad_kernel(name: str, array: Array) -> Array:
+        return pad(array, 0) if array.ndim == 1 or name.startswith("factor") else pad(array, 0, 1)
+
+    return state._replace(
+        scatter=scatter,
+        kernels=Kernels._make(pad_kernel(*item) for item in state.kernels._asdict().items()),
+        seed=Seed._make(pad_kernel(*item) for item in state.seed._asdict().items()),
+        fields=Fields._make(pad(array, 0) for array in state.fields),
+        history=jax.tree.map(lambda array: pad(array, 0, 2), state.history),
+        rounds=pad(state.rounds, 0),
+        mismatch=pad(state.mismatch, 0),
+    )
+
+
+def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
+    """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
+    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 8
+    return itemsize * (samples * per_sample + 13 * capacity**2 + 2 * capacity * modes)

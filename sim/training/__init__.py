@@ -1,0 +1,1 @@
+"""Training of any system: it knows no network."""

@@ -1,0 +1,156 @@
+"""The driver: trains replicas of any system and makes the dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import dmft
+from dmft.checks import DivergenceError, MemoryLimitError, available_memory, check_memory, precision_context
+from dmft.losses.quadratic import build_dataset
+from dmft.twotime.compiled import forget_if_many
+from sim.request import Plan, Request, make_plan
+from sim.training.checkpoint import Store
+from sim.training.descent import Layout
+from sim.training.groups import Diverged, Job, train_groups
+from sim.training.optimizers import fingerprint
+from sim.training.stepsize import round_down, stable_step
+from sim.training.system import System
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarray.Dataset:
+    """Train `request.seeds` replicas of `system`.
+
+    Args:
+        system: what to train.
+        request: how long, how often observed, by which optimiser.
+        attributes: what else the dataset's attributes say: the model, enough to run it again.
+
+    Returns:
+        A dataset over ("seed", "time") of the system's observables, and their `<name>_stderr` over ("time",).
+
+    Raises:
+        ParameterError: the request does not fit the system, or its checkpoint is damaged or of another run.
+        DivergenceError: the loss grew without bound; its `curves` are those up to there (attribute `complete` = 0).
+        MemoryLimitError: one replica does not fit into memory; with `stop_below`, if not all of them do.
+    """
+    forget_if_many()
+    layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
+    group = group_size(system, request, layout)  # before anything is drawn
+    if request.stop_below is not None and group < request.seeds:
+        raise MemoryLimitError(
+            f"Argument `stop_below` needs all {request.seeds} seeds in memory at once, but only {group} fit; "
+            "lower `seeds`, or leave it out."
+        )
+    plan = make_plan(system, request)
+    with precision_context(request.precision):
+        store = Store(request.checkpoint, request.checkpoint_every, everything(system, request, plan, layout))
+        job = Job(system, request, plan, layout, store)
+        saved = store.load()
+        try:
+            values = train_groups(job, saved.group if saved else group, saved)
+        except Diverged as failure:
+            store.remove()
+            error = divergence_error(job, failure)
+            error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
+            raise error from None
+    return assemble(job, values, {**attributes, "complete": 1})
+
+
+def everything(system: System, request: Request, plan: Plan, layout: Layout) -> dict[str, Any]:
+    """Everything that determines a run to the last bit, flat and JSON-able."""
+    device = jax.devices()[0]
+    return {
+        **system.description,
+        "t_max": request.t_max,
+        "step": plan.step,
+        "steps": plan.count,
+        "observed_steps": hashlib.sha256(plan.steps.tobytes()).hexdigest(),
+        "seeds": request.seeds,
+        "seed": request.seed,
+        "precision": request.precision,
+        **fingerprint(request.optimizer, lambda: system.draw(request.seed, 0)[0]),
+        "stop_below": dict(request.stop_below or {}),
+        "package_version": dmft.__version__,
+        "jax_version": jax.__version__,
+        "device": device.device_kind,
+        "devices": layout.devices,
+    }
+
+
+def divergence_error(job: Job, failure: Diverged) -> DivergenceError:
+    """What to tell: when, which seed, and a step that is stable."""
+    remedy, system, request = round_down(0.5 * job.plan.step), job.system, job.request
+    if system.curvature is not None:
+        steepest = system.curvature(request.seed, failure.index, request.optimizer.batch_size)
+        if request.optimizer.batch_size is not None:  # the noise of batches adds up over the memory of the momentum
+            steepest /= 1.0 - (request.optimizer.momentum or 0.0)
+        remedy = min(stable_step(steepest), remedy)
+    return DivergenceError(
+        f"Training diverged by t = {failure.mark * job.plan.step:.4g} (step {failure.mark}, seed {failure.index}: "
+        f"train loss {failure.loss:.3g}): `step` = {job.plan.step:.4g} is too large; a stable one is step = {remedy:g}."
+    )
+
+
+def group_size(system: System, request: Request, layout: Layout) -> int:
+    """How many replicas fit into memory side by side; MemoryLimitError if not even one does.
+
+    The replicas are spread evenly over the groups, so that the compiled loop fits (nearly) all of them.
+    """
+    replica = np.dtype(request.precision).itemsize * system.numbers
+    check_memory(
+        f"Simulating one seed with {system.sizes}",
+        replica + system.drawing_bytes,
+        'lower `dim`, `kappa` or `width`, or give precision="float32"',
+    )
+    free = min(available_memory(), layout.devices * device_memory())
+    fitting = max(1, int((0.5 * free - system.drawing_bytes) / replica))
+    groups = -(-request.seeds // fitting)
+    return -(-request.seeds // groups)
+
+
+def device_memory() -> float:
+    """Bytes free on the accelerator, or infinity on the CPU and where the device does not say."""
+    if jax.default_backend() == "cpu":
+        return math.inf
+    statistics = jax.devices()[0].memory_stats() or {}
+    return float(statistics.get("bytes_limit", math.inf)) - float(statistics.get("bytes_in_use", 0))
+
+
+def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray.Dataset:
+    """The dataset of observables `values`, (S, T, O), with standard errors over the S seeds; T may end early."""
+    request, plan, (seeds, times, _) = job.request, job.plan, values.shape
+    deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
+    columns, errors = {}, {}
+    for name, column in job.system.columns.items():
+        shape = tuple(job.system.shapes.get(name, {}).values())
+        columns[name] = values[:, :, column].reshape(seeds, times, *shape)
+        errors[name] = deviation[:, column].reshape(times, *shape) / math.sqrt(seeds)
+    settings = {
+        "kind": "simulation",
+        "t_max": request.t_max,
+        "step": plan.step,
+        "step_chosen": int(request.step is None),
+        "seeds": request.seeds,
+        "seed": request.seed,
+        "precision": request.precision,
+        "backend": jax.default_backend(),
+        "package_version": dmft.__version__,
+    }
+    settings |= request.optimizer.to_attributes()
+    if request.stop_below is not None:
+        settings |= {f"stop_below_{name}": float(level) for name, level in request.stop_below.items()}
+        settings["stopped"] = int(times < plan.time.size)
+    inner = {name: tuple(shape) for name, shape in job.system.shapes.items()}
+    dataset = build_dataset(
+        ("seed", "time"), plan.time[:times], columns, errors, settings | attributes, job.system.observables, inner
+    )
+    return dataset.assign_coords(seed=("seed", np.arange(seeds), {"long_name": "independent draw"}))

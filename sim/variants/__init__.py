@@ -1,0 +1,1 @@
+"""The paper's variants of the network and its task."""
