@@ -12,7 +12,7 @@ from scipy import stats
 
 from dmft import Model, solve
 from dmft.wide import replica, rows
-from dmft.wide.advance import advance as wide
+from dmft.wide import advance as wide
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
