@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dmft.twotime.anderson import anderson
+from dmft.twotime.engine import Iteration
 from dmft.twotime.noise import Samples
+from dmft.twotime.steps import Steps
 from dmft.wide.rows import (
     Local,
     Slopes,
@@ -35,23 +36,9 @@ from dmft.wide.state import (
     Row,
     Scatter,
     State,
-    Steps,
     Tangent,
     empty_state,
 )
-
-
-class Iteration(NamedTuple):
-    """Settings of the row solve (static).
-
-    The iteration aims at a relative residual of `tolerance`; after `max_rounds`, a residual above `accepted` is a
-    failure.  1e-4 changes the curves by under 1 %, so what was accepted is recorded with every result.
-    """
-
-    tolerance: float = 1e-6
-    accepted: float = 1e-5
-    depth: int = 16
-    max_rounds: int = 200
 
 
 def start_state(

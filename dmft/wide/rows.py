@@ -16,8 +16,9 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from dmft.twotime.noise import factor_row
+from dmft.twotime.steps import Steps
 from dmft.wide.seeding import SeedRow, feedback_row, force_row, implicit_seed_row
-from dmft.wide.state import Couplings, Row, Scatter, State, Steps, Tangent
+from dmft.wide.state import Couplings, Row, Scatter, State, Tangent
 
 
 class Local(NamedTuple):

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.state import Couplings, Seed, State, Steps
+from dmft.twotime.steps import Steps
+from dmft.wide.state import Couplings, Seed, State
 
 
 class SeedRow(NamedTuple):

@@ -36,19 +36,6 @@ class Couplings(NamedTuple):
         return self.epsilon / (self.alpha * self.kappa)
 
 
-class Steps(NamedTuple):
-    """Multistep weights of the grid (see dmft.twotime.grid): h_n and a_{n,j}."""
-
-    weights: Float[Array, " T"]
-    past: Float[Array, "T J"]
-
-    def history(self, rows: Array, n: Array) -> Array:
-        """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
-        count = self.past.shape[1]
-        indices = jnp.maximum(n - 1 - jnp.arange(count), 0)
-        return jnp.tensordot(self.past[n], rows[indices], axes=1)
-
-
 class Row(NamedTuple):
     """Row n of all kernels: what the self-consistency of one time point determines."""
 

@@ -5,17 +5,19 @@ import pytest
 
 from dmft import Model, solve
 from dmft.checks import precision_context
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
-from dmft.wide.advance import Iteration
+from dmft.twotime.loop import solve_one
+from dmft.wide.engine import Wide
 from dmft.wide.memory import SAMPLES, pair_memory, stratified
-from dmft.wide.replica import Sampling, solve_replica
+from dmft.wide.replica import Sampling
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1, dim=200)
 
 
 def solved(model, grid, samples=64):
     with precision_context("float64"):
-        return solve_replica(model, grid, Sampling(samples, 24, "float64"), np.random.SeedSequence(0), Iteration())
+        return solve_one(Wide(model), grid, Sampling(samples, 24, "float64"), np.random.SeedSequence(0), Iteration())
 
 
 def flat(grid):

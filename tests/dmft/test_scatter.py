@@ -8,10 +8,10 @@ import pytest
 
 from dmft import Model, solve
 from dmft.checks import precision_context
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
 from dmft.twotime.noise import draw_samples
-from dmft.wide.advance import Iteration
-from dmft.wide.replica import Replica, SampleCurves, Sampling, solve_replica
+from dmft.wide.replica import Replica, SampleCurves, Sampling
 from dmft.wide.scatter import MODES, BulkScatter, evolve, principal_amplitudes, resample
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=50)
@@ -106,7 +106,7 @@ def test_scatter_vanishes_as_one_over_dim():
 
     def train(dim):
         model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1, dim=dim)
-        return float(solve(model, 3.0, points=20, replicas=8, samples=64).train_loss[-1])
+        return float(solve(model, 3.0, points=20, replicas=8, sample_count=64).train_loss[-1])
 
     limit = train(None)
     changes = np.array([dim * (train(dim) - limit) for dim in (200, 800)])
@@ -129,7 +129,7 @@ def measured(model):
     """tr M^2/D at t = 1, 2, 5 with its error over four sets of draws."""
     grid = explicit_grid(0.1, 5.0)
     with precision_context("float64"):
-        replica = solve_replica(model, grid, Sampling(128, 51, "float64"), np.random.SeedSequence(0), Iteration())
+        replica = solve_one(Wide(model), grid, Sampling(128, 51, "float64"), np.random.SeedSequence(0), Iteration())
     sets = []
     for seed in range(4):
         scatter = BulkScatter.measure(model, grid, replica, seed)
@@ -152,7 +152,7 @@ def test_amplitudes_are_bounded():
 def test_strong_scatter_is_solved_to_late_times():
     """Deep in the rich regime, where tr M^2/D is tens of times (tr M/D)^2."""
     model = Model(alpha=0.4, epsilon=0.02, kappa=5.5, dim=100, centered=True)
-    theory = solve(model, 1000.0, rtol=0.1, atol=0.01, points=60, samples=128, replicas=4)
+    theory = solve(model, 1000.0, rtol=0.1, atol=0.01, points=60, sample_count=128, replicas=4)
     assert theory.attrs["complete"] == 1
     assert (np.diff(theory.test_loss.values[theory.time > 100]) < 0).all()
     assert 0.02 < float(theory.test_loss[-1]) < 0.08
