@@ -31,7 +31,6 @@ from dmft.twotime.replicas import (
     Report,
     compile_plan,
     more_pilot,
-    prepare,
     progress_report,
     run,
     run_pilot,
@@ -80,12 +79,8 @@ def solve(
     the dataset says (attributes `tolerance_met`, `tolerance_message`, and a ToleranceWarning) that it was not reached.
 
     Args:
-        model: a Model: its width is taken as infinite.  So is its dim, but for the leading terms in 1/D: the seed
-            of a random initialisation (see dmft.wide.seeding), the bulk's part of trace and misalignment, the
-            scatter of
-            the bulk over samples with the label's own direction (see dmft.wide.scatter), the mean weight along it (see
-            dmft.wide.label_direction), and the answer of one sample to another through the quadratic features that they
-            share (see dmft.wide.memory).
+        model: a Model: its width is taken as infinite.  So is its dim, but for the seed of a random initialisation
+            (see dmft.wide.seeding) and the bulk's part of trace and misalignment error.
             Or a Committee: finite width, any activation (THEORY section 8); see dmft.committee. Its dim matters only
             to unplanted initial weights: the replicas then have random overlaps of order dim^-1/2, and the standard
             errors contain their scatter.
@@ -154,7 +149,7 @@ def solve(
             workers = choose_workers(grid, sampling, full)
             plan = Plan(model, grid, sampling, rtol, atol, seed, replicas, workers, iteration, full)
             try:
-                plan, pilot = _explore(plan, report)
+                pilot = _explore(plan, report)
                 step_ratio = step_excess(plan, pilot)
                 if refinements > 0 and step_ratio > SHARE:
                     refinements, grid = refinements - 1, _finer(grid, step_ratio)
@@ -177,11 +172,10 @@ def _finer(grid: Grid, ratio: float) -> Grid:
     return implicit_grid(resampled_times(grid.times, 2 * round(0.5 * points)))
 
 
-def _explore(plan: Plan, report: Report) -> tuple[Plan, Pilot]:
-    """The plan with all that its replicas need, and what replicas of few samples tell of its errors."""
+def _explore(plan: Plan, report: Report) -> Pilot:
+    """What replicas of few samples tell of the plan's errors."""
     compile_plan(plan)
-    plan = prepare(plan)
-    return plan, run_pilot(plan, min(plan.first_replicas, FIRST_REPLICAS), report)
+    return run_pilot(plan, min(plan.first_replicas, FIRST_REPLICAS), report)
 
 
 def _run_to_tolerance(plan: Plan, pilot: Pilot, report: Report) -> Solved:
@@ -208,5 +202,4 @@ def _run_to_tolerance(plan: Plan, pilot: Pilot, report: Report) -> Solved:
 
 def _run_part(plan: Plan, report: Report) -> Solved:
     """A shorter plan, as it is."""
-    plan, pilot = _explore(plan, report)
-    return _run_to_tolerance(plan, pilot, report)
+    return _run_to_tolerance(plan, _explore(plan, report), report)

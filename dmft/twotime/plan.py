@@ -14,7 +14,6 @@ from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_tim
 from dmft.wide import replica as engine
 from dmft.wide.advance import Iteration
 from dmft.wide.replica import Sampling
-from dmft.wide.scatter import BulkScatter
 
 #: Fewest replicas whose scatter is reported as an error.
 MIN_REPLICAS = 4
@@ -45,7 +44,6 @@ class Plan:
     workers: int
     iteration: Iteration
     full: bool = False  # all replicas on `grid`, none on the coarser one (see dmft.twotime.replicas)
-    scatter: BulkScatter | None = None  # of the bulk at finite dim, once measured (see dmft.twotime.replicas.prepare)
 
     @property
     def first_replicas(self) -> int:

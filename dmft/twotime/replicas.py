@@ -17,7 +17,6 @@ from dmft.twotime.plan import COARSENING, Plan, coarse_size, fewer_samples
 from dmft.twotime.tolerance import Coarse, Pilot, Solved
 from dmft.wide import replica as engine
 from dmft.wide.replica import Replica, Sampling, Stopped, solve_replica
-from dmft.wide.scatter import BulkScatter
 
 if TYPE_CHECKING:
     from dmft.twotime.grid import Grid
@@ -56,24 +55,9 @@ def compile_plan(plan: Plan) -> None:
         sizes.append(coarse_size(plan.grid))
     capacities = [engine.capacities_for(size) for size in sizes]
     work = {(capacity, few) for chain in capacities for capacity in chain}
-    # at finite dimension one replica of all samples is solved on the plan's grid too, see `prepare`
-    many = capacities[-1] if plan.model.dim is None else {*capacities[0], *capacities[-1]}
-    work |= {(capacity, plan.sampling) for capacity in many}
+    work |= {(capacity, plan.sampling) for capacity in capacities[-1]}
     with ThreadPoolExecutor(plan.workers) as pool:
         list(pool.map(one, sorted(work, key=lambda item: (-item[0], item[1].samples))))
-
-
-def prepare(plan: Plan, like: BulkScatter | None = None) -> Plan:
-    """The plan with what finite D adds, measured in a solution without it, if the model's dim is set.
-
-    Args:
-        like: what was measured on another grid, if the two are to be compared.
-    """
-    if plan.model.dim is None:
-        return plan
-    without = dataclasses.replace(plan, scatter=None)
-    solution = run(without, range(1), lambda _: None)[0]
-    return dataclasses.replace(plan, scatter=BulkScatter.measure(plan.model, plan.grid, solution, plan.seed, like))
 
 
 def run_pilot(plan: Plan, count: int, report: Report) -> Pilot:
@@ -93,7 +77,7 @@ def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     for ratio in COARSENING:
         grid = implicit_grid(resampled_times(plan.grid.times, coarse_size(plan.grid, ratio) - 1))
         try:
-            thin = prepare(dataclasses.replace(plan, grid=grid, scatter=None), plan.scatter)
+            thin = dataclasses.replace(plan, grid=grid)
             replicas = run(few_of(thin), range(count), lambda done: report(done, count))
         except ReplicaStopped:
             if ratio == COARSENING[-1]:
@@ -126,7 +110,7 @@ def run(
         with precision_context(plan.sampling.precision):
             seed = np.random.SeedSequence(plan.seed, spawn_key=(index,))
             model, grid, start = plan.model, plan.grid, like[index] if like else None
-            return solve_replica(model, grid, plan.sampling, seed, plan.iteration, plan.scatter, start)
+            return solve_replica(model, grid, plan.sampling, seed, plan.iteration, start)
 
     results: list[Replica] = []
     pool = ThreadPoolExecutor(plan.workers)
