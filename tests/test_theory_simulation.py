@@ -87,26 +87,6 @@ def test_theory_meets_the_random_reference_at_every_time():
     assert scores.max() <= 3.0, scores
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Tolerance not reached")
-def test_most_of_what_finite_dim_changes_is_in_the_theory(monkeypatch):
-    """Random initialisation at D = 200: with the scatter, the labels' direction and the memory the train loss is 1 %
-    low at t = 5 and 10, without them 11 and 13 %.
-    """
-    mean, error = np.array([RANDOM[t][0] for t in (5.0, 10.0)]).T
-
-    def excess(theory):
-        return 1 - theory.train_loss.values[1:] / mean, theory.train_loss_stderr.values[1:] / mean
-
-    with_all, own = excess(from_random())
-    monkeypatch.setattr("dmft.solver.prepare", lambda plan: plan)
-    without, _ = excess(from_random(samples=128))
-    assert (without > 0.07).all()
-    errors = np.hypot(own, error / mean)
-    assert (errors < 0.02).all()
-    assert (np.abs(with_all) < 3 * errors).all(), (with_all, without)
-
-
 # Random initialisations, alpha 1, epsilon .25, kappa 5.5, explicit step 0.2, 20, 10 and 5 runs: test loss, overlap.
 RANDOM_SIZES = {
     100: {20.0: ((0.3005, 0.0109), (1.265, 0.060)), 100.0: ((0.0809, 0.0052), (2.690, 0.051))},

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Iteration(NamedTuple):
     max_rounds: int = 200
 
 
+@runtime_checkable
 class Sampling(Protocol):
     """How one replica is sampled: a frozen dataclass with at least these. All its fields are recorded."""
 
@@ -246,6 +247,7 @@ class Plan:
         return dataclasses.replace(self, grid=grid)
 
 
+@runtime_checkable
 class Evidence(Protocol):
     """Replicas solved so far, and the errors that they leave. Immutable: `more` and `surer` return another one."""
 

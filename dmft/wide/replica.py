@@ -23,9 +23,8 @@ from dmft.wide.consistency import (
     target_overlap_violation,
     violation,
 )
-from dmft.wide.scatter import MODES, BulkScatter
 from dmft.wide.solution import Replica, SampleCurves
-from dmft.wide.state import Couplings, Residual, Scatter, State, empty_state
+from dmft.wide.state import Couplings, Residual, State, empty_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,35 +46,10 @@ def initial_overlap(model: Model) -> float:
     return model.initial_overlap or _seed_overlap(model)
 
 
-def _scatter(model: Model, scatter: BulkScatter, samples: Samples, capacity: int) -> Scatter:
-    """The scatter of each sample, for `capacity` rows; no modes at infinite D."""
-    kept = 0 if model.dim is None else len(scatter.norm)
-    dtype, rows = samples.u.dtype, min(capacity, len(scatter.spread))
-
-    def padded(modes: np.ndarray) -> Any:
-        array = np.zeros((kept, capacity, capacity))
-        array[:, :rows, :rows] = modes[:kept, :rows, :rows]
-        return jnp.asarray(array, dtype)
-
-    amplitude = jnp.concatenate([samples.bulk, (samples.u**2 - 1)[None] / 2**0.5])[:kept]
-    norm = jnp.asarray(scatter.norm[:kept], dtype)
-    across = 1 + norm[:MODES] @ amplitude[:MODES]
-    memory = np.zeros((capacity, capacity))
-    memory[:rows, :rows] = scatter.memory[:rows, :rows]
-    return Scatter(
-        amplitude=amplitude,
-        correlation=padded(scatter.correlation),
-        response=padded(scatter.response),
-        norm=across + norm[MODES:] @ amplitude[MODES:],
-        across=across,
-        memory=jnp.asarray(memory, dtype),
-    )
-
-
 def couplings(model: Model, precision: str) -> Couplings:
     """The model's numbers."""
     numbers = (model.alpha, model.epsilon, model.kappa, model.weight_decay, _seed_overlap(model))
-    return Couplings(*(jnp.asarray(x, jnp.dtype(precision)) for x in numbers))
+    return Couplings(*(np.asarray(x, precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def state_shapes(sampling: Sampling, capacity: int) -> State:
@@ -85,28 +59,23 @@ def state_shapes(sampling: Sampling, capacity: int) -> State:
     def array(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    s, k, modes = sampling.samples, sampling.modes, 0
-    samples = Samples(array(s), array(s), array(s), array(MODES, s), array(k, s), array(k, s))
+    s, k = sampling.samples, sampling.modes
+    samples = Samples(array(s), array(s), array(s), array(k, s), array(k, s))
     residual = Residual(array(s), array(s), array())
-    square = array(modes, capacity, capacity)
-    scatter = Scatter(array(modes, s), square, square, array(s), array(s), array(capacity, capacity))
-    return jax.eval_shape(lambda a, b, c: empty_state(a, b, c, capacity), samples, residual, scatter)
+    return jax.eval_shape(lambda a, b: empty_state(a, b, capacity), samples, residual)
 
 
 def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
     """The state at t = 0, with row 0 of the flow."""
-    c, scatter = couplings(model, sampling.precision), BulkScatter.none(grid.size)
-    dtype = c.alpha.dtype
+    c, dtype = couplings(model, sampling.precision), jnp.dtype(sampling.precision)
     samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
     target = 0.5 * samples.u**2 + model.label_noise * samples.label
-    seen = _scatter(model.replace(dim=None), scatter, samples, capacity)
-    variance = 1 + seen.amplitude.T @ seen.correlation[:, 0, 0]
-    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + variance)
+    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
     switch = jnp.asarray(float(model.centered), dtype)
     slope = model.alpha * model.epsilon * initial_overlap(model)
     residual = Residual(target, switch * output, switch * slope)
     m_0 = jnp.asarray(initial_overlap(model) ** 0.5, dtype)
-    state = start_state(c, residual, samples, seen, m_0, capacity)
+    state = start_state(c, residual, samples, m_0, capacity)
     return state if grid.explicit else initial_row(c, state)
 
 
@@ -120,7 +89,7 @@ def method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[st
 
 def read(model: Model, grid: Grid, state: State) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
-    size, scatter = grid.size, BulkScatter.none(grid.size)
+    size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
     square = {
         name: getattr(kernels, name)[:, :size]
@@ -143,12 +112,11 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
         violation(grid, model.weight_decay, force[name], propagator[name], added)
         for name, added in (("correlation_common", np.zeros_like(source)), ("correlation_outlier", source))
     ]
-    if model.dim is None:  # else a sample's bath depends on u, and Stein's identity has more terms
-        controls.append(target_overlap_violation(model, grid, state))
+    controls.append(target_overlap_violation(model, grid, state))
     train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
     return Replica(
-        curves=wide_observables(model, train, b, propagator, scatter),
-        differential=wide_observables(model, train, b, differential, scatter),
+        curves=wide_observables(model, train, b, propagator),
+        differential=wide_observables(model, train, b, differential),
         controls=np.stack(controls, axis=-1),
         kernels=propagator
         | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
@@ -169,7 +137,6 @@ def wide_observables(
     train_loss: np.ndarray,
     target_overlap: np.ndarray,
     correlations: dict[str, np.ndarray],
-    scatter: BulkScatter,
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels (THEORY section 4, "Losses").
 
@@ -178,17 +145,15 @@ def wide_observables(
     |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D times tr M'^2/D = spread C_r^2 (centred: - 2 C_r + 1); and c
-    has a component along beta, of the variance C_cb, that adds C_cb/D to the overlap (see dmft.wide.label_direction).
+    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a
+    bulk that is a multiple of one.  That is exact at t = 0.
     """
     c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
-    along, spiked = per_dim * scatter.common_along, target_overlap**2
-    c_c = c_c + along - per_dim * scatter.common_counted
-    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, spiked + along
+    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
     planted = overlap[0] if model.centered else 0.0
-    spike = c_q**2 + 2 * along * spiked - 2 * planted * overlap + planted**2
-    bulk = per_dim * (1 - per_dim) * (scatter.spread * c_r**2 - (2 * c_r - 1 if model.centered else 0.0))
+    spike = c_q**2 - 2 * planted * overlap + planted**2
+    bulk = per_dim * (1 - per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
     strength = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,

@@ -34,9 +34,7 @@ class Replica(NamedTuple):
 
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
-    controls: (
-        np.ndarray
-    )  # (T, 3), (T, 2) at finite D: zero-mean violations of exact identities, see dmft.wide.consistency
+    controls: np.ndarray  # (T, 3): zero-mean violations of exact identities, see dmft.wide.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
     second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
     rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
