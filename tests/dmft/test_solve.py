@@ -144,6 +144,7 @@ def test_importing_the_package_leaves_jax_alone():
 
 
 def test_a_tolerance_that_is_not_reached_is_said():
+    solve(MODEL, 0.4, step=0.2, **SMALL, **LOOSE)  # the shape checks of the tests are made once, and catch warnings
     with pytest.warns(ToleranceWarning, match="train_loss|test_loss") as caught:
         theory = solve(MODEL, 2.0, step=0.2, rtol=1e-7, atol=0.0, **SMALL)
     assert theory.attrs["tolerance_met"] == 0
