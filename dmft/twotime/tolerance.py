@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -130,9 +131,7 @@ def within_time(
     looser = sorted((rtol * factor for factor in LOOSER if rtol * factor <= LOOSEST), reverse=True)
     grids = [(tolerance, first_grid(tolerance)) for tolerance in (*looser, rtol)]
     # of several on the same grid the first and the last are enough
-    levels = [
-        one for one, (_, grid) in zip(grids, grids[1:], strict=False) if one[1].size < grid.size or one is grids[0]
-    ]
+    levels = [one for one, (_, grid) in pairwise(grids) if one[1].size < grid.size or one is grids[0]]
 
     def plan(tolerance: float, deadline: float, grid: Grid, full: bool) -> Plan:
         return dataclasses.replace(make_plan(grid, full), rtol=tolerance, deadline=deadline)

@@ -145,7 +145,7 @@ def test_importing_the_package_leaves_jax_alone():
 
 @pytest.fixture
 def one_replica_at_a_time(monkeypatch):
-    """The shape checks of these tests catch warnings while they are made, in whichever thread, and lose others' ones."""
+    """The shape checks of these tests catch warnings while they are made; in a thread they lose those of others."""
     monkeypatch.setattr("dmft.twotime.request.cores", lambda: 1)
 
 
