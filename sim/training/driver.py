@@ -17,7 +17,9 @@ from dmft.twotime.compiled import forget_if_many
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Store
 from sim.training.descent import Layout
-from sim.training.groups import Diverged, Job, train_groups
+from sim.training.flow_groups import Broken, follow_group, numbers_recorded
+from sim.training.flow_report import broken_error, flow_parts
+from sim.training.groups import Diverged, Halted, Job, train_group, train_groups
 from sim.training.optimizers import fingerprint
 from sim.training.stepsize import round_down, stable_step
 from sim.training.system import System
@@ -40,26 +42,28 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
     Raises:
         ParameterError: the request does not fit the system, or its checkpoint is damaged or of another run.
         DivergenceError: the loss grew without bound; its `curves` are those up to there (attribute `complete` = 0).
+        StiffnessError: gradient flow is too stiff to be followed; with `curves` likewise.
         MemoryLimitError: one replica does not fit into memory; with `stop_below`, if not all of them do.
     """
     forget_if_many()
     layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
     group = group_size(system, request, layout)  # before anything is drawn
-    if request.stop_below is not None and group < request.seeds:
+    if request.stop_below is not None and group < request.replicas:
         raise MemoryLimitError(
-            f"Argument `stop_below` needs all {request.seeds} seeds in memory at once, but only {group} fit; "
+            f"Argument `stop_below` needs all {request.replicas} seeds in memory at once, but only {group} fit; "
             "lower `seeds`, or leave it out."
         )
-    plan = make_plan(system, request)
+    plan, numbers = make_plan(system, request), system.numbers_observed
     with precision_context(request.precision):
         store = Store(request.checkpoint, request.checkpoint_every, everything(system, request, plan, layout))
         job = Job(system, request, plan, layout, store)
         saved = store.load()
+        train, columns = (follow_group, numbers_recorded(system)) if request.is_flow else (train_group, numbers)
         try:
-            values = train_groups(job, saved.group if saved else group, saved)
-        except Diverged as failure:
+            values = train_groups(job, train, columns, saved.group if saved else group, saved)
+        except Halted as failure:
             store.remove()
-            error = divergence_error(job, failure)
+            error = broken_error(job, failure) if isinstance(failure, Broken) else divergence_error(job, failure)
             error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
             raise error from None
     return assemble(job, values, {**attributes, "complete": 1})
@@ -68,12 +72,14 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
 def everything(system: System, request: Request, plan: Plan, layout: Layout) -> dict[str, Any]:
     """Everything that determines a run to the last bit, flat and JSON-able."""
     device = jax.devices()[0]
+    if request.is_flow:
+        pace = {"step": "flow", "rtol": request.rtol, "observed_times": digest(plan.time)}
+    else:
+        pace = {"step": plan.step, "steps": plan.count, "observed_steps": digest(plan.steps)}
     return {
         **system.description,
         "t_max": request.t_max,
-        "step": plan.step,
-        "steps": plan.count,
-        "observed_steps": hashlib.sha256(plan.steps.tobytes()).hexdigest(),
+        **pace,
         "seeds": request.seeds,
         "seed": request.seed,
         "precision": request.precision,
@@ -84,6 +90,11 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
         "device": device.device_kind,
         "devices": layout.devices,
     }
+
+
+def digest(array: np.ndarray) -> str:
+    """A hash of the numbers in `array`."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def divergence_error(job: Job, failure: Diverged) -> DivergenceError:
@@ -105,7 +116,8 @@ def group_size(system: System, request: Request, layout: Layout) -> int:
 
     The replicas are spread evenly over the groups, so that the compiled loop fits (nearly) all of them.
     """
-    replica = np.dtype(request.precision).itemsize * system.numbers
+    # of a flow, the last two states, their velocities and the stages between them are kept besides
+    replica = np.dtype(request.precision).itemsize * system.numbers * (2.0 if request.is_flow else 1.0)
     check_memory(
         f"Simulating one seed with {system.sizes}",
         replica + system.drawing_bytes,
@@ -113,8 +125,8 @@ def group_size(system: System, request: Request, layout: Layout) -> int:
     )
     free = min(available_memory(), layout.devices * device_memory())
     fitting = max(1, int((0.5 * free - system.drawing_bytes) / replica))
-    groups = -(-request.seeds // fitting)
-    return -(-request.seeds // groups)
+    groups = -(-request.replicas // fitting)
+    return -(-request.replicas // groups)
 
 
 def device_memory() -> float:
@@ -127,7 +139,9 @@ def device_memory() -> float:
 
 def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray.Dataset:
     """The dataset of observables `values`, (S, T, O), with standard errors over the S seeds; T may end early."""
-    request, plan, (seeds, times, _) = job.request, job.plan, values.shape
+    request, plan, everyone = job.request, job.plan, values
+    values = values[: request.seeds, :, : job.system.numbers_observed]
+    seeds, times, _ = values.shape
     deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
     columns, errors = {}, {}
     for name, column in job.system.columns.items():
@@ -137,8 +151,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     settings = {
         "kind": "simulation",
         "t_max": request.t_max,
-        "step": plan.step,
-        "step_chosen": int(request.step is None),
+        "step": "flow" if request.is_flow else plan.step,
         "seeds": request.seeds,
         "seed": request.seed,
         "precision": request.precision,
@@ -153,4 +166,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     dataset = build_dataset(
         ("seed", "time"), plan.time[:times], columns, errors, settings | attributes, job.system.observables, inner
     )
+    if request.is_flow:
+        errors, settings = flow_parts(job, everyone)
+        dataset = dataset.assign(errors).assign_attrs(settings)
     return dataset.assign_coords(seed=("seed", np.arange(seeds), {"long_name": "independent draw"}))
