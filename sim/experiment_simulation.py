@@ -45,7 +45,7 @@ def simulate_experiment(
     experiment: Experiment,
     t_max: float,
     *,
-    step: float,
+    step: float | None = None,
     form: str = "auto",
     kernel: bool = False,
     linearized: bool = False,
@@ -56,12 +56,13 @@ def simulate_experiment(
     Args:
         experiment: the network and its task.
         t_max: training time > 0, in the units of THEORY section 1.
-        step: time per step of gradient descent, > 0 (`Model.step_from_learning_rate` converts a learning rate).
+        step: time per step of gradient descent, > 0 (`Model.step_from_learning_rate` converts a learning rate). None:
+            gradient flow.
         form: "network", "reduced" (quadratic activation with fixed readouts only) or "auto", the cheaper.
         kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
         linearized: train the linearised network beside it, and add regression with the initial kernel; only for
             plain gradient descent without weight decay.
-        **request: seeds, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
+        **request: seeds, rtol, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
             in `sim.simulate`.
 
     Returns:
@@ -106,7 +107,7 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
     if not asked.optimizer.is_flow:
         raise ParameterError(
             "Argument `linearized` must be False unless the optimizer is gd on all samples at a constant rate, whose "
-            "steps have a closed form, but is True."
+            "steps, and whose flow, have a closed form, but is True."
         )
     if experiment.model.weight_decay:
         raise ParameterError(
@@ -117,8 +118,9 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
 
 def _add_linearized(dataset: xarray.Dataset, experiment: Experiment, form: str) -> xarray.Dataset:
     """The dataset with the curves of the linearised network and the regression errors."""
-    step, seed = float(dataset.attrs["step"]), int(dataset.attrs["seed"])
-    counts = np.rint(dataset["time"].to_numpy() / step)
+    seed, time = int(dataset.attrs["seed"]), dataset["time"].to_numpy()
+    step = None if dataset.attrs["step"] == "flow" else float(dataset.attrs["step"])
+    counts = time if step is None else np.rint(time / step)
     curves, limits = [], []
     for index in range(dataset.sizes["seed"]):
         start = linear_start(experiment, form, seed, index)
@@ -170,8 +172,10 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
 
-def linearized_losses(start: LinearStart, step: float, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linearized_losses(start: LinearStart, step: float | None, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Train and test loss of the linearised network after each number of steps in `counts`, (2, T), and at last, (2,).
+
+    Without a step they are those of gradient flow, and `counts` are times.
 
     The last are those of infinitely many steps: regression with the initial tangent kernel, without ridge.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
 from sim.training.optimizers import Optimizer, as_optimizer
 from sim.training.schedule import check_times, observed_steps
-from sim.training.stepsize import FINEST_RTOL, initial_rate, output_spacing
+from sim.training.stepsize import COARSEST_RTOL, FINEST_RTOL, initial_rate, output_spacing
 from sim.training.system import System
 
 #: Seeds that measure the error of gradient flow.
@@ -56,8 +56,8 @@ class Request:
             put("times", check_times(self.times, self.t_max))
         check_choice("precision", self.precision, PRECISIONS)
         put("rtol", check_real("rtol", self.rtol, at_least=FINEST_RTOL[self.precision]))
-        if self.rtol > 0.1:
-            raise ParameterError(f"Argument `rtol` must be at most 0.1, but is {self.rtol:g}.")
+        if self.rtol > COARSEST_RTOL:
+            raise ParameterError(f"Argument `rtol` must be at most {COARSEST_RTOL:g}, but is {self.rtol:g}.")
         put("seed", check_integer("seed", self.seed, at_least=0))
         if self.seed >= 2**63:
             raise ParameterError(f"Argument `seed` must be an integer below 2^63, but is {self.seed}.")
@@ -85,6 +85,11 @@ class Request:
     def replicas(self) -> int:
         """Seeds and companions."""
         return self.seeds + self.companions
+
+
+def flow_rtol(rtol: float, precision: str) -> float:
+    """What gradient flow is asked for beside a theory of error `rtol`: a tenth of it, as far as that can be asked."""
+    return min(max(rtol / 10.0, FINEST_RTOL[precision]), COARSEST_RTOL)
 
 
 class Plan(NamedTuple):

@@ -266,12 +266,14 @@ def _solve(settings: Settings) -> xarray.Dataset:
 
 def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
     import sim
+    from sim.request import flow_rtol
 
     return sim.simulate(
         settings.model,
         settings.t_max,
         seeds=settings.seeds,
         step=settings.step,
+        rtol=flow_rtol(settings.rtol, settings.precision),
         form=settings.form,
         precision=settings.precision,
         seed=settings.seed,

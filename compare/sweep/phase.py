@@ -22,6 +22,7 @@ from compare.sweep.store import Store
 from compare.sweep.workers import Runner, dask_runner, local_runner
 from dmft import Model, ParameterError
 from dmft.checks import PRECISIONS, check_choice, check_integer, check_real
+from sim.request import flow_rtol
 
 AxisLike = tuple[str, Sequence[float] | np.ndarray]
 
@@ -111,6 +112,7 @@ def phase_diagram(
         "atol": check_real("atol", atol, at_least=0.0),
     }
     simulation_settings = common | {
+        "rtol": flow_rtol(theory_settings["rtol"], precision),
         "seeds": check_integer("seeds", seeds, at_least=1),
         "form": check_choice("form", form, ("auto", "network", "reduced")),
         "step": common["step"] if simulation_step is None else _check_step("simulation_step", simulation_step, t_max),

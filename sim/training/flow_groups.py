@@ -17,9 +17,9 @@ from sim.training.schedule import CAPACITY
 from sim.training.system import System
 
 #: Local tolerance = LOCAL rtol^(3/2): the error of a method of order 2 after many steps is of order tolerance^(2/3).
-LOCAL = 3.2
-#: Tolerance of the companions, relative to that of the seeds: their error is nine times as large.
-COARSER = 27.0
+LOCAL = 2.0
+#: Tolerance of the companions, relative to that of the seeds: their error is four times as large.
+COARSER = 8.0
 
 
 class Broken(Halted):

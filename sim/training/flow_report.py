@@ -11,10 +11,10 @@ from sim.training.flow import STIFF
 from sim.training.flow_groups import Broken
 from sim.training.groups import Job
 
-#: A companion differs from its seed by 8 times the seed's error, if errors scale as they should; half of that counts.
-DIVISOR = 4.0
+#: A companion differs from its seed by three times the error of the seed; two thirds are taken for all.
+DIVISOR = 2.0
 #: How near in time a difference counts.
-NEAR = 2.0
+NEAR = 4.0
 #: Below this part of its start a loss need not be exact.
 ATOL = 1e-5
 
