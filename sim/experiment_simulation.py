@@ -62,8 +62,8 @@ def simulate_experiment(
         kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
         linearized: train the linearised network beside it, and add regression with the initial kernel; only for
             plain gradient descent without weight decay.
-        **request: seeds, rtol, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
-            in `sim.simulate`.
+        **request: seeds, rtol, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and
+            progress, as in `sim.simulate`.
 
     Returns:
         A dataset over ("seed", "time") with train_loss, test_loss, order parameters where they make sense, and what was

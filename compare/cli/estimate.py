@@ -141,7 +141,9 @@ def _trained(model: Model, form: str, request: Request) -> tuple[int, float, flo
         steps = expected_evaluations(system.curvature(request.seed, 0, None), request.t_max, request.rtol)
     batch = request.optimizer.batch_size or model.samples
     assert model.dim is not None
-    seconds = request.replicas * steps * _seconds_of_step((row_count(model, chosen), model.dim, batch), request.precision)
+    seconds = (
+        request.replicas * steps * _seconds_of_step((row_count(model, chosen), model.dim, batch), request.precision)
+    )
     return steps, memory, seconds
 
 
@@ -222,7 +224,9 @@ def _simulated_points(models: list[Model], arguments: dict[str, Any], processes:
 
     step = arguments["simulation_step"] or arguments["step"]
     rtol = flow_rtol(arguments["rtol"], arguments["precision"])
-    request = Request(step=step, rtol=rtol, **{name: arguments[name] for name in ("t_max", "seeds", "precision", "seed")})
+    request = Request(
+        step=step, rtol=rtol, **{name: arguments[name] for name in ("t_max", "seeds", "precision", "seed")}
+    )
     picked = models[:: -(-len(models) // PICKED)]
     steps, memory, seconds = zip(*(_trained(model, arguments["form"], request) for model in picked), strict=True)
     of = "steps" if step else "evaluations"

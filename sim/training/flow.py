@@ -38,6 +38,8 @@ SHRINK, GROW, AIM = 0.1, 5.0, 0.8
 MOST_STAGES = 1000
 #: Steps of the most stages which a run may still be in need of; refusals in a row.
 MOST_STEPS, MOST_REFUSALS = 1e6, 30
+#: Fields so many times as large as at the start are on their way to infinity, where rates go there too.
+EXPLODED = 1e3
 #: What ends a run: `Flow.failure`.
 NONFINITE, STIFF = 1, 2
 
@@ -140,7 +142,9 @@ def shaken(velocity: Any) -> Any:
 
 
 def local_error(task: Task, data: Any, old: Any, flow: Flow, new: Any, h: jax.Array, decay: jax.Array) -> Any:
-    """The estimate relative to the tolerance, infinite if not a number, and the velocity at the state `new`."""
+    """The estimate relative to the tolerance, infinite if not a number; the velocity at the state `new`; and how much
+    larger fields are than at t = 0, at most.
+    """
     velocity = make_velocity(task.equations, data, decay)
     fields = task.equations.forward(new, data)
     after = velocity(new, fields)
@@ -158,7 +162,8 @@ def local_error(task: Task, data: Any, old: Any, flow: Flow, new: Any, h: jax.Ar
     ]
     worst = jnp.max(jnp.stack([*of_state, *(FIELDS * ratio for ratio in of_fields)])) / flow.tolerance
     sound = jnp.isfinite(worst) & jnp.isfinite(norm(after))
-    return jnp.where(sound, worst, jnp.inf), after
+    grown = [now / jnp.maximum(first, tiny) for now, first in zip(norms(fields), flow.sizes, strict=True)]
+    return jnp.where(sound, worst, jnp.inf), after, jnp.max(jnp.stack(grown))
 
 
 @partial(jax.jit, static_argnames="task")
@@ -179,7 +184,7 @@ def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> B
         )
         trial = jnp.where(rate > 0.0, 1.0 / rate, span.end)
         there = jax.tree.map(lambda w, v: w + trial * v, state, now)
-        error, _ = local_error(task, data, state, flow, there, trial, span.decay)
+        error, _, _ = local_error(task, data, state, flow, there, trial, span.decay)
         # of a step of descent the estimate is h^2 y'' / 10; y''' is taken to be y'' / trial
         step = jnp.minimum(span.end, trial * jnp.clip(0.5 * jnp.maximum(error, 1e-30) ** -0.5, 1e-3, 1e3))
         sound = jnp.isfinite(norm(now)) & jnp.isfinite(rate)
@@ -266,7 +271,7 @@ def try_step(task: Task, data: Any, state: Any, flow: Flow, span: Span) -> tuple
     h = jnp.minimum(jnp.minimum(flow.step, longest), left)
     s = stages(h * safe)
     new = chebyshev_step(velocity, state, flow.velocity, h, s)
-    error, after = local_error(task, data, state, flow, new, h, span.decay)
+    error, after, grown = local_error(task, data, state, flow, new, h, span.decay)
     good = error <= 1.0
     factor = jnp.clip(AIM * jnp.maximum(error, 1e-30) ** (-1.0 / 3.0), SHRINK, jnp.where(good, GROW, 1.0))
 
@@ -276,7 +281,8 @@ def try_step(task: Task, data: Any, state: Any, flow: Flow, span: Span) -> tuple
     refused = jnp.where(good, 0, flow.refused + 1)
     time = jnp.where(h < left, flow.time + h, span.end)
     stuck = ~good & ((refused > MOST_REFUSALS) | (flow.time + h <= flow.time))
-    failure = jnp.where(left > MOST_STEPS * longest, STIFF, jnp.where(stuck, NONFINITE, 0))
+    stiff = jnp.where(grown > EXPLODED, NONFINITE, STIFF)
+    failure = jnp.where(left > MOST_STEPS * longest, stiff, jnp.where(stuck, NONFINITE, 0))
     flow = flow._replace(
         before=choose(state, flow.before),
         velocity_before=choose(flow.velocity, flow.velocity_before),

@@ -7,8 +7,8 @@ matrix K of the initial tangent kernel (`sim.variants.ntk`), and its parameters 
 
     theta_n - theta_0 = -pull(c_n) / alpha,   c_n = (dt/kappa) sum_{m<n} Delta_m = K^-1 (Delta_0 - Delta_n)
 
-(`sim.variants.ridge_functions.pull`), so one eigendecomposition replaces the run. In gradient flow Delta(t) = exp(-t K / kappa) Delta_0. In the end, c = K^+ Delta_0:
-regression with K.
+(`sim.variants.ridge_functions.pull`), so one eigendecomposition replaces the run. In gradient flow
+Delta(t) = exp(-t K / kappa) Delta_0. In the end, c = K^+ Delta_0: regression with K.
 """
 
 from __future__ import annotations
