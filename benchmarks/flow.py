@@ -24,7 +24,7 @@ from sim.training.system import System
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1, dim=100)
 LOSSES = ("train_loss", "test_loss")
-FINE, RTOL, STEP = 3e-6, 2e-3, 0.02
+FINE, RTOL, STEP = 3e-6, 2.5e-3, 0.02
 
 
 def curves(model: Model, t_max: float, **options: Any) -> Any:

@@ -209,8 +209,8 @@ def run_preset(
 
     Returns:
         Label -> dataset (`sim.experiment_simulation.simulate_experiment`), with the preset's name, the learning rate,
-        the loss factor and the time per step of the paper among the attributes. Of several runs, one that diverges is warned of, and kept up to there
-        (attribute `complete` = 0).
+        the loss factor and the paper's time per step among the attributes. Of several runs, one that diverges is
+        warned of, and kept up to there (attribute `complete` = 0).
 
     Raises:
         ParameterError: there is no such preset, or an argument is out of range.

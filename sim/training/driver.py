@@ -17,7 +17,7 @@ from dmft.twotime.compiled import forget_if_many
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Store
 from sim.training.descent import Layout
-from sim.training.flow_groups import Broken, follow_group, numbers_recorded
+from sim.training.flow_groups import follow_group, numbers_recorded
 from sim.training.flow_report import broken_error, flow_parts
 from sim.training.groups import Diverged, Halted, Job, train_group, train_groups
 from sim.training.optimizers import fingerprint
@@ -63,7 +63,7 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
             values = train_groups(job, train, columns, saved.group if saved else group, saved)
         except Halted as failure:
             store.remove()
-            error = broken_error(job, failure) if isinstance(failure, Broken) else divergence_error(job, failure)
+            error = divergence_error(job, failure) if isinstance(failure, Diverged) else broken_error(job, failure)
             error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
             raise error from None
     return assemble(job, values, {**attributes, "complete": 1})

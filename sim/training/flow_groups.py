@@ -101,7 +101,7 @@ def check_sound(job: Job, indices: range, flow: Flow, values: np.ndarray, passed
     """Broken if a replica has failed, or its observables are not numbers, and the others have come as far."""
     failures = np.asarray(flow.failure)[: len(indices)]
     sound = np.isfinite(values[:, :, :-2]).all(axis=2)
-    good = np.where(sound.all(axis=1), passed, np.argmin(sound, axis=1))  # observables before the first bad one
+    good = np.where(np.all(sound, axis=1), passed, np.argmin(sound, axis=1))  # observables before the first bad one
     good = np.minimum(good, passed)
     broken = (failures != 0) | (good < passed)
     if not broken.any():

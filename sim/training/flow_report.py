@@ -9,7 +9,7 @@ import numpy as np
 from dmft.checks import DivergenceError, RunError, StiffnessError
 from sim.training.flow import STIFF
 from sim.training.flow_groups import Broken
-from sim.training.groups import Job
+from sim.training.groups import Halted, Job
 
 #: A companion differs from its seed by three times the error of the seed; two thirds are taken for all.
 DIVISOR = 2.0
@@ -67,8 +67,9 @@ def step_error(time: np.ndarray, fine: np.ndarray, coarse: np.ndarray) -> np.nda
     return np.maximum(error, difference).max(axis=0) / DIVISOR
 
 
-def broken_error(job: Job, failure: Broken) -> RunError:
+def broken_error(job: Job, failure: Halted) -> RunError:
     """What to tell: when, which seed, and what to change."""
+    assert isinstance(failure, Broken)
     where = f"at t = {failure.time:.4g} (seed {failure.index})"
     if failure.kind == STIFF:
         return StiffnessError(

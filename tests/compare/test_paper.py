@@ -17,7 +17,7 @@ def curve(train: list[float], test: list[float]) -> xarray.Dataset:
     """A run of one seed, observed at steps 0, 1, 10, 100, ... of 0.5 each."""
     steps = np.array([0, *10 ** np.arange(len(train) - 1)])
     losses = {"train_loss": (("seed", "time"), [train]), "test_loss": (("seed", "time"), [test])}
-    return xarray.Dataset(losses, {"time": 0.5 * steps}, {"step": 0.5})
+    return xarray.Dataset(losses, {"time": 0.5 * steps}, {"paper_step": 0.5})
 
 
 def test_steps_and_relative_losses() -> None:

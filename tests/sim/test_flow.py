@@ -56,11 +56,15 @@ def test_the_method_is_of_order_two_with_any_number_of_stages(s: int) -> None:
         def velocity(y: jax.Array) -> jax.Array:
             return -rates * y**2
 
+        @jax.jit
+        def advance(y: jax.Array, h: jax.Array) -> jax.Array:
+            return chebyshev_step(velocity, y, velocity(y), h, jnp.asarray(s))
+
         errors = []
         for count in (16, 32, 64):
-            y, h = start, jnp.asarray(1.0 / count)
+            y = start
             for _ in range(count):
-                y = chebyshev_step(velocity, y, velocity(y), h, jnp.asarray(s))
+                y = advance(y, jnp.asarray(1.0 / count))
             errors.append(float(jnp.abs(y - 1.0 / (1.0 / start + rates)).max()))
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert (np.abs(orders - 2.0) < 0.1).all(), orders
@@ -171,7 +175,7 @@ def test_small_residuals_are_controlled_beside_the_state() -> None:
 
 
 def test_precision_seeds_and_density_of_times() -> None:
-    many = simulate(MODEL, 20.0, seeds=3)
+    many = simulate(MODEL, 20.0, seeds=2)
     one = simulate(MODEL, 20.0, seeds=1)
     np.testing.assert_array_equal(many.train_loss[0], one.train_loss[0])  # each seed has steps of its own
     single = simulate(MODEL, 20.0, seeds=1, precision="float32", times=one.time)
@@ -235,14 +239,15 @@ def test_what_is_not_finite_is_located_and_leaves_its_curves() -> None:
         follow(toy(lambda y: -(y**2), [0.5]), 5.0, times=np.linspace(0.0, 5.0, 51))
     curves = caught.value.curves
     assert curves.attrs["complete"] == 0
-    assert 1.8 <= float(curves.time[-1]) < 2.0
-    np.testing.assert_allclose(curves.state[0, :, 0], 1.0 / (2.0 - curves.time), rtol=0.02)
+    assert 1.9 <= float(curves.time[-1]) <= 2.0
+    early = curves.sel(time=slice(0.0, 1.85))
+    np.testing.assert_allclose(early.state[0, :, 0], 1.0 / (2.0 - early.time), rtol=0.02)
     with pytest.raises(DivergenceError, match="beyond t = 0"):
         follow(toy(lambda y: y / 0.0, [1.0]), 1.0, times=[0.0, 1.0])
 
 
 def test_what_is_too_stiff_says_so() -> None:
-    with pytest.raises(StiffnessError, match=r"too stiff at t = 0 \(seed 0\): its fastest rate is 1e\+13"):
+    with pytest.raises(StiffnessError, match=r"too stiff at t = \S+ \(seed 0\): its fastest rate is 1e\+13"):
         follow(toy(lambda y: jnp.array([1e13, 1.0]) * y, [1.0, 1.0]), 1e3, times=[0.0, 1e3])
 
 
@@ -267,14 +272,15 @@ def test_what_is_no_flow_is_refused_with_what_to_give(options: dict[str, Any], w
 def test_an_experiment_and_its_linearised_twin_follow_the_flow() -> None:
     model = Model(alpha=3.0, epsilon=0.3, kappa=2.0, dim=15, width=8)
     experiment = Experiment(model=model, activation="hermite3", target="hermite3")
-    options: dict[str, Any] = {"seeds": 2, "linearized": True, "times": [0.0, 1.0, 3.0]}
+    options: dict[str, Any] = {"seeds": 1, "linearized": True, "times": [0.0, 1.0, 3.0]}
     result = simulate_experiment(experiment, 3.0, **options)
-    steps = [simulate_experiment(experiment, 3.0, step=step, **options) for step in (0.004, 0.002)]
+    coarse, fine = (simulate_experiment(experiment, 3.0, step=step, **options) for step in (0.02, 0.01))
     for name in ("train_loss", "test_loss", "linearized_train_loss", "linearized_test_loss"):
-        limit = 2.0 * steps[1][name] - steps[0][name]
-        np.testing.assert_allclose(result[name], limit, rtol=2e-3, err_msg=name)
-        assert float(np.abs(steps[0][name] / limit - 1.0).max()) > 3e-3 or "linearized" in name
-    np.testing.assert_allclose(result.kernel_regression_train_loss, steps[0].kernel_regression_train_loss)
-    assert (
-        float(simulate_experiment(experiment, 3.0, seeds=1).time[-1]) == 3.0
-    )  # its own times, without a bound on rates
+        limit = 2.0 * fine[name] - coarse[name]
+        left = float(np.abs(result[name] / limit - 1.0).max())
+        assert left < 1e-3, name
+        assert left < 0.3 * float(np.abs(coarse[name] / limit - 1.0).max()), name
+    np.testing.assert_allclose(result.kernel_regression_train_loss, fine.kernel_regression_train_loss)
+    dense = simulate_experiment(experiment, 3.0, seeds=1)  # times of its own, though it has no bound on its rates
+    assert float(dense.time[-1]) == 3.0
+    assert dense.sizes["time"] > 20
