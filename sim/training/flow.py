@@ -141,7 +141,9 @@ def shaken(velocity: Any) -> Any:
     return jax.tree.unflatten(structure, mixed)
 
 
-def local_error(task: Task, data: Any, old: Any, flow: Flow, new: Any, h: jax.Array, decay: jax.Array) -> Any:
+def local_error(
+    task: Task, data: Any, old: Any, flow: Flow, new: Any, h: jax.Array, decay: jax.Array
+) -> tuple[jax.Array, Any, jax.Array]:
     """The estimate relative to the tolerance, infinite if not a number; the velocity at the state `new`; and how much
     larger fields are than at t = 0, at most.
     """
@@ -180,7 +182,21 @@ def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> B
         rate, direction, n = spectral_radius(velocity, state, shaken(now))
         count = jnp.zeros((), "int32")
         flow = Flow(
-            tolerance, state, now, zero, zero, now, zero, rate, direction, *[count] * 2, norms(fields), n, *[count] * 2
+            tolerance=tolerance,
+            before=state,
+            velocity_before=now,
+            begun=zero,
+            time=zero,
+            velocity=now,
+            step=zero,
+            rate=rate,
+            direction=direction,
+            accepted=count,
+            refused=count,
+            sizes=norms(fields),
+            evaluations=n + 2,
+            rejected=count,
+            failure=count,
         )
         trial = jnp.where(rate > 0.0, 1.0 / rate, span.end)
         there = jax.tree.map(lambda w, v: w + trial * v, state, now)
@@ -190,7 +206,7 @@ def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> B
         sound = jnp.isfinite(norm(now)) & jnp.isfinite(rate)
         return replica._replace(
             data=data,
-            own=flow._replace(step=step, evaluations=n + 2, failure=jnp.where(sound, 0, NONFINITE).astype("int32")),
+            own=flow._replace(step=step, failure=jnp.where(sound, 0, NONFINITE).astype("int32")),
         )
 
     return spread(one, task.layout)((batch, tolerances), span)
@@ -229,7 +245,7 @@ def follow(task: Task, batch: Batch, windows: jax.Array, span: Span) -> tuple[An
             passed, state, flow, records = jax.lax.while_loop(lambda c: pending(c[0], c[2]), report, carry)
             move = (flow.time < span.end) & (passed < capacity)
             state, flow = jax.lax.cond(
-                move, lambda pair: try_step(task, data, *pair, span), lambda pair: pair, (state, flow)
+                move, lambda pair: try_step(task, data, pair[0], pair[1], span), lambda pair: pair, (state, flow)
             )
             return passed, state, flow, records
 
