@@ -23,7 +23,7 @@ from dmft.committee.rows import (
     tangents,
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
-from dmft.wide.state import Steps
+from dmft.twotime.steps import Steps
 
 
 @partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))

@@ -33,8 +33,8 @@ from dmft.committee.rows import (
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
 from dmft.twotime.anderson import anderson
+from dmft.twotime.steps import Steps
 from dmft.wide.advance import Iteration
-from dmft.wide.state import Steps
 
 #: Newton steps for the fields of a row at most, and the relative change at which they end.
 NEWTON_STEPS = 40

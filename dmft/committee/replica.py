@@ -17,8 +17,8 @@ from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state, grow_state, state_bytes
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
+from dmft.twotime.steps import multistep
 from dmft.wide.advance import Iteration
-from dmft.wide.state import Steps
 
 #: Row capacities: the work on rows of one capacity is compiled once. A replica starts in a small one and grows.
 CAPACITIES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -125,14 +125,6 @@ def solve_state(
         if row < grid.size:
             state = grow_state(state, min(last for last in capacities_for(grid.size, model.width) if last > capacity))
     return state
-
-
-def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
-    """The grid's multistep weights for `capacity` rows; rows beyond the grid get weight 0."""
-    rows = min(capacity, grid.size)
-    weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
-    weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
-    return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
 
 
 def failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopped | None:

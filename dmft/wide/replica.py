@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.losses.quadratic import test_loss_terms
 from dmft.models.model import Model
 from dmft.twotime.compiled import executable
 from dmft.twotime.grid import ORDER, Grid
 from dmft.twotime.kernels import physical_response
 from dmft.twotime.noise import Samples, draw_samples
-from dmft.wide.advance import Iteration, advance_explicit, advance_implicit, initial_row, start_state
+from dmft.twotime.steps import Steps, multistep
+from dmft.wide.advance import Iteration
 from dmft.wide.consistency import (
     differential_correlations,
     forces,
-    seed_source,
+    seeding_source,
     target_overlap_violation,
     violation,
 )
-from dmft.wide.state import Bases, Couplings, Residual, State, Steps, empty_state, grow_state, state_bytes
+from dmft.wide.explicit import advance_explicit
+from dmft.wide.implicit import advance_implicit
+from dmft.wide.observables import wide_observables
+from dmft.wide.sectors import BySector
+from dmft.wide.solution import Replica, SampleCurves, Stopped
+from dmft.wide.start import initial_row, labels, start_state
+from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state, grow_state, state_bytes
 
 #: Row capacities: the work on rows of one capacity is compiled once.  A replica starts in a small one and grows.
 CAPACITIES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
@@ -41,38 +48,6 @@ class Sampling:
     def choose(cls, samples: int, points: int, precision: str) -> Sampling:
         """As many modes as points, up to half the samples."""
         return cls(samples, min(points, samples // 2), precision)
-
-
-class SampleCurves(NamedTuple):
-    """The samples of a replica and their processes."""
-
-    u: np.ndarray  # (S,)
-    weight: np.ndarray  # (S,)
-    residual: np.ndarray  # Delta, (T, S)
-    p: np.ndarray  # (T, S)
-    q: np.ndarray  # (T, S)
-
-
-class Replica(NamedTuple):
-    """What one replica predicts on its grid."""
-
-    curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
-    differential: dict[str, np.ndarray]  # the same with correlations in differential form
-    controls: np.ndarray  # (T, 3): zero-mean violations of exact identities, see dmft.wide.consistency
-    kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
-    second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
-    rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
-    samples: SampleCurves
-    bases: Bases  # of the forces in sample space, (K, S) each
-    rounds: np.ndarray  # (T,) inner iterations
-    mismatch: np.ndarray  # (T,) what they left, relative
-
-
-class Stopped(NamedTuple):
-    """A replica that could not go on: the first row that failed, and the number of good rows' losses."""
-
-    row: int
-    reason: str
 
 
 def replica_bytes(points: int, sampling: Sampling) -> int:
@@ -107,71 +82,63 @@ def solve_replica(
         like: a replica of the same seed and sampling on another grid.  The noise is then made of its modes first, so
             that both have the same noise but for what the grids differ by.
     """
-    dtype = jnp.dtype(sampling.precision)
-    couplings = Couplings(
-        *(
-            jnp.asarray(x, dtype)
-            for x in (model.alpha, model.epsilon, model.kappa, model.weight_decay, _seed_overlap(model))
-        )
-    )
-    function, static = _method(model, grid, iteration)
-    state = _start(model, sampling, seed, couplings, grid)
+    capacities, c = capacities_for(grid.size), couplings(model, sampling.precision)
+    function, static = method(model, grid, iteration)
+    state = start(model, grid, sampling, seed, capacities[0])
     if like is not None:
         state = state._replace(bases=jax.tree.map(jnp.asarray, like.bases))
     row = 0 if grid.explicit else 1
-    while row < grid.size:
-        capacity = state.rounds.shape[0]
+    for capacity in capacities:
+        state = grow_state(state, capacity)
         # an explicit step also writes the kernels of the next row
         stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
-        arguments = (couplings, _steps(grid, capacity, dtype), state, jnp.int32(row), jnp.int32(stop))
+        arguments = (c, multistep(grid, capacity, c.alpha.dtype), state, jnp.int32(row), jnp.int32(stop))
         state = executable(function, arguments, static)(*arguments)
         failure = _failure(state, row, stop, iteration)
         if failure is not None:
             return failure
         row = stop
-        if row < grid.size:
-            capacity = min(last for last in capacities_for(grid.size) if last > capacity)
-            state = grow_state(state, capacity)
-    return _read(model, grid, state)
+    return read(model, grid, state)
 
 
-def _seed_overlap(model: Model) -> float:
+def seed_overlap(model: Model) -> float:
     """overlap(0) of a random initialisation, 1/D; 0 if the overlap is planted or D is infinite."""
     return 0.0 if model.dim is None or model.initial_overlap > 0 else 1.0 / model.dim
 
 
 def initial_overlap(model: Model) -> float:
     """overlap(0) = b(0)^2: planted, or 1/D."""
-    return model.initial_overlap or _seed_overlap(model)
+    return model.initial_overlap or seed_overlap(model)
 
 
-def _start(
-    model: Model,
-    sampling: Sampling,
-    seed: np.random.SeedSequence,
-    couplings: Couplings,
-    grid: Grid,
-) -> State:
-    dtype = couplings.alpha.dtype
+def couplings(model: Model, precision: str) -> Couplings:
+    """The model's numbers."""
+    numbers = (model.alpha, model.epsilon, model.kappa, model.weight_decay, seed_overlap(model))
+    return Couplings(*(jnp.asarray(x, jnp.dtype(precision)) for x in numbers))
+
+
+def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
+    """The state at t = 0, with row 0 of the flow."""
+    c = couplings(model, sampling.precision)
+    dtype = c.alpha.dtype
     samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
-    target = 0.5 * samples.u**2 + model.label_noise * samples.label
-    capacity = capacities_for(grid.size)[0]
-    output = 0.5 * model.alpha * model.epsilon * (initial_overlap(model) * samples.u**2 + 1)
-    switch = jnp.asarray(float(model.centered), dtype)
-    slope = model.alpha * model.epsilon * initial_overlap(model)
-    residual = Residual(target, switch * output, switch * slope)
+    about = labels(c, samples, initial_overlap(model), model.label_noise, float(model.centered))
     m_0 = jnp.asarray(initial_overlap(model) ** 0.5, dtype)
-    state = start_state(couplings, residual, samples, m_0, capacity)
-    return state if grid.explicit else initial_row(couplings, state)
+    state = start_state(c, about, samples, m_0, capacity)
+    return state if grid.explicit else initial_row(c, state)
 
 
-def _steps(grid: Grid, capacity: int, dtype: Any) -> Steps:
-    """The grid's multistep weights for `capacity` rows; rows beyond the grid get weight 0."""
+def state_shapes(sampling: Sampling, capacity: int) -> State:
+    """The arrays of a state with room for `capacity` rows, as shapes."""
+    dtype = jnp.dtype(sampling.precision)
 
-    rows = min(capacity, grid.size)
-    weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
-    weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
-    return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
+    def array(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    s, k = sampling.samples, sampling.modes
+    samples = Samples(weight=array(s), u=array(s), label=array(s), common=array(k, s), outlier=array(k, s))
+    about = Labels(target=array(s), initial_output=array(s), initial_slope=array())
+    return jax.eval_shape(partial(empty_state, capacity=capacity), samples, about)
 
 
 def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Iteration, capacity: int) -> None:
@@ -181,19 +148,15 @@ def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Itera
     def array(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    s, k = sampling.samples, sampling.modes
-    samples = Samples(array(s), array(s), array(s), array(k, s), array(k, s))
-    residual = Residual(array(s), array(s), array())
-    state = jax.eval_shape(lambda a, b: empty_state(a, b, capacity), samples, residual)
-    couplings = Couplings(*(array() for _ in Couplings._fields))
+    c, steps = Couplings(*(array() for _ in Couplings._fields)), Steps(array(capacity), array(capacity, ORDER))
     row = jax.ShapeDtypeStruct((), jnp.int32)
-    function, static = _method(model, grid, iteration)
-    executable(function, (couplings, Steps(array(capacity), array(capacity, ORDER)), state, row, row), static)
+    function, static = method(model, grid, iteration)
+    executable(function, (c, steps, state_shapes(sampling, capacity), row, row), static)
 
 
-def _method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
+def method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
     """The jitted function that advances the rows of this grid, and its static arguments."""
-    seeded = _seed_overlap(model) > 0
+    seeded = seed_overlap(model) > 0
     if grid.explicit:
         return advance_explicit, {"seeded": seeded}
     return advance_implicit, {"seeded": seeded, "iteration": iteration}
@@ -204,9 +167,8 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     loss = np.asarray(state.fields.residual**2 @ state.samples.weight)[:stop]
     mismatch = np.asarray(state.mismatch)[:stop]
     rounds = np.asarray(state.rounds)[:stop]
-    start = loss[0]
     for row in range(first, stop):
-        if not np.isfinite(loss[row]) or loss[row] > 1e3 * max(start, 1e-300):
+        if not np.isfinite(loss[row]) or loss[row] > 1e3 * max(loss[0], 1e-300):
             return Stopped(row, "diverged")
         if not mismatch[row] <= iteration.accepted:
             return Stopped(row, f"residual {mismatch[row]:.1e} after {rounds[row]} rounds")
@@ -215,79 +177,56 @@ def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopp
     return None
 
 
-def _read(model: Model, grid: Grid, state: State) -> Replica:
+def read(model: Model, grid: Grid, state: State) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
-    square = {
-        name: getattr(kernels, name)[:, :size]
-        for name in ("response_common", "response_outlier", "response_bulk", "correlation_bulk")
-    }
-    strength = 1 / (model.alpha**2 * model.kappa)
-    noise_c = (square["response_common"] * grid.weights) @ kernels.factor_common
-    noise_d = (square["response_outlier"] * grid.weights) @ kernels.factor_outlier
-    b = kernels.target_overlap
-    bulk = np.tril(square["correlation_bulk"])
-    propagator = {
-        "correlation_common": strength * noise_c @ noise_c.T,
-        "correlation_outlier": strength * model.epsilon**2 * noise_d @ noise_d.T + np.outer(b, b),
-        "correlation_bulk": bulk + np.tril(bulk, -1).T,
-    }
-    force = forces(model, grid, state)
-    source = seed_source(grid, state)
-    differential = differential_correlations(model, initial_overlap(model), grid, force, source)
-    controls = [
-        violation(grid, model.weight_decay, force[name], propagator[name], added)
-        for name, added in (("correlation_common", np.zeros_like(source)), ("correlation_outlier", source))
-    ]
-    controls.append(target_overlap_violation(model, grid, state))
-    train = np.asarray(state.fields.residual**2 @ state.samples.weight, np.float64)[:size]
+    rule = (kernels.response_common, kernels.response_outlier, kernels.response_bulk)
+    responses = BySector(*(array[:, :size] for array in rule))
+    physical = BySector(*(physical_response(grid, array) for array in responses))
+    first = propagator_correlations(model, grid, kernels, responses)
+    force, source = forces(model, grid, state), seeding_source(grid, state)
+    second = differential_correlations(model, initial_overlap(model), grid, force, source)
+    train, b = np.asarray(state.fields.residual**2 @ state.samples.weight)[:size], kernels.target_overlap
     return Replica(
-        curves=wide_observables(model, train, b, propagator),
-        differential=wide_observables(model, train, b, differential),
-        controls=np.stack(controls, axis=-1),
-        kernels=propagator
-        | {name: physical_response(grid, square[name]) for name in square if name.startswith("response")},
-        second=differential,
-        rule=(*list(square.values())[:3], propagator["correlation_bulk"]),
-        samples=SampleCurves(
-            *(np.asarray(array, np.float64) for array in (state.samples.u, state.samples.weight)),
-            *(np.asarray(getattr(state.fields, name), np.float64)[:size] for name in ("residual", "p", "q")),
-        ),
+        curves=wide_observables(model, train, b, first),
+        differential=wide_observables(model, train, b, second),
+        controls=control_variates(model, grid, state, force, source, first),
+        kernels=first.named("correlation") | physical.named("response"),
+        second=second.named("correlation"),
+        responses=responses,
+        samples=sample_curves(state, size),
         bases=jax.tree.map(np.asarray, state.bases),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
     )
 
 
-def wide_observables(
-    model: Model,
-    train_loss: np.ndarray,
-    target_overlap: np.ndarray,
-    correlations: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Every observable from the equal-time kernels (THEORY section 4, "Losses").
-
-    trace = C_r + C_c + C_q, overlap = b^2, and with E = alpha epsilon M' - beta beta^T
-    tr E/D = alpha epsilon trace' - 1,
-    |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
-    Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
-    If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a
-    bulk that is a multiple of one.  That is exact at t = 0.
-    """
-    c_c, c_q, c_r = (np.diagonal(correlations[f"correlation_{sector}"]) for sector in ("common", "outlier", "bulk"))
-    per_dim = 0.0 if model.dim is None else 1.0 / model.dim
-    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
-    planted = overlap[0] if model.centered else 0.0
-    spike = c_q**2 - 2 * planted * overlap + planted**2
-    bulk = per_dim * (1 - per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
-    strength = model.alpha * model.epsilon
-    loss = test_loss_terms(
-        model.alpha,
-        strength * (trace - (trace[0] if model.centered else 0.0)) - 1,
-        strength**2 * (spike + c_c**2 + bulk) - 2 * strength * (overlap - planted) + 1,
-        c_c,
+def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, responses: BySector) -> BySector:
+    """C_c, C_q and C_r of equation 4.11, (T, T) each, from kernels cut to the grid."""
+    strength = 1 / (model.alpha**2 * model.kappa)
+    common = (responses.common * grid.weights) @ kernels.factor_common
+    outlier = (responses.outlier * grid.weights) @ kernels.factor_outlier
+    b = kernels.target_overlap
+    bulk = np.tril(kernels.correlation_bulk[:, : grid.size])
+    return BySector(
+        strength * common @ common.T,
+        strength * model.epsilon**2 * outlier @ outlier.T + np.outer(b, b),
+        bulk + np.tril(bulk, -1).T,
     )
-    values = {"train_loss": train_loss, "trace": trace, "overlap": overlap, "mean_weight_norm": c_c}
-    return values | loss._asdict()
+
+
+def control_variates(
+    model: Model, grid: Grid, state: State, force: BySector, source: np.ndarray, correlations: BySector
+) -> np.ndarray:
+    """Violations of equation 4.12 for C_c and C_q and of Stein's identity in u, (T, 3)."""
+    common = violation(grid, model.weight_decay, force.common, correlations.common, np.zeros_like(source))
+    outlier = violation(grid, model.weight_decay, force.outlier, correlations.outlier, source)
+    return np.stack([common, outlier, target_overlap_violation(model, grid, state)], axis=-1)
+
+
+def sample_curves(state: State, size: int) -> SampleCurves:
+    """The samples and their processes on `size` times."""
+    samples, fields = state.samples, state.fields
+    residual, p, q = (np.asarray(array, np.float64)[:size] for array in (fields.residual, fields.p, fields.q))
+    return SampleCurves(np.asarray(samples.u, np.float64), np.asarray(samples.weight, np.float64), residual, p, q)
