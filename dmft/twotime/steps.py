@@ -41,7 +41,7 @@ def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
     rows = min(capacity, grid.size)
     weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
     weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
-    return Steps(jnp.asarray(weights, dtype), jnp.asarray(past, dtype))
+    return Steps(np.asarray(weights, dtype), np.asarray(past, dtype))  # type: ignore[arg-type]
 
 
 def next_row(

@@ -10,8 +10,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from dmft.twotime.anderson import FixedPoint, anderson
+from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
-from dmft.wide.advance import Iteration
 from dmft.wide.local import local_row
 from dmft.wide.row import implied_row
 from dmft.wide.seeding import seeding_row, store_seeding

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.models.model import Model
-from dmft.twotime.compiled import executable
-from dmft.twotime.grid import ORDER, Grid
+from dmft.twotime.engine import Iteration
+from dmft.twotime.grid import Grid
 from dmft.twotime.kernels import physical_response
 from dmft.twotime.noise import Samples, draw_samples
-from dmft.twotime.steps import Steps, multistep
-from dmft.wide.advance import Iteration
 from dmft.wide.consistency import (
     differential_correlations,
     forces,
@@ -28,12 +26,9 @@ from dmft.wide.explicit import advance_explicit
 from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import wide_observables
 from dmft.wide.sectors import BySector
-from dmft.wide.solution import Replica, SampleCurves, Stopped
+from dmft.wide.solution import Replica, SampleCurves
 from dmft.wide.start import initial_row, labels, start_state
-from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state, grow_state, state_bytes
-
-#: Row capacities: the work on rows of one capacity is compiled once.  A replica starts in a small one and grows.
-CAPACITIES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,62 +38,6 @@ class Sampling:
     samples: int
     modes: int
     precision: str
-
-    @classmethod
-    def choose(cls, samples: int, points: int, precision: str) -> Sampling:
-        """As many modes as points, up to half the samples."""
-        return cls(samples, min(points, samples // 2), precision)
-
-
-def replica_bytes(points: int, sampling: Sampling) -> int:
-    """Memory of one replica at its largest, in bytes: the state, and its copy while it grows or is read."""
-    itemsize = 8 if sampling.precision == "float64" else 4
-    return int(1.6 * state_bytes(capacity_for(points), sampling.samples, sampling.modes, itemsize))
-
-
-def capacities_for(points: int) -> list[int]:
-    """The capacities that a replica of `points` rows passes through."""
-    last = capacity_for(points)
-    doubling = (32 * 2**power for power in range(9))
-    return [capacity for capacity in doubling if capacity < last] + [last]
-
-
-def capacity_for(points: int) -> int:
-    """The smallest capacity that holds `points` rows."""
-    return next((capacity for capacity in CAPACITIES if capacity >= points), points)
-
-
-def solve_replica(
-    model: Model,
-    grid: Grid,
-    sampling: Sampling,
-    seed: np.random.SeedSequence,
-    iteration: Iteration,
-    like: Replica | None = None,
-) -> Replica | Stopped:
-    """Solve one replica on `grid`.  Runs inside a precision context.
-
-    Args:
-        like: a replica of the same seed and sampling on another grid.  The noise is then made of its modes first, so
-            that both have the same noise but for what the grids differ by.
-    """
-    capacities, c = capacities_for(grid.size), couplings(model, sampling.precision)
-    function, static = method(model, grid, iteration)
-    state = start(model, grid, sampling, seed, capacities[0])
-    if like is not None:
-        state = state._replace(bases=jax.tree.map(jnp.asarray, like.bases))
-    row = 0 if grid.explicit else 1
-    for capacity in capacities:
-        state = grow_state(state, capacity)
-        # an explicit step also writes the kernels of the next row
-        stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
-        arguments = (c, multistep(grid, capacity, c.alpha.dtype), state, jnp.int32(row), jnp.int32(stop))
-        state = executable(function, arguments, static)(*arguments)
-        failure = _failure(state, row, stop, iteration)
-        if failure is not None:
-            return failure
-        row = stop
-    return read(model, grid, state)
 
 
 def seed_overlap(model: Model) -> float:
@@ -141,40 +80,12 @@ def state_shapes(sampling: Sampling, capacity: int) -> State:
     return jax.eval_shape(partial(empty_state, capacity=capacity), samples, about)
 
 
-def compile_ahead(model: Model, grid: Grid, sampling: Sampling, iteration: Iteration, capacity: int) -> None:
-    """Compile the work on rows of one capacity.  Several threads may call it for several capacities at once."""
-    dtype = jnp.dtype(sampling.precision)
-
-    def array(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    c, steps = Couplings(*(array() for _ in Couplings._fields)), Steps(array(capacity), array(capacity, ORDER))
-    row = jax.ShapeDtypeStruct((), jnp.int32)
-    function, static = method(model, grid, iteration)
-    executable(function, (c, steps, state_shapes(sampling, capacity), row, row), static)
-
-
 def method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
     """The jitted function that advances the rows of this grid, and its static arguments."""
     seeded = seed_overlap(model) > 0
     if grid.explicit:
         return advance_explicit, {"seeded": seeded}
     return advance_implicit, {"seeded": seeded, "iteration": iteration}
-
-
-def _failure(state: State, first: int, stop: int, iteration: Iteration) -> Stopped | None:
-    """The first row of first <= n < stop that did not converge, is not finite or exploded."""
-    loss = np.asarray(state.fields.residual**2 @ state.samples.weight)[:stop]
-    mismatch = np.asarray(state.mismatch)[:stop]
-    rounds = np.asarray(state.rounds)[:stop]
-    for row in range(first, stop):
-        if not np.isfinite(loss[row]) or loss[row] > 1e3 * max(loss[0], 1e-300):
-            return Stopped(row, "diverged")
-        if not mismatch[row] <= iteration.accepted:
-            return Stopped(row, f"residual {mismatch[row]:.1e} after {rounds[row]} rounds")
-        if np.any(np.asarray(state.fields.variance[row]) < 0):
-            return Stopped(row, "negative variance of the bath")
-    return None
 
 
 def read(model: Model, grid: Grid, state: State) -> Replica:

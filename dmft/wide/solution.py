@@ -9,6 +9,16 @@ import numpy as np
 from dmft.wide.sectors import BySector
 from dmft.wide.state import Bases
 
+#: Names and meanings of the kernels a dataset may hold, over (time, time2).
+KERNELS: dict[str, str] = {
+    "correlation_common": "C_c(t, s), correlation of the common vector",
+    "correlation_outlier": "C_q(t, s), correlation of the outlier, target part included",
+    "correlation_bulk": "C_r(t, s), correlation of a bulk neuron",
+    "response_common": "R_c(t, s), response of the common vector at t to a force at s",
+    "response_outlier": "R_d(t, s), response of the outlier at t to a force at s",
+    "response_bulk": "R_r(t, s), response of a bulk neuron at t to a force at s",
+}
+
 
 class SampleCurves(NamedTuple):
     """The samples of a replica and their processes."""
@@ -33,10 +43,3 @@ class Replica(NamedTuple):
     bases: Bases  # of the forces in sample space, (K, S) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
-
-
-class Stopped(NamedTuple):
-    """A replica that could not go on: the first row that failed, and why."""
-
-    row: int
-    reason: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -176,19 +175,3 @@ def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
         rounds=jnp.zeros(t, jnp.int32),
         mismatch=zeros(*line),
     )
-
-
-def grow_state(state: State, capacity: int) -> State:
-    """The same state with room for `capacity` rows."""
-
-    def padded(array: Array, like: Any) -> Array:
-        extra = [(0, new - old) for old, new in zip(array.shape, like.shape, strict=True)]
-        return jnp.pad(array, extra) if any(after for _, after in extra) else array
-
-    return jax.tree.map(padded, state, jax.eval_shape(lambda: empty_state(state.samples, state.labels, capacity)))
-
-
-def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
-    """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 8
-    return itemsize * (samples * per_sample + 13 * capacity**2 + 2 * capacity * modes)
