@@ -168,9 +168,7 @@ def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
 
 def run(plan: Plan, indices: range, report: Any, like: Sequence[Replica] | None = None) -> list[Replica]:
     """The replicas of the given indices; `like`: the same ones on another grid."""
-    return side_by_side(
-        lambda index: solve_replica(plan, index, like[index] if like else None), indices, plan.workers, report
-    )
+    return side_by_side(plan, lambda index: solve_replica(plan, index, like[index] if like else None), indices, report)
 
 
 def errors(evidence: WideEvidence, name: str) -> Errors:
