@@ -194,6 +194,10 @@ def overlay(
         raise ParameterError(f"Argument `significance` must be a number between 0 and 1, but is {significance:g}.")
     runs = None if runs is None else check_integer("runs", runs, at_least=2)
     sides = read_side("first", first, runs=runs), read_side("second", second, runs=runs)
+    if runs is not None and not any(
+        side.kind != "theory" and side.each is None and side.runs == runs for side in sides
+    ):
+        raise ParameterError(f"Argument `runs` is for measured means with errors, but is {runs} without any of them.")
     names = [name for name in sides[0].observables if name in sides[1].observables]
     if not names:
         raise ParameterError("Argument `second` must share an observable with `first`, but shares none.")

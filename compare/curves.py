@@ -97,7 +97,8 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
     else:
         count = dataset.attrs.get({"theory": "replicas", "simulation": "seeds", "measurement": ""}[kind])
         selected = kind == "simulation" and "seed" in dataset.coords
-        known = 1 if selected else runs if count is None else int(count)
+        told = None if kind == "theory" else runs
+        known = 1 if selected else told if count is None else int(count)
         found = _read_means(argument, dataset, names, kind, known)
     notes += [*found.notes, *_gap_notes(found, time, kind)]
     if found.runs == 1:
@@ -284,9 +285,7 @@ def _read_means(argument: str, dataset: xarray.Dataset, names: list[str], kind: 
     if unknown:
         found.notes.append(f"Errors that are not known at some times, which are left out: {', '.join(unknown)}.")
     if kind == "simulation" and runs is not None and runs > 1:
-        found.notes.append(
-            f"A mean over seeds: its errors are those stored with it, of {runs} seeds."
-        )
+        found.notes.append(f"A mean over seeds: its errors are those stored with it, of {runs} seeds.")
     elif kind != "theory" and runs is None and len(without) < len(found.freedom):
         found.notes.append("Errors are taken as exact, for it is not known of how many runs they are: give `runs`.")
     return found

@@ -13,7 +13,6 @@ from compare.curves import Side, read_side
 from compare.measured import LOSSES, missing
 from dmft.checks import check_real
 
-
 #: The loss that counts as learnt, and the factor between the threshold times from which a run groks, if not given.
 THRESHOLD, RATIO = 0.1, 3.0
 

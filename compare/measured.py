@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -117,7 +118,8 @@ def _read_file(argument: str, path: str | os.PathLike[str]) -> Any:
         if ending in (".csv", ".tsv"):
             separator = "," if ending == ".csv" else "\t"
             return pandas.read_csv(place, sep=separator, skipinitialspace=True, comment="#")
-        return pandas.read_json(place, lines=True, convert_dates=False)
+        lines = place.read_text(encoding="utf-8").splitlines()
+        return pandas.DataFrame([json.loads(line) for line in lines if line.strip()])
     except Exception as error:  # damaged files fail in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParameterError(f"{expected} {shown!r} cannot be read ({reason})") from None
@@ -182,6 +184,9 @@ def _of_columns(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
     from dmft.losses.committee import DIMENSIONS
 
     by_name = isinstance(source, Mapping)
+    if by_name and "time" not in source:  # the variables of a dataset have it with them
+        arrays = [value for value in source.values() if isinstance(value, xarray.DataArray) and "time" in value.coords]
+        source = {**source, "time": arrays[0]["time"]} if arrays else source
     known = (*OBSERVABLES, *DIMENSIONS)
     wanted = ("time", *(f"{name}{ending}" for name in known for ending in ("", "_stderr", "_error", "_spread")))
     held = list(source) if by_name else [name for name in wanted if hasattr(source, name)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compare.grokking import Duration, GrokkingDelay, Regime
 from compare.sweep.measures import REGIMES, STATES
