@@ -1,15 +1,14 @@
 """The console command `dmft`: solve the theory, simulate the network, compare the two.
 
-Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error; with --json
-standard output holds one JSON object, or nothing if the command fails. Results appear when the whole command has
-succeeded; a run that fails on its way leaves its curves up to there in theory-partial.nc or simulation-partial.nc, and
-nothing else. jax, xarray and matplotlib are imported inside the commands, so that `--help` is instant.
+Errors are one line on standard error; with --json standard output holds one JSON object, or nothing if the run fails.
+Results appear when the whole command has succeeded; a run that fails on its way leaves its curves up to there in
+theory-partial.nc or simulation-partial.nc, and nothing else. jax, xarray and matplotlib are imported inside the
+commands, so that `--help` is instant.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 import warnings
@@ -25,11 +24,10 @@ from compare.cli.help import examples
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
 from compare.files import finished, output_folder, write_dataset
+from dmft.progress import on_terminal
 
 if TYPE_CHECKING:
     import xarray
-
-    from compare.cli.estimate import Estimate
 
 
 app = App(
@@ -42,8 +40,15 @@ app = App(
 app.register_install_completion_command(help="Install completion for the shell in use, and exit.")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line `arguments` (without the program's name; None: those of the process); the exit code."""
+#: What an error nobody can prevent says, by a word of its message.
+FAULTS = {
+    "RESOURCE_EXHAUSTED": "Out of memory; a smaller --dim, --width, --seeds or --t-max needs less.",
+    "Unable to initialize backend": "JAX finds no device: {}",
+}
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Run the command line `arguments` (None: those of the process); the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         with _plain_warnings():
@@ -52,21 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except (dmft.RunError, OSError) as error:
         return _complain(error, 1)
-    except KeyboardInterrupt:
-        if arguments is None:  # the process is ours: do not wait for threads still at work
-            sys.stdout.flush()
-            os._exit(130)
-        return 130
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            return _complain("Out of memory; a smaller --dim, --width, --seeds or --t-max needs less.", 1)
+    except MemoryError:
+        return _complain(FAULTS["RESOURCE_EXHAUSTED"], 1)
+    except RuntimeError as error:
+        for word, says in FAULTS.items():
+            if word in str(error):
+                return _complain(says.format(error), 1)
         raise
     return 0
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"dmft: {' '.join(str(error).split())}", file=sys.stderr)
+    _say_aside(f"dmft: {' '.join(str(error).split())}")
     return code
+
+
+def _say_aside(line: str) -> None:
+    """A line on standard error, if there is one."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -74,7 +83,7 @@ def _plain_warnings() -> Iterator[None]:
     """Show warnings as one line each, without the place in the code."""
 
     def show(message: object, *_: object, **__: object) -> None:
-        print(f"dmft: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        _say_aside(f"dmft: warning: {' '.join(str(message).split())}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -93,7 +102,7 @@ def solve(*, options: SolveOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import theory_estimate
 
-        return _tell_plan(answer, keys, theory_estimate(settings))
+        return answer.tell_plan(keys, [theory_estimate(settings)])
     from compare.cli.outputs import write_curves
 
     with output_folder(settings.out) as folder:
@@ -120,19 +129,20 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate
 
-        return _tell_plan(answer, keys, simulation_estimate(settings))
+        return answer.tell_plan(keys, [simulation_estimate(settings)])
     from compare.cli.outputs import write_curves
 
     with output_folder(settings.out) as folder:
         checkpoint = _checkpoint(answer, settings, folder)
         _say_model(answer, settings)
         with _curves_kept(folder / "simulation-partial.nc"):
+            every = settings.checkpoint_every
             simulation = _simulate(
                 settings,
                 optimizer=settings.optimizer,
                 stop_below=settings.stop_below,
                 checkpoint=checkpoint,
-                checkpoint_every=60.0 if settings.checkpoint_every is None else settings.checkpoint_every,
+                **{} if every is None else {"checkpoint_every": every},
             )
         write_curves(answer, folder / "simulation.nc", simulation, keys)
         if checkpoint is not None:
@@ -164,14 +174,14 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
     if options.dry_run:
         from compare.cli.estimate import preset_estimate
 
-        return _tell_plan(answer, keys, preset_estimate(settings.preset, settings.seeds))
+        return answer.tell_plan(keys, [preset_estimate(settings.preset, settings.seeds)])
     from compare.cli.outputs import write_preset
     from sim.presets import preset, run_preset
 
     chosen = preset(settings.preset)
     with output_folder(settings.out) as folder:
         answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
-        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=sys.stderr.isatty())
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=on_terminal())
         write_preset(answer, folder, chosen, results, keys)
 
 
@@ -188,7 +198,7 @@ def compare(*, options: CompareOptions | None = None) -> None:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
         sides = theory_estimate(settings), simulation_estimate(settings)
-        return _tell_plan(answer, resolved(options, settings), *sides)
+        return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
 
     with output_folder(settings.out) as folder:
@@ -214,16 +224,14 @@ def phase(*, options: PhaseOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import phase_estimates
 
-        return _tell_plan(answer, keys, *phase_estimates(settings))
+        return answer.tell_plan(keys, phase_estimates(settings.sweep))
     from compare.cli.outputs import write_phase
-    from compare.sweep.phase import phase_diagram
+    from compare.sweep.phase import run_sweep
 
     with output_folder(settings.out) as folder:
-        axes = [(axis.field, axis.values) for axis in settings.axes]
-        answer.say(f"{len(axes)}-dimensional sweep over {' and '.join(field for field, _ in axes)}")
-        diagram = phase_diagram(
-            settings.model, *axes, **settings.arguments, folder=folder, progress=sys.stderr.isatty()
-        )
+        fields = [axis.field for axis in settings.sweep.axes]
+        answer.say(f"{len(fields)}-dimensional sweep over {' and '.join(fields)}")
+        diagram = run_sweep(settings.sweep, folder, progress=on_terminal())
         write_phase(answer, folder, diagram, keys)
 
 
@@ -244,12 +252,6 @@ def _answer(command: str, options: AnswerOptions) -> Answer:
     return Answer(command, as_json=options.json)
 
 
-def _tell_plan(answer: Answer, settings: dict[str, Any], *estimates: Estimate) -> None:
-    from compare.cli.dry_run import tell_plan
-
-    tell_plan(answer, settings, estimates)
-
-
 def _solve(settings: Settings) -> xarray.Dataset:
     return dmft.solve(
         settings.model,
@@ -260,7 +262,7 @@ def _solve(settings: Settings) -> xarray.Dataset:
         precision=settings.precision,
         seed=settings.seed,
         kernels=settings.kernels,
-        progress=sys.stderr.isatty(),
+        progress=on_terminal(),
     )
 
 
@@ -275,7 +277,7 @@ def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
         form=settings.form,
         precision=settings.precision,
         seed=settings.seed,
-        progress=sys.stderr.isatty(),
+        progress=on_terminal(),
         **more,
     )
 
@@ -304,7 +306,3 @@ def _say_model(answer: Answer, settings: Settings) -> None:
     from compare.cli.tables import model_line
 
     answer.say(f"{model_line(settings.model)}; t_max = {settings.t_max:g}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from compare.grokking import Duration, GrokkingDelay, Regime
-from compare.sweep.measures import REGIMES, STATES
+from compare.sweep.measures import PREFIXES, REGIMES, State
 from dmft import Model
 
 if TYPE_CHECKING:
@@ -64,16 +64,15 @@ def _duration(duration: Duration) -> str:
 
 def regimes_table(phase: xarray.Dataset) -> str:
     """How many points are in which regime, for theory and simulation, and how many failed or missed the tolerance."""
-    sides = {"theory": "", "simulation": "simulation_"}
-    sides = {side: prefix for side, prefix in sides.items() if f"{prefix}state" in phase}
+    sides = {side: prefix for side, prefix in PREFIXES.items() if f"{prefix}state" in phase}
     rows: list[tuple[str, ...]] = [("points", *sides)]
     regimes = [phase[f"{prefix}regime"].to_numpy() for prefix in sides.values()]
     for kind, number in REGIMES.items():
         rows.append((str(kind), *(str(int((found == number).sum())) for found in regimes)))
     states = [phase[f"{prefix}state"].to_numpy() for prefix in sides.values()]
-    rows.append(("failed", *(str(int((state == STATES.index("failed")).sum())) for state in states)))
+    rows.append(("failed", *(str(int((state == State.FAILED).sum())) for state in states)))
     if "tolerance_met" in phase:
-        missed = int(((phase["state"] == STATES.index("done")) & (phase["tolerance_met"] == 0)).sum())
+        missed = int(((phase["state"] == State.DONE) & (phase["tolerance_met"] == 0)).sum())
         rows.append(("above the tolerance", str(missed), *("" for _ in list(sides)[1:])))
     return _aligned(rows)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
@@ -14,7 +13,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 from compare.agreement import Agreement, overlay
 from compare.figures.phase_axes import FIELDS, fixed_fields, seeds_in_words
 from compare.figures.phase_curves import key_to
-from compare.figures.plots import DECADES, LOOK, LOSSES, TIME_LABEL, Style, thin
+from compare.figures.plots import DECADES, LOSSES, TIME_LABEL, Style, thin
+from compare.figures.style import house_style
 from dmft.checks import ParameterError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def panels_figure(points: Sequence[Point], x: str, y: str = "") -> Figure:
         raise ParameterError("Argument `points` must hold at least one point, but is empty.")
     columns, rows = (_chosen([point[place] for point in points]) for place in (0, 1))
     agreements = {point[:2]: overlay(*point[2:]) for point in points if point[0] in columns and point[1] in rows}
-    with matplotlib.rc_context(LOOK):
+    with house_style():
         size = (max(1.25 * len(columns) + 0.9, 5.6), 1.1 * len(rows) + 1.2)
         figure = Figure(figsize=size, layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]

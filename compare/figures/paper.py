@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import xarray
 from matplotlib import colormaps
@@ -14,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from compare.figures.plots import LOOK
+from compare.figures.style import house_style
 from compare.grokking import Duration, grokking_delay
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig4": _draw_parts,
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
-    with matplotlib.rc_context(LOOK):
+    with house_style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained", dpi=200)
         draw[preset.name](figure, results)
         figure.suptitle(f"{preset.name}: {preset.title}", fontsize=9.5)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from compare.figures.phase_axes import fixed_fields, number, seeds_in_words
 from compare.figures.phase_curves import draw_curves
 from compare.figures.phase_maps import draw_maps
-from compare.figures.plots import LOOK
+from compare.figures.style import house_style
 from dmft.checks import ParameterError
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def phase_figure(phase: xarray.Dataset) -> Figure:
     kinds = [prefix for prefix in ("", "simulation_") if f"{prefix}state" in phase]
     if not kinds:
         raise ParameterError("Argument `phase` must hold `state` or `simulation_state`, but holds neither.")
-    with matplotlib.rc_context({**LOOK, "hatch.linewidth": 0.6}):
+    with house_style():
         figure = Figure(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
         figure.get_layout_engine().set(h_pad=0.03)  # type: ignore[union-attr]
         figure.suptitle(_title(phase, kinds), fontsize=9.0)

@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogLocator
 
 from compare.figures.entries import ARRAYS, by_entry, shown_entries
+from compare.figures.style import house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,16 +77,6 @@ DECOMPOSITION = (
     },
 )
 
-LOOK: dict[Any, Any] = {
-    "font.size": 9.0,
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 9.0,
-    "legend.fontsize": 7.5,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "axes.linewidth": 0.7,
-}
-
 
 def overlay_figure(first: Side, second: Side) -> Figure:
     """Two sides over each other: losses above; order parameters and the parts of the test loss, or overlaps, below.
@@ -95,7 +85,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
     sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open).
     """
     sides = (by_entry(first), by_entry(second))
-    with matplotlib.rc_context(LOOK):
+    with house_style():
         figure = Figure(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
         lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]

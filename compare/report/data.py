@@ -14,24 +14,19 @@ import numpy as np
 import xarray
 
 from compare.agreement import overlay
-from compare.cli.options import DEFAULTS
 from compare.curves import Side, read_side
 from compare.figures.phase_axes import CellAxis
 from compare.figures.plots import thin, time_range
 from compare.report.repeat import command, settings_of
-from compare.sweep.measures import REGIMES, STATES, measure
+from compare.sweep.measures import PREFIXES, REGIMES, State, measure
 from compare.sweep.point_file import Damaged, decode
+from compare.sweep.request import Sweep
 from dmft import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import field_names
 
-#: Theory and simulation, with the prefix of their variables in a phase diagram.
-SIDES = {"theory": "", "simulation": "simulation_"}
-
 #: Numbers of a cell that the diagram can show.
 NUMBERS = ("delay", "t_train", "t_test", "final_test_loss", "peak_test_loss", "final_train_loss")
-
-ABSENT, DONE, FAILED = range(len(STATES))
 
 #: Points kept of a curve of theory, of a simulation, and of z-scores.
 POINTS = {"theory": 120, "simulation": 40}
@@ -62,7 +57,7 @@ def report_data(folder: Path) -> dict[str, Any]:
             return _of_phase(folder, phase)
         except KeyError as error:
             raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
-    runs = {side: _load(path) for side in SIDES if (path := folder / f"{side}.nc").exists()}
+    runs = {side: _load(path) for side in PREFIXES if (path := folder / f"{side}.nc").exists()}
     if not runs:
         raise ParameterError(f"{allowed} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
     for run in runs.values():
@@ -97,7 +92,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
     phase = phase.sortby(fields).transpose(*reversed(fields))
     tables = {
         side: {name: phase[prefix + name].to_numpy() for name in _columns(side)}
-        for side, prefix in SIDES.items()
+        for side, prefix in PREFIXES.items()
         if f"{prefix}state" in phase
     }
     if not tables:
@@ -110,7 +105,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
         curves = {
             side: _load_point(folder / "points" / f"{record['point']}.nc")
             for side, record in records.items()
-            if int(record["state"]) == DONE
+            if int(record["state"]) == State.DONE
         }
         cells.append(_cell(attributes | base | swept, records, curves))
     return {
@@ -137,9 +132,9 @@ def _of_run(runs: dict[str, xarray.Dataset]) -> dict[str, Any]:
     records = {}
     for side, run in runs.items():
         settings |= settings_of(run.attrs)
-        finished = {"state": DONE, "message": "", "tolerance_met": run.attrs.get("tolerance_met", 1)}
-        records[side] = finished | measure(run, DEFAULTS["threshold"], DEFAULTS["ratio"])
-    settings |= {"threshold": DEFAULTS["threshold"], "version": settings.get("package_version")}
+        finished = {"state": State.DONE, "message": "", "tolerance_met": run.attrs.get("tolerance_met", 1)}
+        records[side] = finished | measure(run, Sweep.threshold, Sweep.ratio)
+    settings |= {"threshold": Sweep.threshold, "version": settings.get("package_version")}
     return {
         "axes": [],
         "settings": _settings(settings),
@@ -195,7 +190,7 @@ def _cell(
         f"The {side}'s curves are not shown: {run}" for side, run in loaded.items() if isinstance(run, str)
     ]
     datasets = {side: run for side, run in loaded.items() if not isinstance(run, str)}
-    asked = {side: side in records and int(records[side]["state"]) != ABSENT for side in SIDES}
+    asked = {side: side in records and int(records[side]["state"]) != State.ABSENT for side in PREFIXES}
     cell["command"] = command(settings, **asked) if any(asked.values()) else None
     if not datasets:
         return cell
@@ -206,7 +201,7 @@ def _cell(
     for name, side in sides.items():
         cell[name]["curves"] = _curves(side, start, POINTS[name])
         cell[name]["runs"] = side.runs
-    if len(datasets) == len(SIDES):
+    if len(datasets) == len(PREFIXES):
         try:
             cell["agreement"] = _agreement(datasets["theory"], datasets["simulation"])
         except ParameterError as error:

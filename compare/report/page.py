@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.files import finished
-from dmft import ParameterError
+from dmft.checks import ParameterError, check_path
 
 #: Files of the page's script, in order.
 SCRIPTS = ("words.js", "diagram.js", "point.js", "choose.js")
@@ -32,8 +32,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     plotly = _plotly_source()
     from compare.report.data import report_data
 
-    path = Path(folder) / "report.html"
-    page = report_page(report_data(Path(folder)), plotly)
+    path = check_path("folder", folder) / "report.html"
+    page = report_page(report_data(path.parent), plotly)
     with finished(path) as part:
         part.write_text(page, encoding="utf-8")
     return path

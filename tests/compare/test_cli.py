@@ -13,7 +13,7 @@ import xarray
 import dmft
 import sim
 from compare import overlay
-from compare.cli.commands import main
+from compare.cli import main
 from compare.cli.options import BUILT_IN_CASE, DEFAULTS, CompareOptions, SimulateOptions, SolveOptions
 from compare.cli.settings import settle
 from dmft import Model, ParameterError
@@ -41,7 +41,7 @@ def fake_runs(monkeypatch, make_theory, make_simulation):
 def run(*arguments):
     """The command line in a fresh process."""
     return subprocess.run(
-        [sys.executable, "-m", "compare.cli.commands", *arguments],
+        [sys.executable, "-m", "compare.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -59,7 +59,7 @@ def one_line(text):
 
 def test_help_and_usage_errors_import_nothing_heavy():
     code = (
-        "import sys; from compare.cli.commands import main\n"
+        "import sys; from compare.cli import main\n"
         "codes = [main(['--help']), main(['compare', '--help']), main(['solve', '--alpha', '-1'])]\n"
         "heavy = {'jax', 'xarray', 'matplotlib', 'numpy', 'scipy'} & set(sys.modules)\n"
         "print(codes, heavy); sys.exit(bool(heavy) or codes != [0, 0, 2])"
@@ -297,7 +297,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypa
     assert main(["compare", "--out", str(tmp_path)]) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("compare.cli.outputs.write_json", fail)

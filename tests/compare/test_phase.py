@@ -14,10 +14,9 @@ import pytest
 import xarray
 
 from compare import phase_diagram
-from compare.cli.commands import main
+from compare.cli import main
 from compare.grokking import Regime, grokking_delay, regime
 from compare.sweep import phase as sweep
-from compare.sweep import store
 from compare.sweep.measures import REGIMES, measure
 from compare.sweep.phase import PointFailedWarning
 from compare.sweep.points import compute
@@ -245,25 +244,25 @@ def test_bad_usage_is_one_line_and_leaves_nothing(computed, tmp_path, monkeypatc
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypatch, capsys):
-    write = store._write_durably
+    write = os.fsync
 
-    def full(path, content):
+    def full(number):
         if len(computed) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write(path, content)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(number)
 
-    monkeypatch.setattr(store, "_write_durably", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["phase", *LINE, "--out", str(tmp_path)]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert len(list((tmp_path / "points").iterdir())) == 1
-    monkeypatch.setattr(store, "_write_durably", write)
+    monkeypatch.setattr(os, "fsync", write)
     assert main(["phase", *LINE, "--out", str(tmp_path)]) == 0
     assert len(computed) == 3
 
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
-    command = [sys.executable, "-m", "compare.cli.commands", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
+    command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
     command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
     command += ["--x", "alpha=0.5,1", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
