@@ -229,6 +229,7 @@ def phase_estimates(sweep: Sweep) -> list[Estimate]:
     found = []
     if sweep.theory:
         accuracy = (sweep.t_max, sweep.step, sweep.rtol, sweep.precision)
+        assert isinstance(sweep.base_model, Model)  # no option makes another
         replicas = _Replicas.plan(sweep.base_model, *accuracy, full=False)
         seconds = replicas.compilation() + count * replicas.work() / processes
         memory = processes * (PROCESS + SOLVER + replicas.side_by_side * replicas.bytes_each)

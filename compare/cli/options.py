@@ -65,7 +65,7 @@ _Real = float | None
 _Whole = Annotated[int | None, Parameter(converter=_whole)]
 
 
-def _help(text: str, name: str | None = None, defaults: dict[str, Any] = DEFAULTS) -> Parameter:
+def _help(text: str, name: str = "", defaults: dict[str, Any] = DEFAULTS) -> Parameter:
     """Help for the option `name`, with the value it takes when it is left out."""
     for label, values in (("default", defaults), ("built-in case", BUILT_IN_CASE)):
         if values.get(name) is not None:

@@ -104,13 +104,13 @@ class Sweep:
     @property
     def theory_settings(self) -> dict[str, Any]:
         """Arguments of `dmft.solve`."""
-        return self._common | {"rtol": self.rtol, "atol": self.atol} | self.solve_options
+        return self._common | {"rtol": self.rtol, "atol": self.atol, **self.solve_options}
 
     @property
     def simulation_settings(self) -> dict[str, Any]:
         """Arguments of `sim.simulate`."""
         step = self.step if self.simulation_step is None else self.simulation_step
-        return self._common | {"seeds": self.seeds, "form": self.form, "step": step} | self.simulate_options
+        return self._common | {"seeds": self.seeds, "form": self.form, "step": step, **self.simulate_options}
 
     @property
     def _common(self) -> dict[str, Any]:
