@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from dmft import limits
     from dmft.losses.quadratic import OBSERVABLES
     from dmft.models.committee import Committee
-    from dmft.solver import ToleranceWarning, solve
+    from dmft.solver import solve
     from dmft.twotime.kernels import KERNELS
+    from dmft.twotime.prediction import ToleranceWarning
 
 __all__ = [
     "KERNELS",
@@ -35,7 +36,7 @@ _HOMES = {
     "KERNELS": "dmft.twotime.kernels",
     "OBSERVABLES": "dmft.losses.quadratic",
     "Committee": "dmft.models.committee",
-    "ToleranceWarning": "dmft.solver",
+    "ToleranceWarning": "dmft.twotime.prediction",
     "solve": "dmft.solver",
 }
 

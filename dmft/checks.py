@@ -42,6 +42,14 @@ class MemoryLimitError(RunError):
     """The run would need more memory than the machine has. Raised before it starts."""
 
 
+def plain(value: Any) -> Any:
+    """A scalar of numpy, jax or xarray, or an array without dimensions, as plain Python; all else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        with contextlib.suppress(Exception):  # a traced number has no value: the check that follows names it
+            return value.item()
+    return value
+
+
 def check_real(
     name: str,
     value: object,
@@ -56,6 +64,7 @@ def check_real(
         allowed += f" > {above:g}"
     if at_least is not None:
         allowed += f" >= {at_least:g}"
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
     number = float(value)
@@ -70,20 +79,29 @@ def check_real(
     return number
 
 
-def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return `value` as int; ParameterError unless it is an integer >= `at_least`."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or int(value) < at_least:  # type: ignore[arg-type]
-        raise ParameterError(f"Argument `{name}` must be an integer >= {at_least}, but is {value!r}.")
-    return int(value)  # type: ignore[arg-type]
+def check_integer(name: str, value: object, *, at_least: int, below: int | None = None) -> int:
+    """Return `value` as int; ParameterError unless it is a whole number (100.0 is one) >= `at_least`, < `below`."""
+    number = plain(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if not whole or int(number) < at_least or (below is not None and int(number) >= below):
+        allowed = f"an integer >= {at_least}" + (f" and < {below}" if below is not None else "")
+        raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
+    return int(number)
 
 
-def check_seed(name: str, value: object) -> int:
-    """Return `value` as int; ParameterError unless it is an integer from 0 on that fits into 63 bits, as in a file."""
-    seed = check_integer(name, value, at_least=0)
-    if seed >= 2**63:
-        raise ParameterError(f"Argument `{name}` must be an integer below 2^63, but is {seed}.")
-    return seed
+def check_seed(seed: object) -> int:
+    """Return a random seed as int; ParameterError unless it fits into 63 bits: files and random keys hold no more."""
+    return check_integer("seed", seed, at_least=0, below=2**63)
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` as bool; ParameterError unless it is True or False."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise ParameterError(f"Argument `{name}` must be True or False, but is {value!r}.")
+    return flag
 
 
 def check_path(name: str, value: object) -> Path:

@@ -6,28 +6,17 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-#: To be called with how much is done, and of how much.
-Report = Callable[[int, int], None]
-
 
 @contextlib.contextmanager
-def progress_bar(wanted: bool, label: str) -> Iterator[Report]:
-    """A function to call as the work goes on; it moves a bar if that is `wanted` and standard error is a terminal."""
-    if not (wanted and on_terminal()):
-        yield lambda *_: None
+def progress_report(label: str, wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with what is done and what there is to do; it moves a bar if `wanted` on a terminal."""
+    if not (wanted and sys.stderr is not None and sys.stderr.isatty()):
+        yield lambda done, total: None  # noqa: ARG005
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(label), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def on_terminal() -> bool:
-    """Whether standard error is a terminal; it may be closed, or None."""
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        return False

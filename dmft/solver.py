@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real, check_seed
+from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
 from dmft.committee.solver import solve_committee
 from dmft.models.committee import Committee
 from dmft.models.model import Model
-from dmft.progress import Report, progress_bar
 from dmft.twotime.compiled import forget_if_many
 from dmft.twotime.failure import failure
 from dmft.twotime.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
@@ -29,9 +28,11 @@ from dmft.twotime.plan import (
 from dmft.twotime.prediction import ToleranceWarning, prediction
 from dmft.twotime.replicas import (
     ReplicaStopped,
+    Report,
     compile_plan,
     more_pilot,
     prepare,
+    progress_report,
     run,
     run_pilot,
 )
@@ -124,11 +125,11 @@ def solve(
     check_choice("precision", precision, PRECISIONS)
     if replicas is not None:
         check_integer("replicas", replicas, at_least=MIN_REPLICAS)
-    seed = check_seed("seed", seed)
+    seed = check_integer("seed", seed, at_least=0)
     output = None if times is None else check_times(times, t_max)
     forget_if_many()
     if isinstance(model, Committee):
-        with progress_bar(progress, "theory") as report:
+        with progress_report(progress) as report:
             return solve_committee(
                 model,
                 t_max,
@@ -145,7 +146,7 @@ def solve(
                 report=report,
             )
     grid = choose_grid(t_max, step, points, rtol)
-    with progress_bar(progress, "theory") as report:
+    with progress_report(progress) as report:
         refinements, rescues = (REFINEMENTS, RESCUES) if step is None and points is None else (0, 0)
         full, iteration = kernels or grid.explicit, choose_iteration(precision, rtol)
         while True:

@@ -51,7 +51,7 @@ class Request:
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
         check_choice("precision", self.precision, PRECISIONS)
-        put("seed", check_seed("seed", self.seed))
+        put("seed", check_seed(self.seed))
         put("optimizer", as_optimizer(self.optimizer))
         if self.step is None and not self.optimizer.is_flow:
             raise ParameterError(

@@ -24,7 +24,6 @@ from compare.cli.help import examples
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
 from compare.files import finished, output_folder, write_dataset
-from dmft.progress import on_terminal
 
 if TYPE_CHECKING:
     import xarray
@@ -181,7 +180,7 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
     chosen = preset(settings.preset)
     with output_folder(settings.out) as folder:
         answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
-        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=on_terminal())
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=True)
         write_preset(answer, folder, chosen, results, keys)
 
 
@@ -231,7 +230,7 @@ def phase(*, options: PhaseOptions | None = None) -> None:
     with output_folder(settings.out) as folder:
         fields = [axis.field for axis in settings.sweep.axes]
         answer.say(f"{len(fields)}-dimensional sweep over {' and '.join(fields)}")
-        diagram = run_sweep(settings.sweep, folder, progress=on_terminal())
+        diagram = run_sweep(settings.sweep, folder, progress=True)
         write_phase(answer, folder, diagram, keys)
 
 
@@ -262,7 +261,7 @@ def _solve(settings: Settings) -> xarray.Dataset:
         precision=settings.precision,
         seed=settings.seed,
         kernels=settings.kernels,
-        progress=on_terminal(),
+        progress=True,
     )
 
 
@@ -277,7 +276,7 @@ def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
         form=settings.form,
         precision=settings.precision,
         seed=settings.seed,
-        progress=on_terminal(),
+        progress=True,
         **more,
     )
 

@@ -25,8 +25,8 @@ from compare.cli.options import (
     SimulateOptions,
 )
 from compare.sweep.axes import Axis
-from compare.sweep.request import Sweep, check_flag, check_simulated, check_step
-from dmft.checks import ParameterError, check_choice, check_integer, check_path, check_real, check_seed
+from compare.sweep.request import Sweep, check_simulated, check_step
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_path, check_real, check_seed
 from dmft.models.model import Model
 from sim.training.optimizers import Optimizer
 
@@ -82,14 +82,14 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         atol=check_real("atol", rest["atol"], at_least=0.0),
         seeds=check_integer("seeds", rest["seeds"], at_least=1),
         form=check_choice("form", rest["form"], get_args(Form)),
-        kernels=check_flag("kernels", rest["kernels"]),
+        kernels=check_bool("kernels", rest["kernels"]),
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
-        seed=check_seed("seed", rest["seed"]),
+        seed=check_seed(rest["seed"]),
         out=_check_folder(rest["out"]),
         optimizer=_build_optimizer(given),
         stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
         checkpoint_every=_check_seconds(rest["checkpoint_every"]),
-        resume=check_flag("resume", rest["resume"]),
+        resume=check_bool("resume", rest["resume"]),
     )
 
 
@@ -125,7 +125,7 @@ def settle_preset(options: SimulateOptions) -> PresetSettings | None:
     return PresetSettings(
         preset=_check_text("preset", given["preset"]),
         seeds=check_integer("seeds", given.get("seeds", 1), at_least=1),
-        seed=check_seed("seed", given["seed"]) if "seed" in given else None,
+        seed=check_seed(given["seed"]) if "seed" in given else None,
         out=_check_folder(given.get("out", DEFAULTS["out"])),
     )
 
@@ -157,7 +157,7 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     chosen = [name for name in REQUIRED if name in fields]
     model = _build_model(named if chosen else {**BUILT_IN_CASE, **named})
     count = math.prod(len(axis.values) for axis in axes)
-    if count > MANY and not check_flag("yes", given.get("yes", False)):
+    if count > MANY and not check_bool("yes", given.get("yes", False)):
         raise ParameterError(f"Argument `yes` must be given for more than {MANY} points, and these are {count}.")
     out = _check_folder(given.get("out", DEFAULTS["out"]))
     arguments = {name: value for name, value in given.items() if name in _names(Sweep)}

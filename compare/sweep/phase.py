@@ -23,7 +23,7 @@ from compare.sweep.workers import Runner, dask_runner, local_runner
 from dmft.checks import ParameterError, check_path
 from dmft.models.committee import Committee
 from dmft.models.model import Model
-from dmft.progress import progress_bar
+from dmft.progress import progress_report
 from dmft.version import numerics
 
 AxisLike = tuple[str, Sequence[float] | np.ndarray]
@@ -192,7 +192,7 @@ def _complete(
     if not missing:
         return passing
     done = len(points) - len(missing)
-    with progress_bar(progress, "points") as report, contextlib.closing(runner(missing)) as run:
+    with progress_report("points", progress) as report, contextlib.closing(runner(missing)) as run:
         report(done, len(points))
         for point, outcome in run:
             done += 1

@@ -13,7 +13,7 @@ from dmft import solve
 from dmft.checks import MemoryLimitError, ParameterError, RunError
 from dmft.models.committee import Committee
 from dmft.models.model import Model
-from dmft.solver import ToleranceWarning
+from dmft.twotime.prediction import ToleranceWarning
 from dmft.version import numerics
 
 #: Model classes by name.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compare.sweep.axes import Axis
-from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real, check_seed
+from dmft.checks import PRECISIONS, ParameterError, check_bool, check_choice, check_integer, check_real, check_seed
 from dmft.models.model import Model
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class Sweep:
             "rtol": check_real("rtol", self.rtol, above=0.0),
             "atol": check_real("atol", self.atol, at_least=0.0),
             "precision": check_choice("precision", self.precision, PRECISIONS),
-            "seed": check_seed("seed", self.seed),
-            "theory": check_flag("theory", self.theory),
+            "seed": check_seed(self.seed),
+            "theory": check_bool("theory", self.theory),
             "simulate_every": check_integer("simulate_every", self.simulate_every, at_least=0),
             "simulation_step": check_step("simulation_step", self.simulation_step, t_max),
             "seeds": check_integer("seeds", self.seeds, at_least=1),
             "form": check_choice("form", self.form, FORMS),
             "workers": None if self.workers is None else check_integer("workers", self.workers, at_least=1),
-            "retry_failed": check_flag("retry_failed", self.retry_failed),
+            "retry_failed": check_bool("retry_failed", self.retry_failed),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -133,13 +133,6 @@ def check_step(name: str, step: float | None, t_max: float) -> float | None:
     if step > t_max:
         raise ParameterError(f"Argument `{name}` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
     return step
-
-
-def check_flag(name: str, value: object) -> bool:
-    """The value if it is True or False."""
-    if not isinstance(value, bool):
-        raise ParameterError(f"Argument `{name}` must be true or false, but is {value!r}.")
-    return value
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from dmft.twotime.grid import ORDER, Grid, explicit_grid, halved_steps, implicit
 from dmft.twotime.kernels import on_output_times, physical_response
 from dmft.twotime.plan import choose_grid
 from dmft.twotime.prediction import ToleranceWarning, output_times
-from dmft.progress import Report
+from dmft.twotime.replicas import Report
 from dmft.twotime.tolerance import interpolate
 
 if TYPE_CHECKING:

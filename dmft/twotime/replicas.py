@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dmft.checks import precision_context
-from dmft.progress import Report
 from dmft.twotime.grid import ORDER, implicit_grid, resampled_times
 from dmft.twotime.plan import COARSENING, Plan, coarse_size, fewer_samples
 from dmft.twotime.tolerance import Coarse, Pilot, Solved
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Pilot replicas on the coarser grid for each one on the plan's: the bias is measured there, and they are cheap.
 COARSE_PILOT = 2
+
+Report = Callable[[int, int], None]
 
 
 class ReplicaStopped(Exception):
@@ -136,3 +139,18 @@ def run(
     finally:  # an interrupt does not wait for the replicas under way
         pool.shutdown(wait=False, cancel_futures=True)
     return results
+
+
+@contextmanager
+def progress_report(wanted: bool) -> Iterator[Report]:
+    """A function to call with the replicas done and their number; it moves a bar if `wanted` on a terminal."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("theory"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("theory", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

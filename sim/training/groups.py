@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.progress import Report, progress_bar
+from dmft.progress import progress_report
 from sim.request import Plan, Request
 from sim.systems.draws import replica_key
 from sim.training.checkpoint import Snapshot, Store
@@ -66,7 +67,7 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
     seeds = job.request.seeds
     finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
-    with progress_bar(job.request.progress, "simulating") as report:
+    with progress_report("simulating", job.request.progress) as report:
         while len(finished) < seeds:
             indices = range(len(finished), min(len(finished) + group, seeds))
             try:
@@ -81,7 +82,9 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     return finished
 
 
-def train_group(job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Report) -> np.ndarray:
+def train_group(
+    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int, int], None]
+) -> np.ndarray:
     """Train the replicas `indices` side by side, inside a precision context.
 
     Args:

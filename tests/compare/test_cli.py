@@ -180,7 +180,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
     arguments = ["--kappa", "2", "--no-centered", "--rtol", "0.02", "--seed", "7", "--out", str(out)]
     assert main(["compare", "--config", str(tmp_path / "run.toml"), *arguments]) == 0
     model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=40, label_noise=0.2)
-    common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": sys.stderr.isatty()}
+    common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": True}
     assert fake_runs["solve"] == (model, DEFAULTS["t_max"], {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False})
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], {**common, "seeds": 3, "form": "auto"})
     assert (out / "overlay.png").exists()

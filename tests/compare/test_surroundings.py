@@ -169,10 +169,10 @@ def test_a_picture_that_fails_takes_no_data_with_it(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["solve", "--seed", str(2**63)], "`seed` must be an integer below 2^63"),
-        (["simulate", "--seed", str(2**70)], "`seed` must be an integer below 2^63"),
-        (["simulate", "--preset", "fig4", "--seed", str(2**63)], "`seed` must be an integer below 2^63"),
-        (["phase", "--seed", str(2**63)], "`seed` must be an integer below 2^63"),
+        (["solve", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
+        (["simulate", "--seed", str(2**70)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
+        (["simulate", "--preset", "fig4", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
+        (["phase", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
         (["phase", "--threshold", "-1"], "`threshold` must be a finite number > 0"),
         (["phase", "--ratio", "0"], "`ratio`"),
         (["phase", "--workers", "0"], "`workers` must be an integer >= 1"),
