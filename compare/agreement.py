@@ -109,7 +109,7 @@ class Agreement:
 
     def figure(self) -> Any:
         """The picture of `plot` as a matplotlib.figure.Figure."""
-        from compare.figures.plots import overlay_figure
+        from compare.figures.overlay import overlay_figure
 
         return overlay_figure(self.first, self.second)
 

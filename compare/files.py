@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import tempfile
@@ -127,6 +128,14 @@ def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> l
 def write_dataset(path: Path, dataset: xarray.Dataset) -> None:
     """Write `dataset` to exactly `path` as NetCDF."""
     dataset.to_netcdf(path, engine="h5netcdf")
+
+
+def number(value: Any, digits: int | None = None) -> float | None:
+    """A float as JSON holds it, to so many digits; None for what is no finite number."""
+    value = float(value)
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else float(f"{value:.{digits}g}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

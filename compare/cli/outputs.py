@@ -103,8 +103,8 @@ def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings:
     """
     from compare.cli.records import phase_record
     from compare.cli.tables import regimes_table
-    from compare.figures.panels import panels_figure
-    from compare.figures.phase_plots import phase_figure
+    from compare.figures.phase.figure import phase_figure
+    from compare.figures.phase.panels import panels_figure
     from compare.sweep.store import Store, both_sides
 
     record = phase_record(diagram)

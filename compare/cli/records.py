@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from compare.files import number
 from compare.sweep.measures import PREFIXES, REGIMES, State
 
 if TYPE_CHECKING:
     import xarray
-
-
-def number(value: Any) -> float | None:
-    """A float; None for what is no finite number."""
-    value = float(value)
-    return value if math.isfinite(value) else None
 
 
 def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:

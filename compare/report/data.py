@@ -5,7 +5,6 @@ Numbers are rounded to what a screen can show, curves thinned evenly over log ti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import xarray
 
 from compare.agreement import overlay
 from compare.curves import Side, read_side
-from compare.figures.phase_axes import CellAxis
-from compare.figures.plots import thin, time_range
+from compare.figures.overlay import time_range
+from compare.figures.phase.axes import CellAxis
+from compare.figures.style import thin
+from compare.files import number
 from compare.report.repeat import command, settings_of
 from compare.sweep.measures import PREFIXES, REGIMES, State, measure
 from compare.sweep.point_file import Damaged, decode
@@ -31,6 +32,8 @@ NUMBERS = ("delay", "t_train", "t_test", "final_test_loss", "peak_test_loss", "f
 #: Points kept of a curve of theory, of a simulation, and of z-scores.
 POINTS = {"theory": 120, "simulation": 40}
 SCORES = 60
+#: Digits of the numbers shown.
+DIGITS = 5
 
 #: Settings of a sweep beside the model that a reader should know.
 SHOWN = (
@@ -197,7 +200,7 @@ def _cell(
     sides = {side: read_side(side, dataset) for side, dataset in datasets.items()}
     cell["notes"] += [note for side in sides.values() for note in side.notes]
     start, end = time_range(list(sides.values()))
-    cell["range"] = [_number(start), _number(end)]
+    cell["range"] = [number(start, DIGITS), number(end, DIGITS)]
     for name, side in sides.items():
         cell[name]["curves"] = _curves(side, start, POINTS[name])
         cell[name]["runs"] = side.runs
@@ -219,8 +222,8 @@ def _record(record: Mapping[str, Any]) -> dict[str, Any]:
         "tolerance_met": bool(record.get("tolerance_met", True)),
         "numbers": {
             name: [
-                _number(record[name]),
-                _number(record[f"{name}_error"], 3),
+                number(record[name], DIGITS),
+                number(record[f"{name}_error"], 3),
                 bool(record.get(f"{name}_reached", True)),
             ]
             for name in NUMBERS
@@ -260,18 +263,12 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
         "z": {name: _rounded(agreement.z[name].to_numpy()[kept], 4) for name in rows},
         "threshold": _rounded(limits.min(axis=0), 4),
         "rows": {
-            name: {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
+            name: {key: number(value, DIGITS) if isinstance(value, float) else value for key, value in row.items()}
             for name, row in rows.items()
         },
         "significance": agreement.significance,
     }
 
 
-def _rounded(values: Iterable[float], digits: int = 5) -> list[float | None]:
-    return [_number(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()]
-
-
-def _number(value: Any, digits: int = 5) -> float | None:
-    """`value` to so many digits; None if it is no finite number."""
-    number = float(value)
-    return float(f"{number:.{digits}g}") if math.isfinite(number) else None
+def _rounded(values: Iterable[float], digits: int = DIGITS) -> list[float | None]:
+    return [number(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()]

@@ -32,6 +32,7 @@ POINT = Point(
     model=Model(alpha=1.0, epsilon=0.0, kappa=2.0, dim=20),
     settings={"t_max": 0.4, "step": 0.2, "precision": "float64", "seed": 0, "seeds": 2, "form": "auto"},
 )
+SEED = "`seed` must be an integer >= 0 and < 9223372036854775808"
 SWEEP = ["phase", "--x", "kappa=1,2", "--dim", "10", "--no-theory", "--simulate-every", "1", *QUICK[2:]]
 
 
@@ -152,7 +153,7 @@ def test_a_picture_that_fails_takes_no_data_with_it(tmp_path, monkeypatch, capsy
     def fail(*_):
         raise RuntimeError("no\nLaTeX")
 
-    monkeypatch.setattr("compare.figures.plots.overlay_figure", fail)
+    monkeypatch.setattr("compare.figures.overlay.overlay_figure", fail)
     assert main(["compare", "--json", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.err == (
@@ -169,10 +170,13 @@ def test_a_picture_that_fails_takes_no_data_with_it(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["solve", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
-        (["simulate", "--seed", str(2**70)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
-        (["simulate", "--preset", "fig4", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
-        (["phase", "--seed", str(2**63)], "`seed` must be an integer >= 0 and < 9223372036854775808"),
+        (["solve", "--seed", str(2**63)], SEED),
+        (["simulate", "--seed", str(2**70)], SEED),
+        (
+            ["simulate", "--preset", "fig4", "--seed", str(2**63)],
+            SEED,
+        ),
+        (["phase", "--seed", str(2**63)], SEED),
         (["phase", "--threshold", "-1"], "`threshold` must be a finite number > 0"),
         (["phase", "--ratio", "0"], "`ratio`"),
         (["phase", "--workers", "0"], "`workers` must be an integer >= 1"),

@@ -1,79 +1,58 @@
-"""Pictures of curves: no physics here, and no state shared with other figures (no pyplot).
-
-Colours are those of Okabe and Ito, told apart by the colour-blind; observables also differ in line style and marker,
-so that a picture printed in grey can be read.
-"""
+"""Two sides over each other, in one picture: no physics here."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogLocator
 
 from compare.figures.entries import ARRAYS, by_entry, shown_entries
-from compare.figures.style import house_style
+from compare.figures.style import (
+    FIRST,
+    OTHERS,
+    SECOND,
+    THIRD,
+    TIME_LABEL,
+    Style,
+    draw_line,
+    draw_points,
+    finish,
+    house_style,
+    model_in_words,
+    seeds_in_words,
+    span,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from compare.curves import Side
 
-#: Points drawn of a simulated or measured curve, spread evenly over the logarithm of time.
-POINTS = 25
-
-#: A panel shows at most this many factors of ten below its largest value.
-DECADES = 5.0
-
-TIME_LABEL = r"training time $t$   (one unit is $N D / (\alpha^2 \eta)$ steps at learning rate $\eta$)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How one observable is drawn, and what it is called."""
-
-    label: str
-    color: str
-    line: str | tuple[float, tuple[float, ...]]
-    marker: str
-
-
-_FIRST = ("#0072B2", "-", "o")  # blue
-_SECOND = ("#D55E00", (0.0, (5.0, 1.5)), "s")  # vermilion
-_THIRD = ("#009E73", (0.0, (1.0, 1.0)), "^")  # bluish green
-_OTHERS = (
-    ("#CC79A7", (0.0, (4.0, 1.2, 1.0, 1.2)), "D"),  # reddish purple
-    ("#E69F00", (0.0, (7.0, 1.5, 2.0, 1.5)), "v"),  # orange
-    ("#56B4E9", (0.0, (2.5, 1.2)), "P"),  # sky blue
-    ("#000000", (0.0, (1.0, 2.2)), "X"),
-    ("#7F7F7F", (0.0, (6.0, 1.0, 1.0, 1.0, 1.0, 1.0)), "<"),
-    ("#8C564B", (0.0, (3.0, 2.5)), ">"),
-)
 #: Styles of the entries of an array; of more entries, those that change most are shown.
-_ENTRY_STYLES = (_FIRST, _SECOND, _THIRD, *_OTHERS)
+_ENTRY_STYLES = (FIRST, SECOND, THIRD, *OTHERS)
 
 #: Panels: title of the value axis, then its observables.
 LOSSES = (
     "mean squared error",
-    {"train_loss": Style("train loss", *_FIRST), "test_loss": Style("test loss", *_SECOND)},
+    {"train_loss": Style("train loss", *FIRST), "test_loss": Style("test loss", *SECOND)},
 )
 ORDER_PARAMETERS = (
     r"$\mathrm{tr}\,M/D,\ \ \beta^T\!M\beta/D^2,\ \ |\bar w|^2/D$",
     {
-        "trace": Style("trace", *_FIRST),
-        "overlap": Style("overlap", *_SECOND),
-        "mean_weight_norm": Style("mean weight", *_THIRD),
+        "trace": Style("trace", *FIRST),
+        "overlap": Style("overlap", *SECOND),
+        "mean_weight_norm": Style("mean weight", *THIRD),
     },
 )
 DECOMPOSITION = (
     "part of the test loss",
     {
-        "variance_error": Style("variance", *_FIRST),
-        "misalignment_error": Style("misalignment", *_SECOND),
-        "linear_power": Style("linear power", *_THIRD),
+        "variance_error": Style("variance", *FIRST),
+        "misalignment_error": Style("misalignment", *SECOND),
+        "linear_power": Style("linear power", *THIRD),
     },
 )
 
@@ -155,18 +134,18 @@ def _draw_panel(
                 side.curves[key].to_numpy() if key in side.curves.variables else np.array([])
                 for key in ("time", name, f"{name}_stderr")
             )
-            draw = _draw_line if side.kind == "theory" else _draw_points
+            draw = draw_line if side.kind == "theory" else draw_points
             shown = time > 0.0 if side.kind == "theory" else time >= start
             place = index if repeated else None
-            marks.append(draw(axes, time[shown], value[shown], error[shown], styles[name], place, logarithmic))
+            curve = time[shown], value[shown], error[shown]
+            marks.append(draw(axes, *curve, styles[name], place, logarithmic=logarithmic))
             seen.append(value[time >= start])
         handles.append(tuple(marks))
         labels.append(styles[name].label)
-    if logarithmic:
-        _set_value_axis(axes, np.concatenate(seen) if seen else np.array([]))
-    axes.grid(which="major", color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
+    if logarithmic and (ends := span(seen)):
+        margin = (ends[1] / ends[0]) ** 0.05 * 1.05
+        axes.set(yscale="log", ylim=(ends[0] / margin, ends[1] * margin))
+    finish(axes)
     axes.legend(  # above the panel, where it can hide no curve
         handles,
         labels,
@@ -181,109 +160,15 @@ def _draw_panel(
     )
 
 
-def _draw_line(
-    axes: Axes,
-    time: np.ndarray,
-    value: np.ndarray,
-    error: np.ndarray,
-    style: Style,
-    place: int | None,
-    logarithmic: bool = True,
-) -> Any:
-    """A curve (T,) with a band of one standard error. Of two lines, that at place 0 is pale and wide, 1 thin."""
-    width, opacity = {0: (4.5, 0.3), 1: (1.0, 1.0), None: (1.7, 1.0)}[place]
-    spread = np.nan_to_num(error)
-    floor = 1e-3 * np.abs(value) if logarithmic else -np.inf
-    axes.fill_between(
-        time, np.maximum(value - spread, floor), value + spread, color=style.color, alpha=0.22, linewidth=0.0
-    )
-    line = "-" if place == 0 else style.line
-    return axes.plot(time, value, color=style.color, linestyle=line, linewidth=width, alpha=opacity)[0]
-
-
-def _draw_points(
-    axes: Axes,
-    time: np.ndarray,
-    value: np.ndarray,
-    error: np.ndarray,
-    style: Style,
-    place: int | None,
-    logarithmic: bool = True,
-) -> Any:
-    """About POINTS of the points (T,), with bars of one standard error. Of two sets, place 0 is pale, 1 open."""
-    chosen = thin(time)
-    time, value, error = time[chosen], value[chosen], np.nan_to_num(error[chosen])
-    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value)) if logarithmic else error
-    return axes.errorbar(
-        time,
-        value,
-        yerr=np.stack([lower, error]),
-        color=style.color,
-        linestyle="none",
-        marker=style.marker,
-        markersize=6.5 if place == 0 else 4.2,
-        alpha=0.5 if place == 0 else 1.0,
-        markerfacecolor="white" if place == 1 else style.color,
-        markeredgecolor=style.color if place == 1 else "white",
-        markeredgewidth=0.9 if place == 1 else 0.4,
-        elinewidth=0.9,
-        capsize=1.6,
-        capthick=0.7,
-        zorder=3,
-    )
-
-
-def thin(time: np.ndarray, count: int = POINTS) -> np.ndarray:
-    """Indices of about `count` of the times (T,) > 0, evenly spread over log time, first and last included."""
-    if time.size <= count:
-        return np.arange(time.size)
-    targets = np.geomspace(time[0], time[-1], count)
-    right = np.clip(np.searchsorted(time, targets), 1, time.size - 1)
-    nearest = np.where(targets - time[right - 1] < time[right] - targets, right - 1, right)
-    return np.unique(nearest)
-
-
-def _set_value_axis(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic axis over the positive values, cut DECADES below the largest."""
-    positive = values[np.isfinite(values) & (values > 0.0)]
-    if positive.size == 0:
-        return
-    top = float(positive.max())
-    bottom = max(float(positive.min()), top * 10.0**-DECADES)
-    margin = (top / bottom) ** 0.05 * 1.05
-    axes.set(yscale="log", ylim=(bottom / margin, top * margin))
-
-
 def _title(sides: Sequence[Side]) -> str:
     """The model's parameters, then what lines and points are."""
-    first, second = (side.attributes for side in sides)
-    parts = []
-    for name, symbol, hidden in (
-        ("alpha", r"\alpha", None),
-        ("epsilon", r"\epsilon", None),
-        ("kappa", r"\kappa", None),
-        ("dim", "D", None),
-        ("width", "N", None),
-        ("teacher_dim", "K", None),
-        ("initial_overlap", r"m_0^2", "0"),
-        ("label_noise", r"\sigma", "0"),
-        ("weight_decay", r"\lambda", "0"),
-        ("batch_fraction", "b", "1"),
-    ):
-        values = [_number(settings[name]) for settings in (first, second) if settings.get(name, "none") != "none"]
-        if values and set(values) != {hidden}:
-            parts.append(f"${symbol} = {' | '.join(dict.fromkeys(values))}$")
-    if first.get("centered", second.get("centered")):
-        parts.append("centred")
+    first = sides[0].attributes
+    parts = model_in_words(*(side.attributes for side in sides))
     parts += [f"{name} {str(first[name]).rpartition('.')[2]}" for name in ("activation", "teacher") if name in first]
     kinds = [_described(side) for side in sides]
     if sides[0].kind == sides[1].kind:
         kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]
     return "\n".join([",  ".join(parts), ";  ".join([*kinds, "bands and bars: one standard error"])]).strip()
-
-
-def _number(value: object) -> str:
-    return r"\infty" if value == "infinite" else f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 #: What tells two sides of one kind apart.
@@ -295,6 +180,5 @@ def _described(side: Side) -> str:
     if side.kind == "theory":
         return "lines: theory"
     if side.kind == "simulation":
-        runs = "one seed" if side.runs == 1 else f"mean of {side.runs} seeds"
-        return f"points: simulation, {runs}"
+        return f"points: simulation, {seeds_in_words(side.runs)}"
     return "points: measurement"
