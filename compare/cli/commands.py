@@ -8,26 +8,20 @@ commands, so that `--help` is instant.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 import dmft
 from compare.cli.answer import Answer
+from compare.cli.faults import exit_code
 from compare.cli.help import examples
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
-from compare.files import finished, output_folder, write_dataset
-
-if TYPE_CHECKING:
-    import xarray
-
+from compare.files import output_folder
 
 app = App(
     name="dmft",
@@ -39,54 +33,14 @@ app = App(
 app.register_install_completion_command(help="Install completion for the shell in use, and exit.")
 
 
-#: What an error nobody can prevent says, by a word of its message.
-FAULTS = {
-    "RESOURCE_EXHAUSTED": "Out of memory; a smaller --dim, --width, --seeds or --t-max needs less.",
-    "Unable to initialize backend": "JAX finds no device: {}",
-}
-
-
 def run_command(arguments: Sequence[str] | None) -> int:
     """Run the command line `arguments` (None: those of the process); the exit code."""
-    try:
+
+    def run() -> None:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        with _plain_warnings():
-            command(*bound.args, **bound.kwargs)
-    except (CycloptsError, dmft.ParameterError) as error:
-        return _complain(error, 2)
-    except (dmft.RunError, OSError) as error:
-        return _complain(error, 1)
-    except MemoryError:
-        return _complain(FAULTS["RESOURCE_EXHAUSTED"], 1)
-    except RuntimeError as error:
-        for word, says in FAULTS.items():
-            if word in str(error):
-                return _complain(says.format(error), 1)
-        raise
-    return 0
+        command(*bound.args, **bound.kwargs)
 
-
-def _complain(error: object, code: int) -> int:
-    _say_aside(f"dmft: {' '.join(str(error).split())}")
-    return code
-
-
-def _say_aside(line: str) -> None:
-    """A line on standard error, if there is one."""
-    if sys.stderr is not None:
-        print(line, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show warnings as one line each, without the place in the code."""
-
-    def show(message: object, *_: object, **__: object) -> None:
-        _say_aside(f"dmft: warning: {' '.join(str(message).split())}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    return exit_code(run)
 
 
 @app.command(help_epilogue=examples("solve"))
@@ -106,9 +60,7 @@ def solve(*, options: SolveOptions | None = None) -> None:
 
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
-        with _curves_kept(folder / "theory-partial.nc"):
-            theory = _solve(settings)
-        write_curves(answer, folder / "theory.nc", theory, keys)
+        write_curves(answer, folder / "theory.nc", solve_theory(settings, folder), keys)
 
 
 @app.command(help_epilogue=examples("simulate"))
@@ -132,39 +84,12 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
     from compare.cli.outputs import write_curves
 
     with output_folder(settings.out) as folder:
-        checkpoint = _checkpoint(answer, settings, folder)
+        training = training_arguments(answer, settings, folder)
         _say_model(answer, settings)
-        with _curves_kept(folder / "simulation-partial.nc"):
-            every = settings.checkpoint_every
-            simulation = _simulate(
-                settings,
-                optimizer=settings.optimizer,
-                stop_below=settings.stop_below,
-                checkpoint=checkpoint,
-                **{} if every is None else {"checkpoint_every": every},
-            )
+        simulation = simulate_network(settings, folder, **training)
         write_curves(answer, folder / "simulation.nc", simulation, keys)
-        if checkpoint is not None:
-            checkpoint.unlink()
-
-
-def _checkpoint(answer: Answer, settings: Settings, folder: Path) -> Path | None:
-    """Where the run is saved as it goes; None if it is not.
-
-    Raises:
-        ParameterError: there is a checkpoint already, and nobody said to go on from it.
-    """
-    if settings.checkpoint_every is None and not settings.resume:
-        return None
-    path = folder / "simulation.checkpoint.npz"
-    if path.exists() and not settings.resume:
-        raise dmft.ParameterError(
-            f"Argument `resume` must be given to go on from the checkpoint {str(path)!r}, but is not; remove the file "
-            "to start from the beginning."
-        )
-    if settings.resume and not path.exists():
-        answer.say(f"no checkpoint in {folder}: starting from the beginning")
-    return path
+        if training["checkpoint"] is not None:
+            training["checkpoint"].unlink()
 
 
 def _simulate_preset(answer: Answer, settings: PresetSettings, options: SimulateOptions) -> None:
@@ -202,11 +127,11 @@ def compare(*, options: CompareOptions | None = None) -> None:
 
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
-        with _curves_kept(folder / "theory-partial.nc"):
-            theory, solve_seconds = _timed(lambda: _solve(settings))
-        with _curves_kept(folder / "simulation-partial.nc"):
-            simulation, simulate_seconds = _timed(lambda: _simulate(settings))
-        timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
+        start = time.perf_counter()
+        theory = solve_theory(settings, folder)
+        middle = time.perf_counter()
+        simulation = simulate_network(settings, folder)
+        timings = {"solve_seconds": middle - start, "simulate_seconds": time.perf_counter() - middle}
         write_comparison(answer, folder, theory, simulation, timings)
 
 
@@ -249,56 +174,6 @@ def report(
 
 def _answer(command: str, options: AnswerOptions) -> Answer:
     return Answer(command, as_json=options.json)
-
-
-def _solve(settings: Settings) -> xarray.Dataset:
-    return dmft.solve(
-        settings.model,
-        settings.t_max,
-        step=settings.step,
-        rtol=settings.rtol,
-        atol=settings.atol,
-        precision=settings.precision,
-        seed=settings.seed,
-        kernels=settings.kernels,
-        progress=True,
-    )
-
-
-def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
-    import sim
-
-    return sim.simulate(
-        settings.model,
-        settings.t_max,
-        seeds=settings.seeds,
-        step=settings.step,
-        form=settings.form,
-        precision=settings.precision,
-        seed=settings.seed,
-        progress=True,
-        **more,
-    )
-
-
-@contextlib.contextmanager
-def _curves_kept(path: Path) -> Iterator[None]:
-    """If the run in this block fails on its way, write the curves up to there to `path`, and say so."""
-    try:
-        yield
-    except dmft.RunError as error:
-        if error.curves is None:
-            raise
-        with finished(path) as part:
-            write_dataset(part, error.curves)
-        raise type(error)(f"{error} The curves so far are in {path}.") from None
-
-
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What `run` returns, and the seconds it took."""
-    start = time.perf_counter()
-    result = run()
-    return result, time.perf_counter() - start
 
 
 def _say_model(answer: Answer, settings: Settings) -> None:

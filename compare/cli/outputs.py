@@ -112,7 +112,7 @@ def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings:
     pairs = both_sides(Store(folder / "points"), diagram)
     if pairs:
         pictures["panels"] = lambda: panels_figure(pairs, diagram.attrs["x"], diagram.attrs["y"])
-    answer.say(f"\n{regimes_table(diagram)}\n")
+    answer.say(f"\n{regimes_table(diagram, record)}\n")
     data = {"phase.nc": partial(write_dataset, dataset=diagram)}
     give(answer, folder, data, pictures, forms=FIGURE_FORMATS, settings=settings, result=record)
     sides = [side for name, side in record.items() if name != "axes"]

@@ -62,15 +62,13 @@ def _duration(duration: Duration) -> str:
     return text
 
 
-def regimes_table(phase: xarray.Dataset) -> str:
-    """How many points are in which regime, for theory and simulation, and how many failed or missed the tolerance."""
-    sides = {side: prefix for side, prefix in PREFIXES.items() if f"{prefix}state" in phase}
+def regimes_table(phase: xarray.Dataset, record: dict[str, Any]) -> str:
+    """How many points of each side of the `record` are in which regime, failed, or missed the tolerance."""
+    sides = {side: counts for side, counts in record.items() if side in PREFIXES}
     rows: list[tuple[str, ...]] = [("points", *sides)]
-    regimes = [phase[f"{prefix}regime"].to_numpy() for prefix in sides.values()]
-    for kind, number in REGIMES.items():
-        rows.append((str(kind), *(str(int((found == number).sum())) for found in regimes)))
-    states = [phase[f"{prefix}state"].to_numpy() for prefix in sides.values()]
-    rows.append(("failed", *(str(int((state == State.FAILED).sum())) for state in states)))
+    for kind in map(str, REGIMES):
+        rows.append((kind, *(str(counts["regimes"][kind]) for counts in sides.values())))
+    rows.append(("failed", *(str(counts["failed"]) for counts in sides.values())))
     if "tolerance_met" in phase:
         missed = int(((phase["state"] == State.DONE) & (phase["tolerance_met"] == 0)).sum())
         rows.append(("above the tolerance", str(missed), *("" for _ in list(sides)[1:])))

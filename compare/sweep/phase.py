@@ -106,31 +106,11 @@ def phase_diagram(
         >>> dict(phase.sizes)
         {'alpha': 2}
     """
+    given = dict(locals())  # every argument, by its name
     if not isinstance(base_model, Model | Committee):
         raise ParameterError(f"Argument `base_model` must be a dmft.Model or dmft.Committee, but is {base_model!r}.")
-    sweep = Sweep(
-        base_model=base_model,
-        axes=_axes(x, y),
-        t_max=t_max,
-        threshold=threshold,
-        ratio=ratio,
-        step=step,
-        rtol=rtol,
-        atol=atol,
-        precision=precision,
-        seed=seed,
-        theory=theory,
-        simulate_every=simulate_every,
-        simulation_step=simulation_step,
-        seeds=seeds,
-        form=form,
-        workers=workers,
-        scheduler=scheduler,
-        retry_failed=retry_failed,
-        solve_options=dict(solve_options or {}),
-        simulate_options=dict(simulate_options or {}),
-    )
-    return run_sweep(sweep, folder, progress=progress)
+    settings = {name: value for name, value in given.items() if name not in ("x", "y", "folder", "progress")}
+    return run_sweep(Sweep(axes=_axes(x, y), **settings), folder, progress=progress)
 
 
 def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool) -> xarray.Dataset:

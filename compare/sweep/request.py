@@ -47,8 +47,8 @@ class Sweep:
     workers: int | None = None
     scheduler: str | None = None
     retry_failed: bool = False
-    solve_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    simulate_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    solve_options: Mapping[str, Any] | None = None
+    simulate_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         fields = [axis.field for axis in self.axes]
@@ -71,6 +71,8 @@ class Sweep:
             "form": check_choice("form", self.form, FORMS),
             "workers": None if self.workers is None else check_integer("workers", self.workers, at_least=1),
             "retry_failed": check_bool("retry_failed", self.retry_failed),
+            "solve_options": _check_options("solve", self.solve_options),
+            "simulate_options": _check_options("simulate", self.simulate_options),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -82,8 +84,6 @@ class Sweep:
             raise ParameterError(
                 "Argument `simulate_every` must be >= 1 without theory, but is 0: nothing is left to do."
             )
-        _check_options("solve", self.solve_options)
-        _check_options("simulate", self.simulate_options)
         for model in self.simulated.values():
             check_simulated(model, self.form)
 
@@ -104,13 +104,13 @@ class Sweep:
     @property
     def theory_settings(self) -> dict[str, Any]:
         """Arguments of `dmft.solve`."""
-        return self._common | {"rtol": self.rtol, "atol": self.atol, **self.solve_options}
+        return self._common | {"rtol": self.rtol, "atol": self.atol, **(self.solve_options or {})}
 
     @property
     def simulation_settings(self) -> dict[str, Any]:
         """Arguments of `sim.simulate`."""
         step = self.step if self.simulation_step is None else self.simulation_step
-        return self._common | {"seeds": self.seeds, "form": self.form, "step": step, **self.simulate_options}
+        return self._common | {"seeds": self.seeds, "form": self.form, "step": step, **(self.simulate_options or {})}
 
     @property
     def _common(self) -> dict[str, Any]:
@@ -135,29 +135,25 @@ def check_step(name: str, step: float | None, t_max: float) -> float | None:
     return step
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    """ParameterError unless these are further arguments of `dmft.solve` or `sim.simulate` that a file can hold."""
-    if not options:
-        return
+def _check_options(name: str, options: Any) -> dict[str, Any]:
+    """Further arguments of `dmft.solve` or `sim.simulate`; ParameterError unless a file can hold them."""
+    if options is None:
+        return {}
     import dmft
     import sim
 
     known = inspect.signature({"solve": dmft.solve, "simulate": sim.simulate}[name]).parameters
-    fixed = {field.name for field in dataclasses.fields(Sweep)} | {
-        "model",
-        "progress",
-        "checkpoint",
-        "checkpoint_every",
-    }
+    fixed = {field.name for field in dataclasses.fields(Sweep)}
+    fixed |= {"model", "progress", "checkpoint", "checkpoint_every"}
     allowed = [parameter for parameter in known if parameter not in fixed]
-    for option in options:
-        if option not in allowed:
-            raise ParameterError(
-                f"Argument `{name}_options` must hold arguments of {name} among {', '.join(allowed)}, but holds "
-                f"{option!r}."
-            )
+    wrong = [option for option in options if option not in allowed] if isinstance(options, Mapping) else [options]
+    if wrong:
+        raise ParameterError(
+            f"Argument `{name}_options` must map arguments of {name} among {', '.join(allowed)} to their values, but "
+            f"has {wrong[0]!r}."
+        )
     try:
-        json.dumps(dict(options))
+        return json.loads(json.dumps(dict(options)))
     except (TypeError, ValueError):
         raise ParameterError(
             f"Argument `{name}_options` must hold plain numbers and texts, as files keep them, but is {options!r}."
