@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from dmft.losses.quadratic import OBSERVABLES
     from dmft.models.committee import Committee
     from dmft.solver import solve
-    from dmft.twotime.kernels import KERNELS
     from dmft.twotime.prediction import ToleranceWarning
+    from dmft.wide.solution import KERNELS
 
 __all__ = [
     "KERNELS",
@@ -33,7 +33,7 @@ __all__ = [
 
 #: Where each name is that is imported, and with it numpy or jax, only when it is asked for: `dmft --help` is instant.
 _HOMES = {
-    "KERNELS": "dmft.twotime.kernels",
+    "KERNELS": "dmft.wide.solution",
     "OBSERVABLES": "dmft.losses.quadratic",
     "Committee": "dmft.models.committee",
     "ToleranceWarning": "dmft.twotime.prediction",

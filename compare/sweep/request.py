@@ -144,7 +144,8 @@ def _check_options(name: str, options: Any) -> dict[str, Any]:
 
     known = inspect.signature({"solve": dmft.solve, "simulate": sim.simulate}[name]).parameters
     fixed = {field.name for field in dataclasses.fields(Sweep)}
-    fixed |= {"model", "progress", "checkpoint", "checkpoint_every"}
+    # nor what depends on how fast the machine is
+    fixed |= {"model", "progress", "checkpoint", "checkpoint_every", "max_seconds"}
     allowed = [parameter for parameter in known if parameter not in fixed]
     wrong = [option for option in options if option not in allowed] if isinstance(options, Mapping) else [options]
     if wrong:

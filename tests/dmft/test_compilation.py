@@ -44,7 +44,7 @@ warnings.simplefilter("ignore")
 compilation.SHARE = 0.06  # of 65530
 counts = []
 for points in (16, 20, 24, 28):
-    solve(Model(alpha=1.0, epsilon=0.5, kappa=2.0), 0.5, points=points, samples=128, replicas=4)
+    solve(Model(alpha=1.0, epsilon=0.5, kappa=2.0), 0.5, points=points, sample_count=128, replicas=4)
     gc.collect()
     counts.append(len(Path("/proc/self/maps").read_text().splitlines()))
 compilation.SHARE = 0.0
