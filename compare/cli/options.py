@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "seeds": 8,
     "form": "auto",
     "kernels": False,
+    "max_seconds": None,
     "precision": "float64",
     "seed": 0,
     "out": "dmft-out",
@@ -153,6 +154,9 @@ class SolveOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft solve`."""
 
     kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
+    max_seconds: Annotated[_Real, _help("The best curves within so many seconds, > 0; left out: as --rtol asks.")] = (
+        None
+    )
 
 
 @Parameter(name="*")

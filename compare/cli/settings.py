@@ -49,6 +49,7 @@ class Settings:
     seeds: int
     form: str
     kernels: bool
+    max_seconds: float | None
     precision: str
     seed: int
     out: str
@@ -83,12 +84,15 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         seeds=check_integer("seeds", rest["seeds"], at_least=1),
         form=check_choice("form", rest["form"], get_args(Form)),
         kernels=check_bool("kernels", rest["kernels"]),
+        max_seconds=None if rest["max_seconds"] is None else check_real("max_seconds", rest["max_seconds"], above=0.0),
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
         seed=check_seed(rest["seed"]),
         out=_check_folder(rest["out"]),
         optimizer=_build_optimizer(given),
         stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
-        checkpoint_every=_check_seconds(rest["checkpoint_every"]),
+        checkpoint_every=None
+        if rest["checkpoint_every"] is None
+        else check_real("checkpoint_every", rest["checkpoint_every"], at_least=0.0),
         resume=check_bool("resume", rest["resume"]),
     )
 
@@ -236,10 +240,6 @@ def _read_thresholds(text: object) -> dict[str, float]:
         raise ParameterError(
             f"Argument `stop_below` must be thresholds such as test_loss=0.1,train_loss=0.01, but is {text!r}."
         ) from None
-
-
-def _check_seconds(value: object) -> float | None:
-    return None if value is None else check_real("checkpoint_every", value, at_least=0.0)
 
 
 def _check_folder(value: object) -> str:

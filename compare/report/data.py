@@ -194,7 +194,8 @@ def _cell(
     ]
     datasets = {side: run for side, run in loaded.items() if not isinstance(run, str)}
     asked = {side: side in records and int(records[side]["state"]) != State.ABSENT for side in PREFIXES}
-    cell["command"] = command(settings, **asked) if any(asked.values()) else None
+    said = not any(name in settings for name in _NO_OPTION)
+    cell["command"] = command(settings, **asked) if said and any(asked.values()) else None
     if not datasets:
         return cell
     sides = {side: read_side(side, dataset) for side, dataset in datasets.items()}
@@ -210,6 +211,10 @@ def _cell(
         except ParameterError as error:
             cell["notes"].append(f"Theory and simulation cannot be laid over each other: {error}")
     return cell
+
+
+#: What no option of the command line asks for: committees, further arguments of a sweep.
+_NO_OPTION = ("activation", "model_activation", "solve_options", "simulate_options")
 
 
 def _record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def test_bad_usage_ends_a_process_with_code_2_and_one_line(tmp_path):
         (["solve", "--t-max", "0"], ["`t_max`", "> 0", "is 0"]),
         (["solve", "--step", "-0.1"], ["`step`", "> 0", "-0.1"]),
         (["solve", "--step", "2000"], ["`step`", "t_max = ", "2000"]),
+        (["solve", "--max-seconds", "0"], ["`max_seconds`", "> 0", "is 0"]),
         (["solve", "--rtol", "0"], ["`rtol`", "> 0", "is 0"]),
         (["solve", "--precision", "half"], ["--precision", "half", "float32"]),
         (["solve", "--seed", "-1"], ["`seed`", ">= 0", "-1"]),
@@ -181,7 +182,11 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
     assert main(["compare", "--config", str(tmp_path / "run.toml"), *arguments]) == 0
     model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=40, label_noise=0.2)
     common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": True}
-    assert fake_runs["solve"] == (model, DEFAULTS["t_max"], {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False})
+    assert fake_runs["solve"] == (
+        model,
+        DEFAULTS["t_max"],
+        {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False, "max_seconds": None},
+    )
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], {**common, "seeds": 3, "form": "auto"})
     assert (out / "overlay.png").exists()
 
@@ -189,7 +194,20 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
 def test_model_options_are_the_fields_of_the_model():
     options = set(vars(SolveOptions()))
     assert set(field_names()) <= options
-    others = {"t_max", "step", "rtol", "atol", "precision", "seed", "out", "config", "kernels", "json", "dry_run"}
+    others = {
+        "t_max",
+        "step",
+        "rtol",
+        "atol",
+        "precision",
+        "seed",
+        "out",
+        "config",
+        "kernels",
+        "max_seconds",
+        "json",
+        "dry_run",
+    }
     assert options - set(field_names()) == others
 
 

@@ -18,6 +18,7 @@ from compare import phase_diagram
 from compare.cli import main
 from compare.figures.phase.figure import phase_figure
 from compare.grokking import Regime, grokking_delay, regime
+from compare.report.data import report_data
 from compare.sweep import phase as sweep
 from compare.sweep.measures import REGIMES, measure
 from compare.sweep.phase import PointFailedWarning
@@ -159,6 +160,10 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
     assert computed[0].startswith("simulation at alpha = 1, kappa = 2, width = 2")
     assert phase.attrs["model_activation"] == "erf"
     phase_figure(phase)
+    phase.to_netcdf(tmp_path / "phase.nc", engine="h5netcdf")
+    cells = report_data(tmp_path)["cells"]
+    assert [cell["command"] for cell in cells] == [None, None]
+    assert len(cells[1]["simulation"]["curves"]["test_loss"]["value"]) == 11
     with pytest.raises(ParameterError, match="`activation` must be a name in a sweep"):
         phase_diagram(committee.replace(activation=jax.numpy.tanh), ("kappa", [2.0]), **arguments)
 

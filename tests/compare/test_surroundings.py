@@ -313,6 +313,28 @@ def test_ctrl_c_ends_a_program_that_compiles(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_and_its_workers_and_keeps_its_points(tmp_path):
+    points = tmp_path / "points"
+    command = [sys.executable, "-m", "compare.cli", *SWEEP, "--x", "kappa=1,2,3,4,5,6", "--t-max", "1e5"]
+
+    workers = []
+
+    def some_done(process):
+        while not (points.is_dir() and len(list(points.glob("*.nc"))) >= 2):
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task").glob("*/children")
+        workers.extend(word for path in children for word in path.read_text().split())
+
+    code, said, seconds = interrupted([*command, "--workers", "2", "--out", str(tmp_path)], some_done)
+    assert (code, said) == (130, "dmft: interrupted\n")
+    assert seconds < 2.0
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".nc"}
+    time.sleep(1.0)
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{worker}/stat").exists() for worker in workers)
+
+
 # Disks and kills
 
 COMMANDS = {
