@@ -98,5 +98,5 @@ def build_dataset(
             {"long_name": f"standard error of the mean of {name}", "units": "1"},
         )
     time = np.asarray(time, dtype=np.float64)
-    coordinates = {"time": ("time", time, {"long_name": "training time", "units": "N D / alpha^2 x learning rate"})}
+    coordinates = {"time": ("time", time, {"long_name": "training time", "units": "steps x learning rate x alpha^2 / (N D)"})}
     return xarray.Dataset(variables, coordinates, attributes)
