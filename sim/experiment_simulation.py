@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.checks import ParameterError, precision_context
+from dmft.checks import ParameterError, check_bool, precision_context
 from sim.request import Request
+from sim.systems.state import Parameters
 from sim.training.driver import run
 from sim.variants.experiment import Experiment
 from sim.variants.linearized import (
@@ -24,7 +27,7 @@ from sim.variants.linearized import (
     residuals,
 )
 from sim.variants.ntk import minimum_norm_coefficients
-from sim.variants.ridge_functions import Components, Parameters, components, difference, outputs, preactivations
+from sim.variants.ridge_functions import Components, components, difference, outputs, preactivations
 from sim.variants.system import choose_experiment_form, experiment_system
 from sim.variants.task import Task, draw_task, gram_matrix
 
@@ -49,9 +52,17 @@ def simulate_experiment(
     form: str = "auto",
     kernel: bool = False,
     linearized: bool = False,
-    **request: Any,
+    seeds: int = 8,
+    times: Any = None,
+    precision: str = "float64",
+    seed: int = 0,
+    optimizer: Any = "gd",
+    stop_below: Mapping[str, float] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
+    progress: bool = False,
 ) -> xarray.Dataset:
-    """Train an experiment on several fresh draws; the counterpart of `sim.simulate` for the paper's variants.
+    """`sim.simulate` of an experiment, with its tangent kernel or its linearised network beside it.
 
     Args:
         experiment: the network and its task.
@@ -61,8 +72,15 @@ def simulate_experiment(
         kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
         linearized: train the linearised network beside it, and add regression with the initial kernel; only for
             plain gradient descent without weight decay.
-        **request: seeds, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
-            in `sim.simulate`.
+        seeds: this and what follows is as in `sim.simulate`.
+        times: times to report.
+        precision: "float64" or "float32".
+        seed: random stream.
+        optimizer: of the network; the linearised one takes plain gradient descent.
+        stop_below: losses and thresholds.
+        checkpoint: path of a file to save the run in.
+        checkpoint_every: seconds between two saves.
+        progress: show a progress bar.
 
     Returns:
         A dataset over ("seed", "time") with train_loss, test_loss, order parameters where they make sense, and what was
@@ -83,10 +101,20 @@ def simulate_experiment(
     """
     if not isinstance(experiment, Experiment):
         raise ParameterError(f"Argument `experiment` must be a sim.Experiment, but is {experiment!r}.")
-    for name, flag in (("kernel", kernel), ("linearized", linearized)):
-        if not isinstance(flag, bool):
-            raise ParameterError(f"Argument `{name}` must be True or False, but is {flag!r}.")
-    asked = Request(t_max=t_max, step=step, **request)
+    kernel, linearized = check_bool("kernel", kernel), check_bool("linearized", linearized)
+    asked = Request(
+        t_max=t_max,
+        step=step,
+        seeds=seeds,
+        times=times,
+        precision=precision,
+        seed=seed,
+        optimizer=optimizer,
+        stop_below=stop_below,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
     if linearized:
         _check_linearizable(experiment, asked)
     dataset = run_experiment(experiment, form, asked, kernel=kernel, linearized=linearized)
@@ -163,9 +191,9 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     centered = experiment.model.centered
     with precision_context("float64"):
         x, start = jnp.asarray(task.inputs), jax.tree.map(jnp.asarray, parameters)
-        f = np.asarray(outputs(jax.tree.map(jnp.asarray, task.rule), start, preactivations(start, x)))
+        f = np.asarray(outputs(jax.tree.map(jnp.asarray, task.fixed), start, preactivations(start, x)))
     residual = (0.0 if centered else f) - task.labels
-    matrix = gram_matrix(task.rule, parameters, task.inputs)
+    matrix = gram_matrix(task.fixed, parameters, task.inputs)
     spectrum = decompose(matrix, experiment.model.kappa, residual)
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
@@ -197,22 +225,22 @@ test_losses.__test__ = False  # type: ignore[attr-defined]  # not a test functio
 def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
     assert task.target is not None
     minus_target = Components(task.target.vectors, -task.target.amplitudes)
-    base = minus_target if centered else difference(components(task.rule, parameters), task.target)
+    base = minus_target if centered else difference(components(task.fixed, parameters), task.target)
 
     def loss(c: jax.Array) -> jax.Array:
-        moved = displacement(task.rule, parameters, task.inputs, c)
-        return jnp.sum(error_by_degree(task.rule, parameters, moved, base))
+        moved = displacement(task.fixed, parameters, task.inputs, c)
+        return jnp.sum(error_by_degree(task.fixed, parameters, moved, base))
 
     return jax.lax.map(loss, many)
 
 
 @partial(jax.jit, static_argnames="centered")
 def _sampled_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
-    f = outputs(task.rule, parameters, preactivations(parameters, task.test_inputs))
+    f = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
     base = (0.0 if centered else f) - task.test_targets
 
     def loss(c: jax.Array) -> jax.Array:
-        moved = displacement(task.rule, parameters, task.inputs, c)
-        return jnp.mean((base + change_of_outputs(task.rule, parameters, moved, task.test_inputs)) ** 2)
+        moved = displacement(task.fixed, parameters, task.inputs, c)
+        return jnp.mean((base + change_of_outputs(task.fixed, parameters, moved, task.test_inputs)) ** 2)
 
     return jax.lax.map(loss, many)

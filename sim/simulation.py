@@ -51,8 +51,9 @@ def simulate(
             gradient flow: a small step that divides t_max (`sim.training.stepsize.default_step`).
         form: "network" moves the N x D weights of a finite width; "reduced" is the exact form of at most D + 1 rows,
             for any width; "auto" takes the cheaper one. A committee has the network form alone.
-        times: times to report, strictly increasing in [0, t_max], each answered by the nearest step. None reports
-            every step up to 1000 of them, beyond that enough for linear interpolation to err by under 0.3 %.
+        times: times to report, strictly increasing in [0, t_max], each answered by the nearest step, of which no two
+            may be the same. None reports every step up to 1000 of them, beyond that enough for linear interpolation to
+            err by under 0.3 %.
         precision: "float64" or "float32".
         seed: random stream, an integer >= 0.
         optimizer: "gd" (plain gradient descent on all samples, the counterpart of the theory), "momentum", "nesterov",

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import replica, rows
 from dmft.wide import advance as wide
+from dmft.wide import replica, rows
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")

@@ -102,7 +102,7 @@ def _softplus_curvature(h: Any) -> Any:
     return jax.nn.sigmoid(h) * jax.nn.sigmoid(-h)
 
 
-def _polynomials(coefficients: tuple[float, ...]) -> tuple[Callable[..., Any], ...]:
+def _polynomials(coefficients: tuple[float, ...]) -> Any:
     """A polynomial and its first two derivatives."""
     slope = derivative(coefficients)
     parts = coefficients, slope, derivative(slope) or [0.0]

@@ -21,7 +21,7 @@ import numpy as np
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
 from dmft.models import activations, teachers
 from dmft.models.activations import Activation
-from dmft.models.fingerprint import ByContent, label
+from dmft.models.fingerprint import ByContent, describe, short_code
 from dmft.models.teachers import Teacher
 from dmft.models.units import Units
 
@@ -231,7 +231,7 @@ class Committee(ByContent, Units):
             if value is None:
                 value = "infinite" if name == "dim" else "none"
             elif callable(value):
-                value = f"function {label(value)}"
+                value = f"function {describe(value)}, code {short_code(value)}"
             elif isinstance(value, tuple):
                 value = json.dumps(value)
             attributes[name] = int(value) if isinstance(value, bool) else value

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _PACKAGES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+
 
 class UnknownCode(TypeError):
     """Something that a function holds cannot be compared, such as the state of a compiled extension; names it."""
@@ -38,8 +40,8 @@ def fingerprint(function: Any) -> str:
 
 
 def content(value: Any) -> Hashable:
-    """A value as it is; a function, or a tuple of functions, as its fingerprint, or as the very object if unknown."""
-    if not callable(value) and not isinstance(value, tuple):
+    """A number or a word as it is, all else as its fingerprint, or as the very object if that is unknown."""
+    if type(value) in _PLAIN:
         return value
     try:
         return fingerprint(value)
@@ -85,13 +87,12 @@ def describe(function: Callable[..., Any]) -> str:
     return f"{getattr(function, '__module__', None) or 'unknown'}.{name}"
 
 
-def label(function: Any) -> str:
-    """Name and the start of the fingerprint, for files."""
+def short_code(function: Any) -> str:
+    """The start of the fingerprint, for files; "unknown" if there is none."""
     try:
-        code = fingerprint(function)[:16]
+        return fingerprint(function)[:16]
     except UnknownCode:
-        code = "unknown"
-    return f"{describe(function)}, code {code}"
+        return "unknown"
 
 
 def _digest(value: Any, open_: tuple[int, ...], known: dict[int, tuple[bytes, Any]]) -> bytes:
@@ -130,14 +131,9 @@ def _parts(value: Any, digest: Callable[[Any], bytes]) -> Iterator[Any]:
         for part in (value.__code__, value.__defaults__, value.__kwdefaults__, cells, own, reached):
             yield digest(part)
     elif isinstance(value, type):
-        slots = (types.MemberDescriptorType, types.GetSetDescriptorType)
-        methods = (types.FunctionType, staticmethod, classmethod)
-        members = {
-            name: part
-            for name, part in vars(value).items()
-            if isinstance(part, methods) or not (name.startswith("__") or name == "_abc_impl" or isinstance(part, slots))
-        }
-        yield from (f"class {value.__qualname__}", digest(value.__bases__), digest(members))
+        yield from (f"class {value.__qualname__}", digest(value.__bases__), digest(dict(_members(value))))
+    elif isinstance(value, functools.partial):
+        yield from ("partial", *map(digest, (value.func, value.args, value.keywords)))
     elif isinstance(value, staticmethod | classmethod):
         yield from (type(value).__name__, digest(value.__func__))
     elif isinstance(value, property):
@@ -149,11 +145,21 @@ def _parts(value: Any, digest: Callable[[Any], bytes]) -> Iterator[Any]:
     elif isinstance(value, set | frozenset):
         yield from (_type_name(value), *sorted(map(digest, value)))
     elif (array := _array(value)) is not None:
-        yield from (f"{array.dtype} {array.shape}", array.tobytes() if array.dtype != object else digest(array.tolist()))
+        yield f"{array.dtype} {array.shape}"
+        yield digest(array.tolist()) if array.dtype == object else array.tobytes()
     elif hasattr(value, "__wrapped__"):  # compiled by jax, or cached
-        yield from (_type_name(value), digest(value.__wrapped__))
+        own = {name: part for name, part in getattr(value, "__dict__", {}).items() if not name.startswith("__")}
+        yield from (_type_name(value), digest(value.__wrapped__), digest(own))
     else:
         yield from ("object", *map(digest, _reduced(value)))
+
+
+def _members(owner: type) -> Iterator[tuple[str, Any]]:
+    """What a class of one's own gives its instances."""
+    for name, part in vars(owner).items():
+        method = isinstance(part, types.FunctionType | staticmethod | classmethod)
+        if method or not (name.startswith("__") or name == "_abc_impl" or isinstance(part, _SLOTS)):
+            yield name, part
 
 
 def _type_name(value: Any) -> str:
@@ -218,7 +224,7 @@ def _array(value: Any) -> np.ndarray | None:
     if jax is None or not isinstance(value, jax.Array):
         return None
     with jax.transfer_guard("allow"):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         return np.asarray(value)
 

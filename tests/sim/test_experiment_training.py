@@ -13,17 +13,18 @@ from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
 from sim import simulate
 from sim.experiment_simulation import linear_start, linearized_losses, simulate_experiment
+from sim.systems.state import Parameters
 from sim.training import groups as training
 from sim.variants.experiment import Experiment
 from sim.variants.linearized import coefficients, decompose, residuals
-from sim.variants.ridge_functions import Parameters, outputs, preactivations
+from sim.variants.ridge_functions import outputs, preactivations
 from sim.variants.task import draw_task, gram_matrix
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=8, width=12)
 CENTERED = MODEL.replace(centered=True, label_noise=0.3)
 VARIANTS = {
     "plain": Experiment(model=MODEL),
-    "hermite3": Experiment(model=CENTERED, activation="hermite3", target="hermite3", readouts="trained"),
+    "hermite3": Experiment(model=CENTERED, activation="hermite3", target="hermite3", train_readout=True),
     "eigenvector": Experiment(model=CENTERED, target="eigenvector", eigenvector=2, test_samples=30),
 }
 EACH = pytest.mark.parametrize("name", VARIANTS)
@@ -36,7 +37,7 @@ def train_by_autodiff(experiment: Experiment, step: float, count: int, linear: b
         start, task = jax.tree.map(jnp.asarray, draw_task(experiment, "network", 0, 0))
 
         def function(parameters):
-            return outputs(task.rule, parameters, preactivations(parameters, task.inputs))
+            return outputs(task.fixed, parameters, preactivations(parameters, task.inputs))
 
         if linear:
             value, change = jax.linearize(function, start)
@@ -54,7 +55,8 @@ def train_by_autodiff(experiment: Experiment, step: float, count: int, linear: b
 
             value, gradient = jax.value_and_grad(loss)(parameters)
             rate = model.learning_rate_from_step(step)
-            return jax.tree.map(lambda w, g: w - rate * g, parameters, gradient), 2.0 * value
+            rates = Parameters(rate, rate / experiment.dim if experiment.train_readout else None)
+            return jax.tree.map(lambda w, g, rate: w - rate * g, parameters, gradient, rates), 2.0 * value
 
         losses, parameters = [], start
         for _ in range(count):
@@ -73,7 +75,7 @@ def test_steps_are_those_of_autodiff(name: str) -> None:
     moved = [np.sum((np.asarray(a) - b) ** 2) for a, b in zip(end, start, strict=True) if b is not None]
     size = [np.sum(array**2) for array in start if array is not None]
     np.testing.assert_allclose(result.parameter_movement[0, -1], np.sqrt(sum(moved) / sum(size)), rtol=1e-10)
-    first, last = (gram_matrix(task.rule, theta, task.inputs) for theta in (start, end))
+    first, last = (gram_matrix(task.fixed, theta, task.inputs) for theta in (start, end))
     y, rest = task.labels, np.eye(task.labels.size) - 1.0 / task.labels.size
     for matrix, place in ((first, 0), (last, -1)):
         cosines = {"kernel_alignment": (matrix, y), "kernel_alignment_centered": (rest @ matrix @ rest, rest @ y)}
@@ -92,7 +94,7 @@ def test_linearised_network_is_plain_descent_on_the_linearisation(name: str) -> 
     curves, _ = linearized_losses(start, step, counts)
     end, losses = train_by_autodiff(experiment, step, 300, linear=True)
     np.testing.assert_allclose(curves[0, :-1], losses[counts[:-1]], rtol=1e-8, atol=1e-14)
-    rule, task = start.task.rule, start.task
+    rule, task = start.task.fixed, start.task
     rng = np.random.default_rng(0)
     fresh = task.test_inputs if task.target is None else rng.standard_normal((100_000, 8)) / np.sqrt(8)
     with precision_context("float64"):
