@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from dmft.models.committee import Committee
     from dmft.solver import solve
 
-__version__ = "0.1.0"
+from dmft.version import __version__ as __version__
+
 __all__ = [
     "Committee",
     "ConvergenceError",

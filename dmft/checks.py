@@ -123,7 +123,7 @@ def check_times(times: Any, t_max: float) -> np.ndarray:
         raise ParameterError(
             f"Argument `times` must {allowed}, but {array[first]:g} is followed by {array[first + 1]:g}."
         )
-    outside = array[(array < 0.0) | (array > t_max * (1.0 + 1e-9))]
+    outside = array[(array < 0.0) | (array > t_max * (1.0 + 1e-12))]
     if outside.size:
         raise ParameterError(f"Argument `times` must {allowed}, but contains {outside[0]:g}.")
     return array

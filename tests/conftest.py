@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
-CHECKED = ("anderson", "kernels", "noise", "rows", "seeding", "state", "wide")
+CHECKED = ("twotime.anderson", "twotime.kernels", "twotime.noise", "wide")
 CHECKED += tuple(f"committee.{module}" for module in ("explicit", "implicit", "network", "rows", "sampling", "state"))
 install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
 

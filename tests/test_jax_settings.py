@@ -15,7 +15,7 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=12, width=4)
 COMMITTEE = Committee(
     alpha=1.0, kappa=2.0, width=1, dim=12, activation=lambda h: jnp.tanh(h), teacher=lambda u: u[..., 0] ** 2
 )
-SMALL: dict[str, Any] = {"step": 0.2, "samples": 128, "replicas": 4}
+SMALL: dict[str, Any] = {"step": 0.2, "sample_count": 128, "replicas": 4}
 
 
 def datasets() -> list[Any]:

@@ -23,11 +23,11 @@ from dmft.committee.rows import (
     tangents,
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
-from dmft.wide.state import Steps
+from dmft.twotime.steps import Steps
 
 
 @partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
-def advance_explicit(c: Couplings, network: Network, steps: Steps, state: State, first: Array, stop: Array) -> State:
+def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, network: Network) -> State:
     """Rows first <= n < stop: evaluate row n, and step to row n + 1."""
     weights = steps.weights
 

@@ -33,8 +33,8 @@ from dmft.committee.rows import (
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
 from dmft.twotime.anderson import anderson
-from dmft.wide.advance import Iteration
-from dmft.wide.state import Steps
+from dmft.twotime.engine import Iteration
+from dmft.twotime.steps import Steps
 
 #: Newton steps for the fields of a row at most, and the relative change at which they end.
 NEWTON_STEPS = 40
@@ -42,7 +42,7 @@ NEWTON_STEPS = 40
 
 @partial(jax.jit, static_argnames=("network", "iteration"), donate_argnames=("state",))
 def advance_implicit(
-    c: Couplings, network: Network, steps: Steps, state: State, first: Array, stop: Array, *, iteration: Iteration
+    c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, network: Network, iteration: Iteration
 ) -> State:
     """Solve rows first <= n < stop of the gradient flow; row 0 must be there."""
 

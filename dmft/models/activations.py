@@ -81,6 +81,10 @@ class Activation:
         """phi''(h), without the delta functions of the kinks."""
         return self._apply(2, h)
 
+    def at(self, epsilon: Any) -> Activation:
+        """With another epsilon, if it has one."""
+        return self if self.epsilon is None else dataclasses.replace(self, epsilon=epsilon)
+
     def _apply(self, order: int, h: Any) -> Any:
         function = self.functions[order]
         return function(h) if self.epsilon is None else function(self.epsilon, h)

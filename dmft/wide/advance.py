@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dmft.twotime.anderson import anderson
+from dmft.twotime.engine import Iteration
 from dmft.twotime.noise import Samples
+from dmft.twotime.steps import Steps
 from dmft.wide.rows import (
     Local,
     Slopes,
@@ -33,32 +34,15 @@ from dmft.wide.state import (
     Kernels,
     Residual,
     Row,
-    Scatter,
     State,
-    Steps,
     Tangent,
     empty_state,
 )
 
 
-class Iteration(NamedTuple):
-    """Settings of the row solve (static).
-
-    The iteration aims at a relative residual of `tolerance`; after `max_rounds`, a residual above `accepted` is a
-    failure.  1e-4 changes the curves by under 1 %, so what was accepted is recorded with every result.
-    """
-
-    tolerance: float = 1e-6
-    accepted: float = 1e-5
-    depth: int = 16
-    max_rounds: int = 200
-
-
-def start_state(
-    c: Couplings, residual: Residual, samples: Samples, scatter: Scatter, m_0: Float[Array, ""], capacity: int
-) -> State:
+def start_state(c: Couplings, residual: Residual, samples: Samples, m_0: Float[Array, ""], capacity: int) -> State:
     """The state at t = 0: nothing solved yet but b(0) = m0, R_0(0) = 1."""
-    state = empty_state(samples, residual, scatter, capacity)
+    state = empty_state(samples, residual, capacity)
     kernels = state.kernels._replace(
         target_overlap=state.kernels.target_overlap.at[0].set(m_0),
         response_initial=state.kernels.response_initial.at[0].set(1.0),
@@ -67,13 +51,13 @@ def start_state(
 
 
 def initial_row(c: Couplings, state: State) -> State:
-    """Row 0 of the implicit scheme: p = 0, q = m0 u, V = |x|^2.  It carries no force (h_0 = 0).
+    """Row 0 of the implicit scheme: p = 0, q = m0 u, V = 1.  It carries no force (h_0 = 0).
 
     Column 0 of the responses is the response to a change of the initial value.
     """
     kernels, fields, u = state.kernels, state.fields, state.samples.u
     q = kernels.target_overlap[0] * u
-    variance, zero = 1 + state.scatter.amplitude.T @ state.scatter.correlation[:, 0, 0], jnp.zeros_like(u)
+    variance, zero = jnp.ones_like(u), jnp.zeros_like(u)
     delta = 0.5 * c.alpha * c.epsilon * (q**2 + variance) - state.residual.initial_output - state.residual.target
     responses = {name: getattr(kernels, name).at[0, 0].set(1.0) for name in _RESPONSES}
     kernels = kernels._replace(**responses, correlation_bulk=kernels.correlation_bulk.at[0, 0].set(1.0))
@@ -134,12 +118,12 @@ def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, loca
     Returns the state and the averages E X (under a force on c) and E Y (under a force on d) of row n.
     """
     h = steps.weights
-    s = slopes(c, h, n, state.scatter, local)
+    s = slopes(c, h, n, row, local)
     history = state.history
     under_common = tangent_row(c, h, history.under_common, row, s, on_common=True)
     under_outlier = tangent_row(c, h, history.under_outlier, row, s, on_common=False)
     # H(n, :) = a_r (delta - e v H)
-    fed = jnp.einsum("js,jsm->sm", local.bulk_weights * state.fields.residual, history.bath)
+    fed = jnp.einsum("js,jsm->sm", (row.response_bulk * h)[:, None] * state.fields.residual, history.bath)
     bath = local.gain_r[:, None] * ((jnp.arange(h.shape[0]) == n) - c.e * fed)
     force_correlation = history.force_correlation.at[n].set(local.residual[:, None] * local.correlation)
     residuals = state.fields.residual.at[n].set(local.residual)
@@ -163,9 +147,8 @@ def store_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, loca
 def _store_fields(c: Couplings, h: Array, state: State, n: Array, row: Row, local: Local, s: Slopes) -> State:
     fields = state.fields
     (_, unit_common), (_, unit_outlier) = row_forces(c, state, local)
-    fed = (local.bulk_weights * fields.residual * fields.initial).sum(0)
-    seen = row.response_initial + state.scatter.amplitude.T @ state.scatter.correlation[:, n, 0]  # x^T U(n) x
-    initial = local.gain_r * (seen - c.e * fed)
+    fed = (row.response_bulk * h) @ (fields.residual * fields.initial)
+    initial = local.gain_r * (row.response_initial - c.e * fed)
     common, outlier = (1 + c.epsilon * local.p) * local.residual, local.q * local.residual
     values = (local.p, local.q, local.residual, local.variance, common, outlier, initial)
     values += target_tangent_row(c, h, state, row, s)
@@ -211,7 +194,7 @@ def advance_implicit(
         row = unravel(solution.value)
         local, seed = local_fields(c, steps.weights, state, n, row), state.seed
         if seeded:
-            seed = store_seed_row(seed, n, seed_row(c, steps, state, n, local))
+            seed = store_seed_row(seed, n, seed_row(c, steps, state, n, row, local))
         state = store_row(c, steps, state, n, row, local)[0]._replace(seed=seed)
         return state._replace(
             rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)
@@ -241,7 +224,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
         )
         seed, source = state.seed, 0.0
         if seeded:
-            feedback = feedback_row(c, local.bulk_weights, state, n, local.residual, local.gain_r)
+            feedback = feedback_row(c, row.response_bulk * h, state, n, local.residual, local.gain_r)
             force = force_row(c, state, n, local.residual, local.correlation)
             seed, source = explicit_seed_step(c, steps, seed, n, feedback, force)
         state, mean_x, mean_y = store_row(c, steps, state, n, row, local)

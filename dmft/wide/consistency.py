@@ -10,7 +10,7 @@ the curves (`regress_out`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -149,12 +149,12 @@ def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float, 
         past = grid.history(correlation, n)
         if grid.explicit:
 
-            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
+            def advance(value: Any, m: slice | int, n: int = n) -> Any:
                 h = grid.weights[n - 1]
                 return (1 - h * weight_decay) * value - h * force[n - 1, m] + source[n, m]
         else:
 
-            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
+            def advance(value: Any, m: slice | int, n: int = n) -> Any:
                 h = grid.weights[n]
                 return (value - h * force[n, m] + source[n, m]) / (1 + h * weight_decay)
 

@@ -16,8 +16,9 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from dmft.twotime.noise import factor_row
+from dmft.twotime.steps import Steps
 from dmft.wide.seeding import SeedRow, feedback_row, force_row, implicit_seed_row
-from dmft.wide.state import Couplings, Row, Scatter, State, Steps, Tangent
+from dmft.wide.state import Couplings, Row, State, Tangent
 
 
 class Local(NamedTuple):
@@ -30,14 +31,9 @@ class Local(NamedTuple):
     gain_p: Float[Array, " S"]  # a_p = 1/(1 + e h R_c(n,n) Delta)
     gain_q: Float[Array, " S"]  # a_q = 1/(1 + e h R_d(n,n) Delta)
     gain_r: Float[Array, " S"]  # a_r = 1/(1 + e h R_r(n,n) Delta)
-    memory_variance: Float[Array, " S"]  # the part of V that Lambda adds
-    spike: Float[Array, " S"]  # V/C_r without it and before the feedback of row n
     response: Float[Array, "S T"]  # G(n, :)
     correlation: Float[Array, "S T"]  # B(n, :)
     correlation_bulk: Float[Array, " T"]  # C_r(n, :)
-    diagonals: Float[Array, "3 S"]  # h R(n,n) of c, d and r, as each sample sees them
-    bulk_weights: Float[Array, "T S"]  # h_j R_r(n,j), as each sample sees it
-    response_scatter: Float[Array, "S T"]  # what the scatter adds to G(n, :)/a_r
 
 
 class Slopes(NamedTuple):
@@ -53,10 +49,8 @@ class Slopes(NamedTuple):
     x_d: Float[Array, " S"]
     y_q: Float[Array, " S"]
     y_d: Float[Array, " S"]
-    bath: Float[Array, "T S"]  # -dV(n)/dDelta_j, the weights of W0: 2 e h_j G(n,j) B(n,j), less a_r^2 h_j Lambda(n,j)
+    bath: Float[Array, "T S"]  # -dV(n)/dDelta_j, the weights of W0: 2 e h_j G(n,j) B(n,j)
     d_y: Float[Array, " S"]  # dDelta/dy = -d_y at fixed p_0, q_0, w_0
-    norm: Float[Array, " S"]  # |x|^2
-    across: Float[Array, " S"]  # |x|^2 without the part along beta
 
 
 def past_sum(weights: Float[Array, " T"], history: Float[Array, "T S T"]) -> Float[Array, "S T"]:
@@ -77,36 +71,33 @@ def solve_residual(
     q_past: Float[Array, " S"],
     bath_variance: Float[Array, " S"],
     offset: Float[Array, " S"],
-    diagonals: Float[Array, "3 S"],
-    memory: Float[Array, " S"] | float = 0.0,
+    diagonals: Float[Array, " 3"],
 ) -> Float[Array, " S"]:
     """Delta of each sample: the root of alpha [p + (epsilon/2)(p^2 + q^2 + V)] - offset - Delta = 0.
 
     With x_i = e h R_i(n,n): p = (p_past - x_c Delta/epsilon)/(1 + x_c Delta), q = q_past/(1 + x_d Delta) and
-    V = (V_0 + memory Delta)/(1 + x_r Delta)^2.  Where all three denominators are positive the left side falls strictly
-    and is convex in Delta (without the memory, a small part of V's own fall), from +infinity at the edge to -infinity:
-    the root there is unique, and it is the one that connects to small steps.  Newton is kept inside that domain.
+    V = V_0/(1 + x_r Delta)^2.  Where all three denominators are positive the left side falls strictly and is convex in
+    Delta, from +infinity at the edge to -infinity: the root there is unique, and it is the one that connects to small
+    steps.  Newton is kept inside that domain.
 
     Args:
         residual_now: first guess (the previous time).
         p_past, q_past: fields without the feedback of row n.
         bath_variance: V_0 >= 0.
         offset: y + f(0).
-        diagonals: h R_c(n,n), h R_d(n,n), h R_r(n,n) of each sample, not negative.
-        memory: h Lambda(n,n) V/C_r.
+        diagonals: h R_c(n,n), h R_d(n,n), h R_r(n,n), not negative.
     """
     x_c, x_d, x_r = c.e * diagonals
     push = c.k * diagonals[0]  # k h R_c(n,n)
     tiny = jnp.finfo(p_past.dtype).tiny
-    edge = -1.0 / jnp.maximum(c.e * jnp.max(diagonals, axis=0), jnp.sqrt(tiny))
+    edge = -1.0 / jnp.maximum(c.e * jnp.max(diagonals), jnp.sqrt(tiny))
 
     def body(carry):
         delta, _, count = carry
         a_p, a_q, a_r = 1 / (1 + x_c * delta), 1 / (1 + x_d * delta), 1 / (1 + x_r * delta)
-        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * jnp.maximum(bath_variance + memory * delta, 0.0)
+        p, q, v = a_p * (p_past - push * delta), a_q * q_past, a_r**2 * bath_variance
         value = c.alpha * (p + 0.5 * c.epsilon * (p**2 + q**2 + v)) - offset - delta
-        bath = v * a_r * x_r - 0.5 * a_r**2 * memory * (v > 0)
-        slope = 1 + c.alpha * ((1 + c.epsilon * p) ** 2 * a_p * push + c.epsilon * (q**2 * a_q * x_d + bath))
+        slope = 1 + c.alpha * ((1 + c.epsilon * p) ** 2 * a_p * push + c.epsilon * (q**2 * a_q * x_d + v * a_r * x_r))
         new = jnp.maximum(delta + value / slope, 0.5 * (delta + edge))
         return new, jnp.max(jnp.abs(new - delta) / (jnp.abs(new) + 1e-3)), count + 1
 
@@ -138,84 +129,42 @@ def noise_weights(h: Float[Array, " T"], state: State, n: Array, row: Row) -> tu
     )
 
 
-def seen_row(scatter: Scatter, mean: Float[Array, " T"], modes: Float[Array, "A T T"], n: Array) -> Float[Array, "S T"]:
-    """Row n of a kernel of the bulk as each sample sees it: mean + sum_a z_a modes_a(n, :)."""
-    return mean + scatter.amplitude.T @ modes[:, n]
-
-
-def scatter_sum(scatter: Scatter, weights: Float[Array, "A T"], history: Float[Array, "T S T"]) -> Float[Array, "S T"]:
-    """sum_a z_a sum_j weights_a,j history[j, s, m]."""
-    t, s, m = history.shape
-    return jnp.einsum("as,asm->sm", scatter.amplitude, (weights @ history.reshape(t, s * m)).reshape(-1, s, m))
-
-
 def local_fields(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row) -> Local:
     """Fields of every sample at row n from a proposed row of kernels (THEORY section 4, sample level)."""
-    samples, fields, history, scatter = state.samples, state.fields, state.history, state.scatter
+    samples, fields, history = state.samples, state.fields, state.history
     common, outlier, bulk = row.response_common * h, row.response_outlier * h, row.response_bulk * h
-    bulk_modes = scatter.response[:, n] * h
-    norm, across = scatter.norm, scatter.across
     noise_c, noise_d = noise_weights(h, state, n, row)
     strength = 1 / (c.alpha * jnp.sqrt(c.kappa))
     # p and q without the feedback of row n itself: noise, then the response to the sample's own past
-    p_past = -strength * jnp.sqrt(norm) * (noise_c @ samples.common) - c.k * norm * (common @ fields.force_common)
-    q_past = row.target_overlap * samples.u - c.epsilon * strength * jnp.sqrt(across) * (noise_d @ samples.outlier)
-    q_past = q_past - c.e * across * (outlier @ fields.force_outlier)
+    p_past = -strength * (noise_c @ samples.common) - c.k * (common @ fields.force_common)
+    q_past = row.target_overlap * samples.u - c.epsilon * strength * (noise_d @ samples.outlier)
+    q_past = q_past - c.e * (outlier @ fields.force_outlier)
     # bath: r(n) = a_r [zeta^r(n) - e sum_j v_j r(j)], v_j = h_j R_r(n,j) Delta_j
     correlation_bulk = correlation_bulk_row(c, h, state, n, row)
-    bulk_weights = seen_row(scatter, row.response_bulk, scatter.response, n).T * h[:, None]
-    v = bulk_weights * fields.residual
-    seen = seen_row(scatter, correlation_bulk, scatter.correlation, n)
-    free = jnp.sum(history.bath * seen, axis=2)  # E_r[zeta^r(n) r(j)], (T, S)
+    v = bulk[:, None] * fields.residual
+    free = jnp.sum(history.bath * correlation_bulk, axis=2)  # E_r[zeta^r(n) r(j)], (T, S)
     fed = past_sum(bulk, history.force_correlation)  # sum_j v_j B(j, :)
-    fed = fed + scatter_sum(scatter, bulk_modes, history.force_correlation)
-    variance_0 = seen[:, n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
+    variance_0 = correlation_bulk[n] - 2 * c.e * jnp.sum(v * free, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
     variance_0 = jnp.maximum(variance_0, 0.0)
-    spike = variance_0 / jnp.maximum(correlation_bulk[n], jnp.finfo(variance_0.dtype).tiny)  # see dmft.wide.memory
-    memory = spike * scatter.memory[n, n] * h[n]
-    # zero at n so far; where it is no small part of V_0 it would not be known, and x^T M x is never negative
-    fed_back = jnp.maximum(spike * ((scatter.memory[n] * h) @ fields.residual), -0.5 * variance_0)
-    diagonals = jnp.maximum(jnp.stack([norm * common[n], across * outlier[n], bulk_weights[n]]), 0.0)
+    diagonals = jnp.maximum(jnp.stack([common[n], outlier[n], bulk[n]]), 0.0)
     guess = fields.residual[jnp.maximum(n - 1, 0)]
     offset = state.residual.target + state.residual.initial_output
-    delta = solve_residual(c, guess, p_past, q_past, variance_0 + fed_back, offset, diagonals, memory)
+    delta = solve_residual(c, guess, p_past, q_past, variance_0, offset, diagonals)
     a_p, a_q, a_r = (1 / (1 + c.e * diagonals[i] * delta) for i in range(3))
     variance = a_r**2 * variance_0
-    memory_variance = a_r**2 * jnp.maximum(fed_back + memory * delta, -variance_0)
-    response_scatter = seen_row(scatter, jnp.zeros_like(bulk), scatter.response, n)
-    response_scatter = response_scatter - c.e * scatter_sum(scatter, bulk_modes, history.force_response)
-    response = row.response_bulk - c.e * past_sum(bulk, history.force_response) + response_scatter
-    response = a_r[:, None] * response
+    response = a_r[:, None] * (row.response_bulk - c.e * past_sum(bulk, history.force_response))
     correlation = (a_r[:, None] * (free.T - c.e * fed)).at[:, n].set(variance)
     p = a_p * (p_past - c.k * diagonals[0] * delta)
-    return Local(
-        p=p,
-        q=a_q * q_past,
-        residual=delta,
-        variance=variance + memory_variance,
-        gain_p=a_p,
-        gain_q=a_q,
-        gain_r=a_r,
-        memory_variance=memory_variance,
-        spike=spike,
-        response=response,
-        correlation=correlation,
-        correlation_bulk=correlation_bulk,
-        diagonals=diagonals,
-        bulk_weights=bulk_weights,
-        response_scatter=response_scatter,
-    )
+    return Local(p, a_q * q_past, delta, variance, a_p, a_q, a_r, response, correlation, correlation_bulk)
 
 
-def slopes(c: Couplings, h: Float[Array, " T"], n: Array, scatter: Scatter, local: Local) -> Slopes:
+def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local) -> Slopes:
     """Linearisation of the residual equation at row n: how a sample answers to the histories of its tangents."""
     p, q, delta = local.p, local.q, local.residual
     feature = 1 + c.epsilon * p
-    beta_p = c.k * local.diagonals[0] * feature
-    beta_q = c.e * local.diagonals[1] * q
+    beta_p = c.k * jnp.maximum(h[n] * row.response_common[n], 0.0) * feature
+    beta_q = c.e * jnp.maximum(h[n] * row.response_outlier[n], 0.0) * q
     bath = 2 * c.e * h[:, None] * (local.response * local.correlation).T
-    bath = bath - (scatter.memory[n] * h)[:, None] * local.gain_r**2 * local.spike
-    bath = bath.at[n].add(2 * c.e * local.diagonals[2] * local.gain_r * local.memory_variance)
     beta_w = bath[n]
     den = 1 + c.alpha * (
         feature * beta_p * local.gain_p + c.epsilon * q * beta_q * local.gain_q + 0.5 * c.epsilon * beta_w
@@ -230,8 +179,6 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, scatter: Scatter, loca
         y_d=q * local.gain_q,
         bath=bath.at[n].set(0.0),
         d_y=1 / den,
-        norm=scatter.norm,
-        across=scatter.across,
     )
 
 
@@ -245,7 +192,6 @@ def tangent_row(c: Couplings, h: Float[Array, " T"], past: Tangent, row: Row, s:
         p_0 = p_0 + row.response_common
     else:
         q_0 = q_0 + row.response_outlier
-    p_0, q_0 = s.norm[:, None] * p_0, s.across[:, None] * q_0
     d = s.d_p[:, None] * p_0 + s.d_q[:, None] * q_0 + s.d_w[:, None] * w_0
     return Tangent(
         residual=d,
@@ -259,8 +205,8 @@ def target_tangent_row(
 ) -> tuple[Float[Array, " S"], Float[Array, " S"], Float[Array, " S"]]:
     """dDelta/du, d[(1 + epsilon p) Delta]/du and d[q Delta]/du of row n: y = u^2/2 and zeta^q = b u + ... move."""
     fields, samples = state.fields, state.samples
-    p_0 = -c.k * s.norm * ((row.response_common * h) @ fields.target_common)
-    q_0 = row.target_overlap - c.e * s.across * ((row.response_outlier * h) @ fields.target_outlier)
+    p_0 = -c.k * ((row.response_common * h) @ fields.target_common)
+    q_0 = row.target_overlap - c.e * ((row.response_outlier * h) @ fields.target_outlier)
     w_0 = -jnp.sum(s.bath * fields.target_residual, 0)
     d = s.d_p * p_0 + s.d_q * q_0 + s.d_w * w_0 - s.d_y * samples.u * (1 + state.residual.initial_slope)
     return d, s.x_p * p_0 + s.x_d * d, s.y_q * q_0 + s.y_d * d
@@ -278,12 +224,11 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
     decay, rate = h[n] * c.weight_decay, h[n] * c.epsilon / c.alpha
     responses = _implied_responses(c, h, state, n, row, past, local)
     gamma = local.residual * local.gain_r
-    fed = (local.bulk_weights * state.fields.residual * state.fields.initial).sum(0)
-    seen = state.scatter.amplitude.T @ state.scatter.correlation[:, n, 0]  # x^T U(n) x - R_0(n)
-    initial = past.response_initial - rate * (samples.weight @ (gamma * (seen - c.e * fed)))
+    fed = (row.response_bulk * h) @ (state.fields.residual * state.fields.initial)
+    initial = past.response_initial + rate * c.e * (samples.weight @ (gamma * fed))
     overlap = past.target_overlap - rate * (samples.weight @ (local.q * local.residual * samples.u))
     if seeded:
-        overlap = overlap + seed_row(c, steps, state, n, local).source
+        overlap = overlap + seed_row(c, steps, state, n, row, local).source
     common, outlier = row_forces(c, state, local)
     return Row(
         *responses,
@@ -299,9 +244,8 @@ def _implied_responses(
     c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, past: Row, local: Local
 ) -> tuple[Array, Array, Array]:
     """Rows n of R_c, R_d and R_r: each linear in the new row, so one triangular solve apiece."""
-    norm, across = state.scatter.norm, state.scatter.across
     weight, history = state.samples.weight, state.history
-    s = slopes(c, h, n, state.scatter, local)
+    s = slopes(c, h, n, row, local)
     common, outlier = row.response_common * h, row.response_outlier * h
     rate, at_n = h[n] * c.epsilon / c.alpha, jnp.arange(h.shape[0]) == n
 
@@ -318,32 +262,28 @@ def _implied_responses(
         return weights.reshape(-1) @ tangent.reshape(-1, tangent.shape[-1])
 
     under = history.under_common
-    rest = (weight * s.x_d * s.d_q * across) @ (-c.e * past_sum(outlier, under.outlier))
+    rest = (weight * s.x_d * s.d_q) @ (-c.e * past_sum(outlier, under.outlier))
     rest = rest + bath_mean(s.x_d * s.d_w, under.residual)
-    response_common = respond(
-        past.response_common, h[n] / c.alpha, norm * (s.x_p + s.x_d * s.d_p), c.k, under.common, rest
-    )
+    response_common = respond(past.response_common, h[n] / c.alpha, s.x_p + s.x_d * s.d_p, c.k, under.common, rest)
     under = history.under_outlier
-    rest = (weight * s.y_d * s.d_p * norm) @ (-c.k * past_sum(common, under.common))
+    rest = (weight * s.y_d * s.d_p) @ (-c.k * past_sum(common, under.common))
     rest = rest + bath_mean(s.y_d * s.d_w, under.residual)
-    response_outlier = respond(past.response_outlier, rate, across * (s.y_q + s.y_d * s.d_q), c.e, under.outlier, rest)
+    response_outlier = respond(past.response_outlier, rate, s.y_q + s.y_d * s.d_q, c.e, under.outlier, rest)
     gain = local.residual * local.gain_r
-    rest = (weight * gain) @ local.response_scatter
-    response_bulk = respond(past.response_bulk, rate, gain, c.e, history.force_response, rest)
+    response_bulk = respond(past.response_bulk, rate, gain, c.e, history.force_response, 0.0)
     return response_common, response_outlier, response_bulk
 
 
-def seed_row(c: Couplings, steps: Steps, state: State, n: Array, local: Local) -> SeedRow:
+def seed_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, local: Local) -> SeedRow:
     """Row n of the seeding of a random initialisation (implicit steps)."""
-    feedback = feedback_row(c, local.bulk_weights, state, n, local.residual, local.gain_r)
+    feedback = feedback_row(c, row.response_bulk * steps.weights, state, n, local.residual, local.gain_r)
     force = force_row(c, state, n, local.residual, local.correlation)
     return implicit_seed_row(c, steps, state.seed, n, feedback, force)
 
 
 def row_forces(c: Couplings, state: State, local: Local) -> tuple[tuple, tuple]:
     """Rows n of F_c and F_d with their new basis vectors, from g = (1 + epsilon p) Delta and q Delta."""
-    common = jnp.sqrt(state.scatter.norm) * (1 + c.epsilon * local.p) * local.residual
-    outlier = jnp.sqrt(state.scatter.across) * local.q * local.residual
+    common, outlier = (1 + c.epsilon * local.p) * local.residual, local.q * local.residual
     bases, weight = state.bases, state.samples.weight
     return (
         factor_row(common, bases.common, weight, bases.modes[0]),
@@ -352,7 +292,6 @@ def row_forces(c: Couplings, state: State, local: Local) -> tuple[tuple, tuple]:
 
 
 def bulk_force_row(state: State, n: Array, local: Local) -> Float[Array, " T"]:
-    """Gamma_r(n, :) = E[|x|^2 Delta(n) Delta(:) B(n, :)]."""
+    """Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)]."""
     residuals = state.fields.residual.at[n].set(local.residual)
-    weight = state.samples.weight * state.scatter.norm
-    return jnp.einsum("s,ms,sm->m", weight * local.residual, residuals, local.correlation)
+    return jnp.einsum("s,ms,sm->m", state.samples.weight * local.residual, residuals, local.correlation)

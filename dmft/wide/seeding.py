@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.state import Couplings, Seed, State, Steps
+from dmft.twotime.steps import Steps
+from dmft.wide.state import Couplings, Seed, State
 
 
 class SeedRow(NamedTuple):
@@ -38,7 +39,7 @@ def start_seed(c: Couplings, seed: Seed) -> Seed:
 
 def feedback_row(
     c: Couplings,
-    bulk: Float[Array, "T S"],
+    bulk: Float[Array, " T"],
     state: State,
     n: Array,
     residual: Float[Array, " S"],
@@ -46,7 +47,7 @@ def feedback_row(
 ) -> Float[Array, " T"]:
     """K_beta(n, :) = E[u^2 Delta(n) H(n, :)] with H(n, :) = a_r (delta - e v H), v_j = bulk_j Delta_j."""
     x = state.samples.weight * state.samples.u**2 * residual * gain_r
-    weights = x * bulk * state.fields.residual
+    weights = x * bulk[:, None] * state.fields.residual
     past = jnp.einsum("js,jsm->m", weights, state.history.bath)
     return jnp.sum(x) * (jnp.arange(bulk.shape[0]) == n) - c.e * past
 

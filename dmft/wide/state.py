@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -34,19 +33,6 @@ class Couplings(NamedTuple):
     def e(self) -> Float[Array, ""]:
         """e = epsilon/(alpha kappa), the same for the outlier and the bulk."""
         return self.epsilon / (self.alpha * self.kappa)
-
-
-class Steps(NamedTuple):
-    """Multistep weights of the grid (see dmft.twotime.grid): h_n and a_{n,j}."""
-
-    weights: Float[Array, " T"]
-    past: Float[Array, "T J"]
-
-    def history(self, rows: Array, n: Array) -> Array:
-        """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
-        count = self.past.shape[1]
-        indices = jnp.maximum(n - 1 - jnp.arange(count), 0)
-        return jnp.tensordot(self.past[n], rows[indices], axes=1)
 
 
 class Row(NamedTuple):
@@ -135,28 +121,11 @@ class Residual(NamedTuple):
     initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
 
 
-class Scatter(NamedTuple):
-    """How the bulk that each sample sees differs from the mean at finite D (see dmft.wide.scatter); no modes if
-    infinite.
-
-    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s), and
-    x^T M(t) x also follows the sample's own past residual, by Lambda (see dmft.wide.memory).
-    """
-
-    amplitude: Float[Array, "A S"]  # z
-    correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
-    response: Float[Array, "A T T"]  # Psi, zero above the diagonal
-    norm: Float[Array, " S"]  # |x|^2
-    across: Float[Array, " S"]  # |x|^2 without the part along beta, (u^2 - 1)/D
-    memory: Float[Array, "T T"]  # Lambda
-
-
 class State(NamedTuple):
     """One replica: samples drawn at the start, and all rows solved so far."""
 
     samples: Samples
     residual: Residual
-    scatter: Scatter
     kernels: Kernels
     seed: Seed
     fields: Fields
@@ -166,7 +135,7 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
 
 
-def empty_state(samples: Samples, residual: Residual, scatter: Scatter, capacity: int) -> State:
+def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
     """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
     modes, count = samples.common.shape
     dtype = samples.u.dtype
@@ -184,31 +153,4 @@ def empty_state(samples: Samples, residual: Residual, scatter: Scatter, capacity
     tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
     history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
     rounds = jnp.zeros(t, jnp.int32)
-    return State(samples, residual, scatter, kernels, seed, fields, bases, history, rounds, zeros(t))
-
-
-def grow_state(state: State, scatter: Scatter, capacity: int) -> State:
-    """The same state with room for `capacity` rows; `scatter` is known for all of them."""
-    extra = capacity - state.rounds.shape[0]
-
-    def pad(array: Array, *axes: int) -> Array:
-        return jnp.pad(array, [(0, extra if axis in axes else 0) for axis in range(array.ndim)])
-
-    def pad_kernel(name: str, array: Array) -> Array:
-        return pad(array, 0) if array.ndim == 1 or name.startswith("factor") else pad(array, 0, 1)
-
-    return state._replace(
-        scatter=scatter,
-        kernels=Kernels._make(pad_kernel(*item) for item in state.kernels._asdict().items()),
-        seed=Seed._make(pad_kernel(*item) for item in state.seed._asdict().items()),
-        fields=Fields._make(pad(array, 0) for array in state.fields),
-        history=jax.tree.map(lambda array: pad(array, 0, 2), state.history),
-        rounds=pad(state.rounds, 0),
-        mismatch=pad(state.mismatch, 0),
-    )
-
-
-def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
-    """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 8
-    return itemsize * (samples * per_sample + 13 * capacity**2 + 2 * capacity * modes)
+    return State(samples, residual, kernels, seed, fields, bases, history, rounds, zeros(t))

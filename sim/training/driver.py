@@ -20,7 +20,7 @@ from dmft.checks import (
     check_memory,
     precision_context,
 )
-from dmft.losses.quadratic import build_dataset
+from dmft.losses.dataset import build_dataset
 from dmft.models.fingerprint import UnknownCode, describe, fingerprint
 from dmft.twotime.compiled import forget_if_many
 from sim.request import Plan, Request, make_plan

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.progress import progress_report
 from sim.request import Plan, Request
 from sim.training.batches import replica_key
 from sim.training.checkpoint import Checkpoint, Snapshot
 from sim.training.descent import Batch, Chunk, Layout, Loop, advance, begin
 from sim.training.optimizers import Pace
-from sim.training.progress import reporter
 from sim.training.schedule import CAPACITY, Piece, chunks
 from sim.training.system import System
 
@@ -67,7 +67,14 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
     seeds, total = job.request.seeds, job.request.seeds * job.plan.count
     finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
-    with reporter(job.request.progress, total, len(finished) * job.plan.count) as report:
+    passed = len(finished) * job.plan.count
+    with progress_report("simulating", job.request.progress) as show:
+
+        def report(steps: int) -> None:
+            nonlocal passed
+            passed += steps
+            show(passed, total)
+
         while len(finished) < seeds:
             indices = range(len(finished), min(len(finished) + group, seeds))
             try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray
 
-from dmft import Committee, Model
+from dmft import Committee, Model, solve
 from dmft.checks import (
     ParameterError,
     check_bool,
@@ -74,6 +74,7 @@ def test_seeds_hold_63_bits_everywhere() -> None:
     model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20, width=4)
     calls = [
         lambda seed: check_seed(seed),
+        lambda seed: solve(model, 1.0, step=0.5, seed=seed),
         lambda seed: simulate(model, 1.0, step=0.5, seed=seed),
         lambda seed: simulate_experiment(Experiment(model=model), 1.0, step=0.5, seed=seed),
     ]
@@ -85,13 +86,14 @@ def test_seeds_hold_63_bits_everywhere() -> None:
 @pytest.mark.parametrize(
     ("where", "name"),
     [
+        (lambda value: solve(MODEL, 1.0, step=0.5, kernels=value), "kernels"),
         (lambda value: simulate(MODEL, 1.0, step=0.5, progress=value), "progress"),
         (lambda value: simulate_experiment(Experiment(model=MODEL), 1.0, step=0.5, kernel=value), "kernel"),
         (lambda value: Optimizer(batch_size=2, replacement=value), "replacement"),
         (lambda value: Experiment(model=MODEL, train_readout=value), "train_readout"),
         (lambda value: MODEL.replace(centered=value), "centered"),
     ],
-    ids=["progress", "kernel", "replacement", "train_readout", "centered"],
+    ids=["kernels", "progress", "kernel", "replacement", "train_readout", "centered"],
 )
 def test_words_are_no_flags(where: Any, name: str) -> None:
     with pytest.raises(ParameterError, match=f"^Argument `{name}` must be True or False, but is 'no'"):
@@ -106,6 +108,18 @@ def test_each_time_has_a_step_of_its_own() -> None:
     message = "but 0.98 and 0.99 are both nearest to t = 1: steps of 0.1 up to 2 are all there are"
     with pytest.raises(ParameterError, match=re.escape(message)):
         nearest_steps(np.array([0.31, 0.98, 0.99, 1.01]), 0.1, 20)
+    for run in (solve, simulate):
+        with pytest.raises(ParameterError, match=re.escape(message)):
+            run(MODEL, 2.0, step=0.1, times=[0.31, 0.98, 0.99])
+
+
+def test_both_datasets_say_what_was_asked_for_and_what_was_reached() -> None:
+    theory = solve(MODEL, 0.9, step=0.4, sample_count=64, replicas=4, rtol=1.0)
+    simulation = simulate(MODEL, 0.9, step=0.4, seeds=1)
+    for dataset in (theory, simulation):
+        assert (dataset.attrs["t_max"], dataset.attrs["t_reached"]) == (0.9, 0.8)
+        assert float(dataset.time[-1]) == 0.8
+        assert dataset.time.attrs["units"] == "steps x learning rate x alpha^2 / (N D)"
 
 
 @pytest.mark.parametrize("times", [[], [[1.0]], [0.0, 0.0], [1.0, 0.5], [-0.1], [2.1], [float("nan")], ["a"], 1.0])

@@ -175,7 +175,7 @@ def test_a_changed_attribute_is_traced_again_by_the_simulation() -> None:
 
 
 def test_a_changed_attribute_is_traced_again_by_the_theory() -> None:
-    bent, how = Bent(0.1), {"step": 0.2, "samples": 128, "replicas": 4}
+    bent, how = Bent(0.1), {"step": 0.2, "sample_count": 128, "replicas": 4}
     model = committee(activation=bent, dim=None, width=1)
     solve(model, 0.2, **how)
     bent.slope = 0.9

@@ -65,8 +65,7 @@ def test_residual_root_is_the_bracketed_one_inside_its_domain(couplings, past, d
     with precision_context("float64"):
         c = Couplings(*(jnp.asarray(x) for x in (*couplings, 0.0, 0.0)))
         columns = [jnp.asarray(column) for column in np.array(past).T]
-        everywhere = jnp.tile(jnp.asarray(diagonals)[:, None], (1, 4))
-        root = compiled_root(c, jnp.full(4, guess), *columns, everywhere)
+        root = compiled_root(c, jnp.full(4, guess), *columns, jnp.asarray(diagonals))
         root = np.asarray(root)
     assert (root >= edge).all()
     for value, one in zip(root, past, strict=True):
