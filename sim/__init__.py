@@ -4,13 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.experiment_simulation import simulate_experiment
     from sim.presets import preset, run_preset
     from sim.simulation import simulate
     from sim.training.optimizers import Optimizer
     from sim.variants.experiment import Experiment
 
-__all__ = ["Experiment", "Optimizer", "preset", "run_preset", "simulate", "simulate_experiment"]
+__all__ = ["Experiment", "Optimizer", "preset", "run_preset", "simulate"]
 
 #: Where each name is; jax is imported only when one is asked for.
 _HOMES = {
@@ -19,7 +18,6 @@ _HOMES = {
     "preset": "sim.presets",
     "run_preset": "sim.presets",
     "simulate": "sim.simulation",
-    "simulate_experiment": "sim.experiment_simulation",
 }
 
 

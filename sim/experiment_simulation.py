@@ -1,18 +1,16 @@
-"""`simulate_experiment`: train a variant of the network, with its linearisation and its tangent kernel beside it."""
+"""A variant of the network trained, with its linearisation and its tangent kernel beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmft.checks import ParameterError, check_bool, precision_context
+from dmft.checks import ParameterError, precision_context
 from sim.request import Request
 from sim.systems.state import Parameters
 from sim.training.driver import run
@@ -44,90 +42,29 @@ REGRESSION = {
 }
 
 
-def simulate_experiment(
-    experiment: Experiment,
-    t_max: float,
-    *,
-    step: float,
-    form: str = "auto",
-    kernel: bool = False,
-    linearized: bool = False,
-    seeds: int = 8,
-    times: Any = None,
-    precision: str = "float64",
-    seed: int = 0,
-    optimizer: Any = "gd",
-    stop_below: Mapping[str, float] | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: float = 60.0,
-    progress: bool = False,
+def run_experiment(
+    experiment: Experiment, form: str, asked: Request, *, kernel: bool = False, linearized: bool = False
 ) -> xarray.Dataset:
-    """`sim.simulate` of an experiment, with its tangent kernel or its linearised network beside it.
+    """Train the network of an experiment, with its tangent kernel or its linearised network beside it.
 
     Args:
         experiment: the network and its task.
-        t_max: training time > 0, in the units of THEORY section 1.
-        step: time per step of gradient descent, > 0 (`Model.step_from_learning_rate` converts a learning rate).
         form: "network", "reduced" (quadratic activation with fixed readouts only) or "auto", the cheaper.
-        kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
-        linearized: train the linearised network beside it, and add regression with the initial kernel; only for
-            plain gradient descent without weight decay.
-        seeds: this and what follows is as in `sim.simulate`.
-        times: times to report.
-        precision: "float64" or "float32".
-        seed: random stream.
-        optimizer: of the network; the linearised one takes plain gradient descent.
-        stop_below: losses and thresholds.
-        checkpoint: path of a file to save the run in.
-        checkpoint_every: seconds between two saves.
-        progress: show a progress bar.
-
-    Returns:
-        A dataset over ("seed", "time") with train_loss, test_loss, order parameters where they make sense, and what was
-        asked for besides; `<name>_stderr` over ("time",). Regression errors are over ("seed",). The test loss is
-        exact; for eigenvector labels it is an average over the test inputs, with `test_loss_sampling_error`.
+        asked: how long, how often, by which optimiser.
+        kernel: follow the tangent kernel.
+        linearized: add the curves of the linearised network, and regression with the initial kernel.
 
     Raises:
         ParameterError: an argument is out of range, or does not go with another; the message names it.
         DivergenceError: the network, or its linearisation, does not stand steps of this size.
         MemoryLimitError: one draw does not fit into memory.
-
-    Example:
-        >>> from dmft import Model
-        >>> model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20, width=10)
-        >>> hermite = Experiment(model=model, activation="hermite3", target="hermite3")
-        >>> dict(simulate_experiment(hermite, 1.0, step=0.1, seeds=2).sizes)
-        {'seed': 2, 'time': 11}
     """
-    if not isinstance(experiment, Experiment):
-        raise ParameterError(f"Argument `experiment` must be a sim.Experiment, but is {experiment!r}.")
-    kernel, linearized = check_bool("kernel", kernel), check_bool("linearized", linearized)
-    asked = Request(
-        t_max=t_max,
-        step=step,
-        seeds=seeds,
-        times=times,
-        precision=precision,
-        seed=seed,
-        optimizer=optimizer,
-        stop_below=stop_below,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
-    )
     if linearized:
         _check_linearizable(experiment, asked)
-    dataset = run_experiment(experiment, form, asked, kernel=kernel, linearized=linearized)
-    return _add_linearized(dataset, experiment, str(dataset.attrs["form"])) if linearized else dataset
-
-
-def run_experiment(
-    experiment: Experiment, form: str, asked: Request, *, kernel: bool = False, linearized: bool = False
-) -> xarray.Dataset:
-    """Train the network of an experiment; `linearized` says in the attributes whether its linearisation will follow."""
     chosen = choose_experiment_form(experiment, form, asked.optimizer)
     settings = {"form": chosen, "form_requested": form, "kernel": int(kernel), "linearized": int(linearized)}
-    return run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
+    dataset = run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
+    return _add_linearized(dataset, experiment, chosen) if linearized else dataset
 
 
 def _check_linearizable(experiment: Experiment, asked: Request) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dmft import Committee, Model, solve
-from sim import Experiment, Optimizer, simulate, simulate_experiment
+from sim import Experiment, Optimizer, simulate
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=12, width=4)
 COMMITTEE = Committee(
@@ -24,7 +24,7 @@ def datasets() -> list[Any]:
         simulate(MODEL, 0.4, seeds=2),
         simulate(MODEL, 0.4, seeds=2, step=0.2, optimizer=Optimizer("adam", batch_size=5, schedule="cosine")),
         simulate(COMMITTEE, 0.4, seeds=2),
-        simulate_experiment(Experiment(model=MODEL), 0.4, step=0.2, seeds=1, kernel=True, linearized=True),
+        simulate(Experiment(model=MODEL), 0.4, step=0.2, seeds=1, kernel=True, linearized=True),
         solve(MODEL.replace(dim=None, width=None), 0.4, **SMALL),
         solve(COMMITTEE.replace(dim=None), 0.4, **SMALL),
     ]

@@ -21,7 +21,7 @@ from dmft.checks import (
     nearest_steps,
     precision_context,
 )
-from sim import Experiment, Optimizer, simulate, simulate_experiment
+from sim import Experiment, Optimizer, simulate
 
 KINDS = [np.float64, np.float32, np.asarray, jnp.asarray, xarray.DataArray]
 
@@ -76,7 +76,7 @@ def test_seeds_hold_63_bits_everywhere() -> None:
         lambda seed: check_seed(seed),
         lambda seed: solve(model, 1.0, step=0.5, seed=seed),
         lambda seed: simulate(model, 1.0, step=0.5, seed=seed),
-        lambda seed: simulate_experiment(Experiment(model=model), 1.0, step=0.5, seed=seed),
+        lambda seed: simulate(Experiment(model=model), 1.0, step=0.5, seed=seed),
     ]
     for call in calls:
         with pytest.raises(ParameterError, match=rf"^Argument `seed` must be an integer >= 0 and < {2**63}, but is"):
@@ -88,7 +88,7 @@ def test_seeds_hold_63_bits_everywhere() -> None:
     [
         (lambda value: solve(MODEL, 1.0, step=0.5, kernels=value), "kernels"),
         (lambda value: simulate(MODEL, 1.0, step=0.5, progress=value), "progress"),
-        (lambda value: simulate_experiment(Experiment(model=MODEL), 1.0, step=0.5, kernel=value), "kernel"),
+        (lambda value: simulate(Experiment(model=MODEL), 1.0, step=0.5, kernel=value), "kernel"),
         (lambda value: Optimizer(batch_size=2, replacement=value), "replacement"),
         (lambda value: Experiment(model=MODEL, train_readout=value), "train_readout"),
         (lambda value: MODEL.replace(centered=value), "centered"),

@@ -6,7 +6,7 @@ import pytest
 
 from dmft.checks import ParameterError
 from dmft.models.model import Model
-from sim.experiment_simulation import simulate_experiment
+from sim import simulate
 from sim.variants.experiment import Experiment
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10, width=4)
@@ -85,6 +85,6 @@ def test_replace_reaches_the_model_and_refuses_unknown_fields() -> None:
 def test_bad_runs_are_refused_by_name(changes: dict, arguments: dict, message: str) -> None:
     experiment = Experiment(model=MODEL).replace(**changes)
     with pytest.raises(ParameterError, match=re.escape(message)):
-        simulate_experiment(experiment, 1.0, **{"step": 0.1} | arguments)
-    with pytest.raises(ParameterError, match=r"`experiment` must be a sim\.Experiment, but is Model"):
-        simulate_experiment(MODEL, 1.0, step=0.1)  # type: ignore[arg-type]
+        simulate(experiment, 1.0, **{"step": 0.1} | arguments)
+    with pytest.raises(ParameterError, match=r"`kernel` must be False unless the model is a sim\.Experiment"):
+        simulate(MODEL, 1.0, step=0.1, kernel=True)
