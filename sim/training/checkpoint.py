@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, check_path
 
 #: Changes when files of older versions can no longer be continued.
 FORMAT = 3
@@ -47,23 +47,16 @@ class Snapshot(NamedTuple):
 
 def checked_path(checkpoint: object) -> Path:
     """The path of a checkpoint, `~` expanded; ParameterError unless a file of that name can be written, or is there."""
+    path = check_path("checkpoint", checkpoint)
     allowed = "be the path of a file in a folder that can be written"
-    if not isinstance(checkpoint, str | os.PathLike) or not isinstance(os.fspath(checkpoint), str):
-        raise ParameterError(f"Argument `checkpoint` must {allowed}, but is {checkpoint!r}.")
-    if not os.fspath(checkpoint):
-        raise ParameterError(f"Argument `checkpoint` must {allowed}, but is an empty string.")
+    if path.is_dir():
+        raise ParameterError(f"Argument `checkpoint` must {allowed}, but {str(path)!r} is a folder.")
     try:
-        path = Path(checkpoint).expanduser()
-        if path.is_dir():
-            raise ParameterError(f"Argument `checkpoint` must {allowed}, but {str(path)!r} is a folder.")
         part = _part(path)
         part.touch()
         part.unlink()
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, ParameterError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ParameterError(f"Argument `checkpoint` must {allowed}, but is {checkpoint!r}: {reason}.") from None
+    except OSError as error:
+        raise ParameterError(f"Argument `checkpoint` must {allowed}, but is {str(path)!r}: {error.strerror}.") from None
     return path
 
 

@@ -23,6 +23,7 @@ from dmft.checks import (
 from dmft.losses.dataset import build_dataset
 from dmft.models.fingerprint import UnknownCode, describe, fingerprint
 from dmft.twotime.compiled import forget_if_many
+from dmft.version import numerics
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Checkpoint
 from sim.training.descent import Layout
@@ -104,10 +105,8 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
         **request.optimizer.to_attributes(),
         **codes,
         "stop_below": dict(request.stop_below or {}),
-        "package_version": dmft.__version__,
         "python_version": platform.python_version(),
-        "jax_version": jax.__version__,
-        "numpy_version": np.__version__,
+        **numerics(),
         "device": device.device_kind,
         "devices": layout.devices,
     }

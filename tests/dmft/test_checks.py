@@ -1,7 +1,8 @@
-"""Arguments of every kind of scalar, and what is refused by name."""
+"""What the checks at the door allow and refuse by name, and how much memory they take for free."""
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import xarray
 
-from dmft import Committee, Model, solve
+from dmft import Committee, Model, checks, solve
 from dmft.checks import (
     ParameterError,
     check_bool,
@@ -134,3 +135,56 @@ def test_the_context_leaves_no_trace() -> None:
         assert jnp.ones(1).dtype == np.float64
     assert dict(jax.config.values) == before
     assert jnp.ones(1).dtype == np.float32
+
+
+GROUP = {  # of both versions of Linux' control groups: limit, use, and what of the use is given back when asked for
+    2: {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 500\ninactive_file 200\n"},
+    1: {
+        "memory.limit_in_bytes": "1000\n",
+        "memory.usage_in_bytes": "700\n",
+        "memory.stat": "cache 5\ntotal_inactive_file 200\n",
+    },
+}
+
+
+@pytest.fixture
+def make_group(tmp_path, monkeypatch):
+    """Control groups in a folder, this process in the group `own`."""
+    monkeypatch.setattr(checks, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(checks, "OWN_GROUPS", tmp_path / "own")
+
+    def make(version: int, place: str, own: str, **files: str) -> Path:
+        (tmp_path / "own").write_text(f"4:memory:{own}\n1:cpu:/elsewhere\n" if version == 1 else f"0::{own}\n")
+        folder = tmp_path / "groups" / ("memory" if version == 1 else "") / place.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (GROUP[version] | files).items():
+            (folder / name).write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("place", ["/", "/job", "/job/step"])
+def test_a_group_s_free_memory_is_its_limit_less_what_is_in_use(make_group, version, place):
+    """In the process' own group and in every one round it; pages of files that are given back count as free."""
+    make_group(version, place, own="/job/step")
+    assert checks.available_memory() == 1000.0 - (700.0 - 200.0)
+
+
+def test_the_tightest_group_counts_and_one_without_a_limit_does_not(make_group):
+    make_group(2, "/job", own="/job/step", **{"memory.current": "999\n"})
+    make_group(2, "/job/step", own="/job/step", **{"memory.max": "max\n"})
+    make_group(2, "/other", own="/job/step", **{"memory.max": "1\n"})
+    assert checks.available_memory() == 1000.0 - (999.0 - 200.0)
+
+
+def test_more_in_use_than_allowed_leaves_nothing(make_group):
+    make_group(2, "/", own="/", **{"memory.current": "5000\n"})
+    assert checks.available_memory() == 0.0
+
+
+def test_a_path_has_its_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert checks.check_path("out", "~/x") == Path("/home/somebody/x")
+    assert checks.check_path("out", Path("a/~")) == Path("a/~")
