@@ -292,6 +292,7 @@ def test_ctrl_c_ends_a_program_whose_main_thread_is_blocked(tmp_path):
     def blocked(process):
         while "blocked" not in process.stdout.readline():
             assert process.poll() is None, process.stderr.read()
+        time.sleep(0.5)  # until it is
 
     out = tmp_path / "out"
     command = [sys.executable, "-c", textwrap.dedent(BLOCKED), "solve", "--out", str(out)]
