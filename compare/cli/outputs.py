@@ -73,8 +73,9 @@ def write_comparison(
 ) -> None:
     """Write the four files of `dmft compare` and print its tables."""
     from compare.agreement import overlay
-    from compare.cli.tables import agreement_table, grokking_table
+    from compare.cli.tables import grokking_table
     from compare.grokking import grokking_delay, regime, regime_record
+    from compare.verdicts import agreement_table
 
     agreement = overlay(theory, simulation)
     measures = {

@@ -18,6 +18,7 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
     `final` holds for each observable its last value, mean over seeds, and the error of that: the theory's total
     error (`_error`), or the standard error over seeds.
     """
+    from compare.curves import total_error
     from compare.grokking import grokking_delay, regime, regime_record
     from dmft.losses.quadratic import OBSERVABLES
 
@@ -26,8 +27,8 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
     for name in OBSERVABLES:
         if name in last:
             value = last[name].mean("seed") if "seed" in last[name].dims else last[name]
-            error = next((last[key] for key in (f"{name}_error", f"{name}_stderr") if key in last), math.nan)
-            final[name] = {"value": number(value), "error": number(error)}
+            error = total_error(last, name)
+            final[name] = {"value": number(value), "error": number(math.nan if error is None else error)}
     record = {
         "time": float(dataset["time"][-1]),
         "final": final,

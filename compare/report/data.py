@@ -257,7 +257,7 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
     rows = agreement.summary()["observables"]
     time = agreement.z["time"].to_numpy()
     positive = np.flatnonzero(time > 0.0)
-    worst = [int(np.argmin(np.abs(time - row["time"]))) for row in rows.values() if "time" in row]
+    worst = [int(np.argmin(np.abs(time - row["time"]))) for row in rows.values() if row["time"] is not None]
     kept = np.unique([*positive[thin(time[positive], SCORES)], *(index for index in worst if time[index] > 0.0)])
     kept = kept.astype(int)
     limits = np.stack([np.nan_to_num(agreement.threshold(name)[kept], nan=np.inf) for name in rows])

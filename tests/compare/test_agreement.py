@@ -51,7 +51,8 @@ def test_the_finer_curve_is_interpolated_to_the_coarser_times():
 def test_interpolation_is_exact_at_shared_times():
     grid = np.array([0.0, 0.1, 0.3, 0.7, 1.1])
     value = np.array([1.0, np.pi, 1e-9, 7.0, 2.0])
-    assert (overlay(curves(grid, value), curves(grid[::2], value[::2])).z["train_loss"] == 0.0).all()
+    exact = overlay(curves(grid, value, 0 * value), curves(grid[::2], value[::2], np.zeros(3)))
+    assert (exact.z["train_loss"] == 0.0).all()
 
 
 def test_common_times_keep_an_end_that_differs_by_rounding():
@@ -160,7 +161,12 @@ def test_measured_curves_may_be_a_mapping_an_object_or_a_dataset(make, make_theo
     agreement = overlay(theory, measured)
     assert set(agreement.z.data_vars) == {"train_loss", "test_loss"}
     np.testing.assert_allclose(agreement.z["test_loss"], 0.0, atol=1e-9)
-    assert agreement.summary()["notes"] == ["Measured without errors, so taken as exact: train_loss."]
+    rows = agreement.summary()["observables"]
+    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error", "agrees")
+    assert agreement.summary()["notes"] == [
+        "The measurement comes without errors, so there is no verdict: train_loss.",
+        "Errors are taken as exact, for it is not known of how many runs they are: give `runs`.",
+    ]
 
 
 @pytest.mark.parametrize(
