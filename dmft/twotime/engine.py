@@ -222,6 +222,7 @@ class Plan:
     """The resolved settings of one solve."""
 
     engine: Engine
+    t_max: float  # as asked for; the grid may end a little beside it, or, where the rest was not solved, before
     grid: Grid
     sampling: Any
     rtol: float

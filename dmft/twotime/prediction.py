@@ -123,7 +123,7 @@ def _attributes(evidence: Evidence, excess: Excess) -> dict[str, Any]:
     return plan.engine.model.to_attributes() | {
         "kind": "theory",
         "engine": plan.engine.title,
-        "t_max": float(grid.times[-1]),
+        "t_max": plan.t_max,
         "step": float(grid.weights[0]) if grid.explicit else "flow",
         "points": grid.size - 1,
         "rtol": plan.rtol,

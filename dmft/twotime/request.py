@@ -102,6 +102,7 @@ class Request:
         _check_memory(grid.size, sampling, needed)
         return Plan(
             engine=engine,
+            t_max=self.t_max,
             grid=grid,
             sampling=sampling,
             rtol=self.rtol,
