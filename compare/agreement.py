@@ -128,16 +128,16 @@ class Agreement:
         Raises:
             ParameterError: the ending is neither.
         """
-        from compare.files import figure_format, finished, write_figure
+        from compare.files import figure_path, finished, write_figure
 
-        form = figure_format(path)
-        with finished(Path(path)) as part:
+        place, form = figure_path(path)
+        with finished(place) as part:
             write_figure(part, self.figure(), form)
-        return Path(path)
+        return place
 
     def figure(self) -> Any:
         """The picture of `plot` as a matplotlib.figure.Figure."""
-        from compare.figures.plots import overlay_figure
+        from compare.figures.overlay import overlay_figure
 
         return overlay_figure(self.first, self.second)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 PRECISIONS = ("float64", "float32")
@@ -40,6 +42,14 @@ class MemoryLimitError(RunError):
     """The run would need more memory than the machine has. Raised before it starts."""
 
 
+def plain(value: Any) -> Any:
+    """A scalar of numpy, jax or xarray, or an array without dimensions, as plain Python; all else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        with contextlib.suppress(Exception):  # a traced number has no value: the check that follows names it
+            return value.item()
+    return value
+
+
 def check_real(
     name: str,
     value: object,
@@ -54,6 +64,7 @@ def check_real(
         allowed += f" > {above:g}"
     if at_least is not None:
         allowed += f" >= {at_least:g}"
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
     number = float(value)
@@ -68,12 +79,41 @@ def check_real(
     return number
 
 
-def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return `value` as int; ParameterError unless it is an integer >= `at_least`."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or int(value) < at_least:  # type: ignore[arg-type]
-        raise ParameterError(f"Argument `{name}` must be an integer >= {at_least}, but is {value!r}.")
-    return int(value)  # type: ignore[arg-type]
+def check_integer(name: str, value: object, *, at_least: int, below: int | None = None) -> int:
+    """Return `value` as int; ParameterError unless it is a whole number (100.0 is one) >= `at_least`, < `below`."""
+    number = plain(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if not whole or int(number) < at_least or (below is not None and int(number) >= below):
+        allowed = f"an integer >= {at_least}" + (f" and < {below}" if below is not None else "")
+        raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
+    return int(number)
+
+
+def check_seed(seed: object) -> int:
+    """Return a random seed as int; ParameterError unless it fits into 63 bits: files and random keys hold no more."""
+    return check_integer("seed", seed, at_least=0, below=2**63)
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` as bool; ParameterError unless it is True or False."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise ParameterError(f"Argument `{name}` must be True or False, but is {value!r}.")
+    return flag
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
+    try:
+        path = Path(value).expanduser()  # type: ignore[arg-type]
+        valid = str(value) != "" and "\0" not in str(value)
+    except (TypeError, RuntimeError):  # no path; a user nobody knows
+        valid = False
+    if not valid:
+        raise ParameterError(f"Argument `{name}` must be a path, not empty, but is {value!r}.")
+    return path
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -85,20 +125,51 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
 
 def available_memory() -> float:
     """Bytes of memory this process may still take (machine and container limit), or infinity if unknown."""
-    import os
-
     limits = []
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)
         limits.append(1024.0 * float(fields["MemAvailable"].split()[0]))
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError), open(path) as file:
-            limits.append(float(file.read()))
+    limits += [free for folder in _control_groups() if (free := _free_in(folder)) is not None]
     if not limits:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
     return min(limits, default=math.inf)
+
+
+#: Where Linux says to which control groups this process belongs, and where these are.
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+#: Files of a control group: its limit, what is in use, and the word for pages that are given back when asked for.
+GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _control_groups() -> list[Path]:
+    """The folders of the process' control groups that may limit its memory, up to the outermost."""
+    groups = [(GROUPS, "/"), (GROUPS / "memory", "/")]
+    with contextlib.suppress(OSError, ValueError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                groups.append((GROUPS / "memory", path))
+            elif not controllers:
+                groups.append((GROUPS, path))
+    inside = [(root, root / path.lstrip("/")) for root, path in groups]
+    return list(dict.fromkeys(at for root, own in inside for at in (own, *own.parents) if at.is_relative_to(root)))
+
+
+def _free_in(folder: Path) -> float | None:
+    """Bytes that the control group in `folder` may still take; None if it has no limit."""
+    for limit, usage, given_back in GROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            most, used = float((folder / limit).read_text()), float((folder / usage).read_text())
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                used -= float(rows[given_back])
+            return max(most - used, 0.0)
+    return None
 
 
 def check_memory(what: str, needed: float, remedy: str) -> None:

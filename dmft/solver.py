@@ -12,11 +12,12 @@ from dmft.checks import ParameterError
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
-from dmft.twotime.engine import Engine
+from dmft.twotime.engine import Engine, Evidence, Plan, Report
 from dmft.twotime.failure import failure
+from dmft.twotime.grid import Grid
 from dmft.twotime.prediction import prediction
 from dmft.twotime.request import Request
-from dmft.twotime.tolerance import Unsolved, to_tolerance
+from dmft.twotime.tolerance import Unsolved, to_tolerance, within_time
 
 if TYPE_CHECKING:
     import xarray
@@ -44,6 +45,7 @@ def solve(
     sample_count: int | None = None,
     replicas: int | None = None,
     points: int | None = None,
+    max_seconds: float | None = None,
     progress: bool = False,
 ) -> xarray.Dataset:
     """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
@@ -73,6 +75,7 @@ def solve(
         sample_count: Monte-Carlo samples S per replica, a power of two >= 32; chosen if None.
         replicas: number of replicas >= 4; None to add them until the tolerance is met.
         points: number of time points of the flow; chosen if None.
+        max_seconds: the best curves within this time, but for the compiler's; their errors say how good they are.
         progress: show a progress bar when standard error is a terminal.
 
     Returns:
@@ -98,21 +101,30 @@ def solve(
         sample_count=sample_count,
         replicas=replicas,
         points=points,
+        max_seconds=max_seconds,
     )
     engine = engine_for(model)
-    grid = request.first_grid(engine)
     with progress_report("theory", progress) as report:
         try:
-            evidence = to_tolerance(
-                lambda grid, full: request.plan(engine, grid, full),
-                grid,
-                full=request.kernels or grid.explicit,
-                adapt=request.adapts,
-                report=report,
-            )
+            evidence = _solve(engine, request, report)
         except Unsolved as unsolved:
             raise failure(unsolved, request.times) from None
         return prediction(evidence, request.times, kernels=request.kernels)
+
+
+def _solve(engine: Engine, request: Request, report: Report) -> Evidence:
+    """To the tolerance, or as near to it as time allows."""
+
+    def make_plan(grid: Grid, full: bool) -> Plan:
+        return request.plan(engine, grid, full)
+
+    def first_grid(rtol: float) -> Grid:
+        return request.first_grid(engine, rtol)
+
+    settings = {"full": request.kernels or request.step is not None, "adapt": request.adapts, "report": report}
+    if request.max_seconds is None:
+        return to_tolerance(make_plan, first_grid(request.rtol), **settings)
+    return within_time(make_plan, first_grid, request.rtol, request.max_seconds, **settings)
 
 
 def engine_for(model: Any) -> Engine:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compare import overlay
-from compare.figures.plots import LOOK, thin
+from compare.figures.style import LOOK, thin
 from compare.grokking import Duration
 
 #: Okabe and Ito's colours; train and test differ in line style too.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
+from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real, check_seed
 from sim.training.optimizers import Optimizer, as_optimizer
 from sim.training.schedule import check_times, observed_steps
 from sim.training.stepsize import default_step
@@ -51,9 +51,7 @@ class Request:
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
         check_choice("precision", self.precision, PRECISIONS)
-        put("seed", check_integer("seed", self.seed, at_least=0))
-        if self.seed >= 2**63:
-            raise ParameterError(f"Argument `seed` must be an integer below 2^63, but is {self.seed}.")
+        put("seed", check_seed(self.seed))
         put("optimizer", as_optimizer(self.optimizer))
         if self.step is None and not self.optimizer.is_flow:
             raise ParameterError(

@@ -11,8 +11,7 @@ import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import advance as wide
-from dmft.wide import replica, rows
+from dmft.wide import explicit, fields, replica, store
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
@@ -165,36 +164,35 @@ def without_bath_feedback(monkeypatch):
     """Drop W, the feedback of the bath's own response, from the tangents."""
 
     def wrong(*arguments):
-        right = rows_slopes(*arguments)
+        right = right_slopes(*arguments)
         return right._replace(bath=jnp.zeros_like(right.bath))
 
-    rows_slopes = rows.slopes
-    monkeypatch.setattr(rows, "slopes", wrong)
-    monkeypatch.setattr(wide, "slopes", wrong)
+    right_slopes = store.slopes
+    monkeypatch.setattr(store, "slopes", wrong)
 
 
 def outlier_responding_like_the_bulk(monkeypatch):
     """Drop q dDelta from the outlier's tangent, so that R_d = R_r up to the bath's distribution."""
 
     def wrong(c, h, past, row, s, *, on_common):
-        right = rows_tangent_row(c, h, past, row, s, on_common=on_common)
+        right = right_row(c, h, past, row, s, on_common=on_common)
         if on_common:
             return right
         zero = jnp.zeros_like(right.residual)
         return right._replace(residual=zero, common=zero, outlier=right.outlier - s.y_d[:, None] * right.residual)
 
-    rows_tangent_row = rows.tangent_row
-    monkeypatch.setattr(wide, "tangent_row", wrong)
+    right_row = store.tangent_row
+    monkeypatch.setattr(store, "tangent_row", wrong)
 
 
 def noise_too_strong(monkeypatch):
     """zeta^p and zeta^q 10 % too large: a wrong prefactor of the noise."""
 
     def wrong(*arguments):
-        return tuple(1.1 * weights for weights in rows_noise_weights(*arguments))
+        return tuple(1.1 * weights for weights in right_weights(*arguments))
 
-    rows_noise_weights = rows.noise_weights
-    monkeypatch.setattr(rows, "noise_weights", wrong)
+    right_weights = fields.noise_weights
+    monkeypatch.setattr(fields, "noise_weights", wrong)
 
 
 def correct(_monkeypatch):
@@ -203,7 +201,7 @@ def correct(_monkeypatch):
 
 def fresh_explicit(monkeypatch):
     """Compile the explicit scheme anew: what was compiled before a function was replaced must not be used."""
-    original = wide.advance_explicit.__wrapped__
+    original = explicit.advance_explicit.__wrapped__
 
     def advance(c, steps, state, first, stop, *, seeded):
         return original(c, steps, state, first, stop, seeded=seeded)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compare.grokking import Duration, GrokkingDelay, Regime
-from compare.sweep.measures import REGIMES, STATES
+from compare.sweep.measures import PREFIXES, REGIMES, State
 from compare.verdicts import aligned
 from dmft import Model
 
@@ -49,17 +49,14 @@ def _duration(duration: Duration) -> str:
     return text
 
 
-def regimes_table(phase: xarray.Dataset) -> str:
-    """How many points are in which regime, for theory and simulation, and how many failed or missed the tolerance."""
-    sides = {"theory": "", "simulation": "simulation_"}
-    sides = {side: prefix for side, prefix in sides.items() if f"{prefix}state" in phase}
+def regimes_table(phase: xarray.Dataset, record: dict[str, Any]) -> str:
+    """How many points of each side of the `record` are in which regime, failed, or missed the tolerance."""
+    sides = {side: counts for side, counts in record.items() if side in PREFIXES}
     rows: list[tuple[str, ...]] = [("points", *sides)]
-    regimes = [phase[f"{prefix}regime"].to_numpy() for prefix in sides.values()]
-    for kind, number in REGIMES.items():
-        rows.append((str(kind), *(str(int((found == number).sum())) for found in regimes)))
-    states = [phase[f"{prefix}state"].to_numpy() for prefix in sides.values()]
-    rows.append(("failed", *(str(int((state == STATES.index("failed")).sum())) for state in states)))
+    for kind in map(str, REGIMES):
+        rows.append((kind, *(str(counts["regimes"][kind]) for counts in sides.values())))
+    rows.append(("failed", *(str(counts["failed"]) for counts in sides.values())))
     if "tolerance_met" in phase:
-        missed = int(((phase["state"] == STATES.index("done")) & (phase["tolerance_met"] == 0)).sum())
+        missed = int(((phase["state"] == State.DONE) & (phase["tolerance_met"] == 0)).sum())
         rows.append(("above the tolerance", str(missed), *("" for _ in list(sides)[1:])))
     return aligned(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from typing import Any
 
@@ -17,8 +18,17 @@ MARGIN = 2.0
 #: Numbers of the regimes in a dataset; 0 is for a point without curves.
 REGIMES: dict[Regime, int] = {kind: number for number, kind in enumerate(Regime, start=1)}
 
-#: States of a point, by their numbers in a dataset.
-STATES = ("absent", "done", "failed")
+#: What the variables of theory and simulation begin with in a dataset.
+PREFIXES = {"theory": "", "simulation": "simulation_"}
+
+
+class State(enum.IntEnum):
+    """State of a point in a dataset."""
+
+    ABSENT = 0
+    DONE = 1
+    FAILED = 2
+
 
 _TIMES = ("t_train", "t_test", "delay")
 _LOSSES = ("final_train_loss", "final_test_loss", "peak_test_loss")

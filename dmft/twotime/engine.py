@@ -11,6 +11,7 @@ that say what a replica predicts (`curves`).
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -232,6 +233,7 @@ class Plan:
     workers: int
     iteration: Iteration
     full: bool  # all replicas on `grid`, none on a coarser one
+    deadline: float = math.inf  # of `time.monotonic`: `OutOfTime` is raised between replicas after it
 
     @property
     def first_replicas(self) -> int:

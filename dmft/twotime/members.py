@@ -113,7 +113,7 @@ class Members:
         def solve(index: int) -> Member:
             return self.engine.member(self.plan, index)
 
-        new = side_by_side(solve, range(done, target), self.plan.workers, lambda count: report(done + count, target))
+        new = side_by_side(self.plan, solve, range(done, target), lambda count: report(done + count, target))
         return dataclasses.replace(self, members=(*self.members, *new))
 
     def surer(self, report: Report) -> Evidence | None:  # noqa: ARG002

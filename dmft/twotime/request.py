@@ -41,6 +41,7 @@ class Request:
     sample_count: int | None = None
     replicas: int | None = None
     points: int | None = None
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -53,6 +54,8 @@ class Request:
         put("seed", check_integer("seed", self.seed, at_least=0))
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
+        if self.max_seconds is not None:
+            put("max_seconds", check_real("max_seconds", self.max_seconds, above=0.0))
         if self.replicas is not None:
             put("replicas", check_integer("replicas", self.replicas, at_least=MIN_REPLICAS))
         if self.step is not None:
@@ -69,8 +72,11 @@ class Request:
         """Whether the solver chooses the grid."""
         return self.step is None and self.points is None
 
-    def first_grid(self, engine: Engine) -> Grid:
+    def first_grid(self, engine: Engine, rtol: float | None = None) -> Grid:
         """Every step of gradient descent, or graded times with an even number of points for the flow.
+
+        Args:
+            rtol: another tolerance than the one asked for.
 
         Raises:
             MemoryLimitError: not even the cheapest replica would fit; found before the grid is made.
@@ -79,7 +85,7 @@ class Request:
         if self.step is not None:
             points = round(self.t_max / self.step)
         elif points is None:
-            tighter = 0.01 / (engine.grid_tolerance * self.rtol)
+            tighter = 0.01 / (engine.grid_tolerance * (rtol or self.rtol))
             # a loose tolerance starts coarser than the order asks for: the first look says if it was too coarse
             density = POINTS_PER_UNIT * float(np.clip(tighter ** (1 / ORDER if tighter > 1 else 0.4), 0.55, 4.0))
             points = max(16, round(density * float(coordinate(self.t_max))))

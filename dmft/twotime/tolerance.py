@@ -7,7 +7,11 @@ controlled observables at every time.
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from dmft.twotime.engine import Evidence, Plan, Report
 from dmft.twotime.errors import MEANINGS
 from dmft.twotime.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.twotime.loop import ReplicaStopped
+from dmft.twotime.replicas import OutOfTime
 
 #: How often steps are shortened: everywhere for the tolerance, or where a row was not solved.
 REFINEMENTS, RESCUES = 2, 4
@@ -24,6 +29,8 @@ AIM, FINER = 0.7, (1.15, 2.0)
 SHARE = 0.9
 #: Share of the tolerance beyond which the bias is worth a second look.
 BIAS_SHARE = 0.5
+#: Tolerances that are met on the way where time is limited, over the one asked for; and the loosest.
+LOOSER, LOOSEST = (3.0, 10.0, 30.0, 100.0), 0.3
 #: Replicas at most, and added at least: the same on every machine, so that the numbers are.
 MAX_REPLICAS, MORE = 64, 2
 
@@ -102,6 +109,44 @@ def to_tolerance(
                 full = True
             else:
                 raise Unsolved(plan, stopped) from None
+
+
+def within_time(
+    make_plan: Callable[[Grid, bool], Plan],
+    first_grid: Callable[[float], Grid],
+    rtol: float,
+    max_seconds: float,
+    full: bool,
+    adapt: bool,
+    report: Report,
+) -> Evidence:
+    """Looser tolerances first, each once the one before is met, until `max_seconds` have passed; the last evidence.
+
+    The loosest is solved whatever it takes.
+
+    Args:
+        first_grid: the grid to begin with for a tolerance.
+    """
+    end = time.monotonic() + max_seconds
+    looser = sorted((rtol * factor for factor in LOOSER if rtol * factor <= LOOSEST), reverse=True)
+    grids = [(tolerance, first_grid(tolerance)) for tolerance in (*looser, rtol)]
+    # of several on the same grid the first and the last are enough
+    levels = [one for one, (_, grid) in pairwise(grids) if one[1].size < grid.size or one is grids[0]]
+
+    def plan(tolerance: float, deadline: float, grid: Grid, full: bool) -> Plan:
+        return dataclasses.replace(make_plan(grid, full), rtol=tolerance, deadline=deadline)
+
+    best = None
+    for tolerance, grid in [*levels, grids[-1]]:
+        deadline = math.inf if best is None else end
+        try:
+            best = to_tolerance(partial(plan, tolerance, deadline), grid, full, adapt, report)
+        except OutOfTime:
+            break
+        if time.monotonic() > end:
+            break
+    assert best is not None
+    return dataclasses.replace(best, plan=dataclasses.replace(best.plan, rtol=rtol))  # type: ignore[type-var]
 
 
 class Unsolved(Exception):

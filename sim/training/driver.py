@@ -14,6 +14,7 @@ import dmft
 from dmft.checks import DivergenceError, MemoryLimitError, available_memory, check_memory, precision_context
 from dmft.losses.dataset import build_dataset
 from dmft.twotime.compiled import forget_if_many
+from dmft.version import numerics
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Store
 from sim.training.descent import Layout
@@ -79,8 +80,7 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
         "precision": request.precision,
         **fingerprint(request.optimizer, lambda: system.draw(request.seed, 0)[0]),
         "stop_below": dict(request.stop_below or {}),
-        "package_version": dmft.__version__,
-        "jax_version": jax.__version__,
+        **numerics(),
         "device": device.device_kind,
         "devices": layout.devices,
     }

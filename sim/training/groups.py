@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.progress import progress_report
 from sim.request import Plan, Request
 from sim.systems.draws import replica_key
 from sim.training.checkpoint import Snapshot, Store
 from sim.training.descent import Batch, Chunk, Layout, Task, advance, begin
 from sim.training.optimizers import Pace
-from sim.training.progress import reporter
 from sim.training.schedule import CAPACITY, Piece, chunks
 from sim.training.system import System
 
@@ -65,9 +65,9 @@ class Job:
 
 def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
-    seeds, total = job.request.seeds, job.request.seeds * job.plan.count
+    seeds = job.request.seeds
     finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
-    with reporter(job.request.progress, total, len(finished) * job.plan.count) as report:
+    with progress_report("simulating", job.request.progress) as report:
         while len(finished) < seeds:
             indices = range(len(finished), min(len(finished) + group, seeds))
             try:
@@ -83,7 +83,7 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
 
 
 def train_group(
-    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int], None]
+    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int, int], None]
 ) -> np.ndarray:
     """Train the replicas `indices` side by side, inside a precision context.
 
@@ -92,7 +92,7 @@ def train_group(
         indices: the replicas.
         start: the run as this group begins.
         saved: the run as it was saved within this group, or None.
-        report: told of steps x replicas as they pass.
+        report: told of steps x replicas, those of all groups.
 
     Returns:
         Their observables at `plan.steps`, float64 (S, T, O); cut where they are all below the thresholds.
@@ -105,7 +105,11 @@ def train_group(
     if saved is not None and saved.pieces:
         batch, done, scale, kept = restored(batch, saved.leaves), saved.pieces, saved.scale, [saved.kept]
         first = sum(int(piece.lengths.sum()) for piece in islice(pieces, done))
-        report(len(indices) * first)
+
+    def tell() -> None:
+        report(indices.start * plan.count + len(indices) * first, job.request.seeds * plan.count)
+
+    tell()
     for i, piece in enumerate(pieces, done):
         batch, values = run_piece(job, batch, pace, piece, first)
         values = values[: len(indices)]
@@ -118,7 +122,7 @@ def train_group(
             break
         job.store.save(partial(snapshot, start, i + 1, kept, scale, batch))
         first += int(piece.lengths.sum())
-        report(len(indices) * int(piece.lengths.sum()))
+        tell()
     return np.concatenate(kept, axis=1)
 
 

@@ -148,8 +148,13 @@ def test_importing_the_package_leaves_jax_alone():
 # Tolerance
 
 
-def test_a_tolerance_that_is_not_reached_is_said():
-    solve(MODEL, 0.4, step=0.2, **SMALL, **LOOSE)  # the shape checks of the tests are made once, and catch warnings
+@pytest.fixture
+def one_replica_at_a_time(monkeypatch):
+    """The shape checks of these tests catch warnings while they are made; in a thread they lose those of others."""
+    monkeypatch.setattr("dmft.twotime.request.cores", lambda: 1)
+
+
+def test_a_tolerance_that_is_not_reached_is_said(one_replica_at_a_time):  # noqa: ARG001
     with pytest.warns(ToleranceWarning, match="train_loss|test_loss") as caught:
         theory = solve(MODEL, 2.0, step=0.2, rtol=1e-7, atol=0.0, **SMALL)
     assert theory.attrs["tolerance_met"] == 0
@@ -405,3 +410,26 @@ def test_a_row_that_cannot_be_solved_says_what_to_change(monkeypatch):
     with pytest.raises(ConvergenceError, match="points") as caught:
         solve(MODEL, 2.0, points=30, **SMALL)
     assert "\n" not in str(caught.value)
+
+
+# Time
+
+
+@pytest.mark.slow
+def test_within_a_time_the_best_curves_say_how_good_they_are(one_replica_at_a_time):  # noqa: ARG001
+    """Too short for the tolerance, they are those of a looser one; long enough, they are those without a limit."""
+    whole = solve(MODEL, 6.0)
+    with pytest.warns(ToleranceWarning):
+        short = solve(MODEL, 6.0, max_seconds=1e-3)
+    assert (short.attrs["rtol"], short.attrs["tolerance_met"], whole.attrs["tolerance_met"]) == (0.01, 0, 1)
+    assert short.attrs["points"] < whole.attrs["points"]
+    at = whole.time.values
+    difference = np.abs(np.interp(at, short.time, short.test_loss) - whole.test_loss.values)
+    assert (difference <= 3 * np.interp(at, short.time, short.test_loss_error) + 3 * whole.test_loss_error.values).all()
+    unhurried = solve(MODEL, 6.0, max_seconds=1e4)
+    np.testing.assert_array_equal(unhurried.test_loss, whole.test_loss)
+
+
+def test_no_time_is_refused():
+    with pytest.raises(ParameterError, match="max_seconds"):
+        solve(MODEL, 1.0, max_seconds=0)

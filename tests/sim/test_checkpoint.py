@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.cli.commands import main
+from compare.cli import main
 from dmft.checks import DivergenceError, MemoryLimitError, ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
@@ -214,7 +214,7 @@ def test_a_run_killed_at_random_times_ends_in_the_same_file(kills: int, tmp_path
     checkpoint, generator, interrupted = out / "simulation.checkpoint.npz", np.random.default_rng(kills), 0
     for _ in range(kills):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        command = [sys.executable, "-m", "compare.cli.commands", *arguments]
+        command = [sys.executable, "-m", "compare.cli", *arguments]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
                 time.sleep(0.01)
