@@ -65,12 +65,8 @@ def simulation(model: Any, optimizer: Any = "gd", **settings: Any) -> dict[str, 
 
 def followed(experiment: Experiment) -> dict[str, Any]:
     """An experiment with its linearisation and its tangent kernel."""
-    if "linearized" in inspect.signature(simulate).parameters:
-        run = simulate
-    else:
-        from sim import simulate_experiment as run
     settings = {"step": 0.1, "times": [0.5, 1.0, 2.0], "seeds": 2, "seed": 3, "kernel": True, "linearized": True}
-    return numbers(run(experiment, 2.0, **settings))
+    return numbers(simulate(experiment, 2.0, **settings))
 
 
 def laid_over() -> dict[str, Any]:
@@ -169,7 +165,7 @@ CASES: dict[str, Case] = {
     "experiment_hermite": lambda: simulation(Experiment(model=VARIANT, activation="hermite3", target="hermite3")),
     "experiment_eigenvector": lambda: simulation(Experiment(model=VARIANT, target="eigenvector", eigenvector=2)),
     "experiment_interpolated": lambda: simulation(Experiment(model=VARIANT, interpolation=0.3, weight_scale=0.5)),
-    "experiment_readouts": lambda: simulation(Experiment(model=VARIANT, readouts="trained")),
+    "experiment_readouts": lambda: simulation(Experiment(model=VARIANT, train_readout=True)),
     "overlay": laid_over,
     "sweep_theory": lambda: swept(rtol=0.5),
     "sweep_simulation": lambda: swept(dim=20, theory=False, simulate_every=1, seeds=2),

@@ -11,7 +11,10 @@ import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PRECISIONS = ("float64", "float32")
 
@@ -104,6 +107,48 @@ def check_bool(name: str, value: object) -> bool:
     return flag
 
 
+def check_times(times: Any, t_max: float) -> np.ndarray:
+    """`times` as float64 (T,); ParameterError unless 1-D, not empty, finite, strictly increasing within [0, t_max]."""
+    import numpy as np
+
+    allowed = f"be a one-dimensional, strictly increasing sequence of numbers between 0 and t_max = {t_max:g}"
+    try:
+        array = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ParameterError(f"Argument `times` must {allowed}, but is {times!r}.") from None
+    if array.ndim != 1 or array.size == 0:
+        raise ParameterError(f"Argument `times` must {allowed}, but has shape {array.shape}.")
+    if not np.all(np.isfinite(array)):
+        raise ParameterError(f"Argument `times` must {allowed}, but contains {array[~np.isfinite(array)][0]}.")
+    if not np.all(np.diff(array) > 0.0):
+        first = int(np.argmin(np.diff(array) > 0.0))
+        raise ParameterError(
+            f"Argument `times` must {allowed}, but {array[first]:g} is followed by {array[first + 1]:g}."
+        )
+    outside = array[(array < 0.0) | (array > t_max * (1.0 + 1e-12))]
+    if outside.size:
+        raise ParameterError(f"Argument `times` must {allowed}, but contains {outside[0]:g}.")
+    return array
+
+
+def nearest_steps(times: np.ndarray, step: float, count: int) -> np.ndarray:
+    """Numbers of the steps nearest to `times`, (T,), integers in 0 .. count.
+
+    Raises:
+        ParameterError: one step is nearest to two of them, so that fewer would come back than were asked for.
+    """
+    import numpy as np
+
+    steps = np.clip(np.rint(times / step), 0, count).astype(np.int64)
+    if not np.all(np.diff(steps) > 0):
+        first = int(np.argmin(np.diff(steps) > 0))
+        raise ParameterError(
+            f"Argument `times` must lie nearest to different steps, but {times[first]:g} and {times[first + 1]:g} are "
+            f"both nearest to t = {steps[first] * step:g}: steps of {step:g} up to {count * step:g} are all there are."
+        )
+    return steps
+
+
 def check_path(name: str, value: object) -> Path:
     """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
     try:
@@ -184,7 +229,11 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
 
 @contextlib.contextmanager
 def precision_context(precision: str) -> Iterator[None]:
-    """Run jax code in "float64" or "float32" inside this block only; global settings stay untouched."""
+    """Run jax code in "float64" or "float32" inside this block only; global settings stay untouched.
+
+    Settings of the user's that would change the numbers (the random stream, the precision of products), or stop code
+    that is right (strict promotion, guarded transfers, no compilation), do not reach inside.
+    """
     import jax
 
     check_choice("precision", precision, PRECISIONS)
@@ -195,6 +244,16 @@ def precision_context(precision: str) -> Iterator[None]:
         from jax import experimental
 
         context = getattr(experimental, "enable_x64" if wide else "disable_x64")()
-    # On GPU and TPU the default matrix product rounds its inputs; a theory curve must not.
-    with context, jax.default_matmul_precision("highest"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(context)
+        # On GPU and TPU the default matrix product rounds its inputs; a theory curve must not.
+        stack.enter_context(jax.default_matmul_precision("highest"))
+        stack.enter_context(jax.threefry_partitionable(True))
+        # What diverges is looked for, and reported in words.
+        stack.enter_context(jax.debug_nans(False))
+        stack.enter_context(jax.debug_infs(False))
+        stack.enter_context(jax.numpy_dtype_promotion("standard"))
+        stack.enter_context(jax.numpy_rank_promotion("allow"))
+        stack.enter_context(jax.transfer_guard("allow"))
+        stack.enter_context(jax.disable_jit(False))
         yield

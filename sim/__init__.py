@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.experiment_simulation import simulate_experiment
     from sim.presets import Preset, preset, run_preset
     from sim.request import Request
     from sim.simulation import simulate
@@ -23,7 +22,6 @@ __all__ = [
     "preset",
     "run_preset",
     "simulate",
-    "simulate_experiment",
 ]
 
 #: Where each name is; jax is imported only when one is asked for.
@@ -38,7 +36,6 @@ _HOMES = {
     "preset": "sim.presets",
     "run_preset": "sim.presets",
     "simulate": "sim.simulation",
-    "simulate_experiment": "sim.experiment_simulation",
 }
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from dmft.progress import progress_report
 from sim.request import Plan, Request
-from sim.systems.draws import replica_key
-from sim.training.checkpoint import Snapshot, Store
-from sim.training.descent import Batch, Chunk, Layout, Task, advance, begin
+from sim.training.batches import replica_key
+from sim.training.checkpoint import Checkpoint, Snapshot
+from sim.training.descent import Batch, Chunk, Layout, Loop, advance, begin
 from sim.training.optimizers import Pace
 from sim.training.schedule import CAPACITY, Piece, chunks
 from sim.training.system import System
@@ -40,20 +40,20 @@ class Job:
         request: what is asked.
         plan: the request fitted to the system.
         layout: how replicas share the machine.
-        store: where the run is saved.
+        checkpoint: where the run is saved.
     """
 
     system: System
     request: Request
     plan: Plan
     layout: Layout
-    store: Store
+    checkpoint: Checkpoint
 
     @property
-    def task(self) -> Task:
+    def loop(self) -> Loop:
         """What the compiled loop is made for."""
         system = self.system
-        return Task(
+        return Loop(
             system.equations,
             self.request.optimizer,
             system.presence,
@@ -78,7 +78,7 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
                 raise
             finished, saved = np.concatenate([finished[:, : values.shape[1]], values]), None
             snapshot = Snapshot(group, finished, 0, *NOTHING)
-            job.store.save(lambda snapshot=snapshot: snapshot, now=len(finished) == seeds)
+            job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == seeds)
     return finished
 
 
@@ -99,7 +99,7 @@ def train_group(
     """
     system, plan = job.system, job.plan
     pace = Pace(*map(jnp.asarray, (float(plan.step), float(system.decay), float(plan.count))))
-    batch = begin(job.task, draw_batch(job, indices), pace)
+    batch = begin(job.loop, draw_batch(job, indices), pace)
     pieces = chunks(plan.steps, plan.count, chunk_budget(job, len(indices)))
     done, first, scale, kept = 0, 0, None, []
     if saved is not None and saved.pieces:
@@ -120,7 +120,7 @@ def train_group(
         if (reached := first_below(job, kept[-1])) is not None:
             kept[-1] = kept[-1][:, : reached + 1]
             break
-        job.store.save(partial(snapshot, start, i + 1, kept, scale, batch))
+        job.checkpoint.save(partial(snapshot, start, i + 1, kept, scale, batch))
         first += int(piece.lengths.sum())
         tell()
     return np.concatenate(kept, axis=1)
@@ -132,21 +132,35 @@ def run_piece(job: Job, batch: Batch, pace: Pace, piece: Piece, first: int) -> t
     lengths = np.zeros(CAPACITY, np.int32)
     lengths[:size] = piece.lengths
     chunk = Chunk(*map(jnp.asarray, (np.int32(first), lengths, np.int32(size))))
-    state, own, records = advance(job.task, batch, pace, chunk)
+    state, own, records = advance(job.loop, batch, pace, chunk)
     return batch._replace(state=state, own=own), np.asarray(records, np.float64)[:, :size]
 
 
 def snapshot(start: Snapshot, pieces: int, kept: list[np.ndarray], scale: np.ndarray, batch: Batch) -> Snapshot:
     """The run after `pieces` compiled calls of the group that began at `start`."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((batch.state, batch.own))]
+    leaves = [np.asarray(key_words(leaf)) for leaf in jax.tree.leaves((batch.state, batch.own))]
     return start._replace(pieces=pieces, kept=np.concatenate(kept, axis=1), scale=scale, leaves=leaves)
 
 
-def restored(batch: Batch, leaves: list[np.ndarray]) -> Batch:
+def restored(batch: Batch, leaves: list[Any]) -> Batch:
     """The batch with its state and its optimiser's own state as they were saved."""
-    structure = jax.tree.structure((batch.state, batch.own))
-    state, own = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+    begun, structure = jax.tree.flatten((batch.state, batch.own))
+    arrays = [
+        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(before)) if is_key(before) else jnp.asarray(leaf)
+        for before, leaf in zip(begun, leaves, strict=True)
+    ]
+    state, own = jax.tree.unflatten(structure, arrays)
     return batch._replace(state=state, own=own)
+
+
+def is_key(leaf: jax.Array) -> bool:
+    """Whether an array holds random keys, as some optimisers do."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def key_words(leaf: jax.Array) -> jax.Array:
+    """An array as numbers."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def watched(system: System) -> int:
