@@ -48,14 +48,12 @@ class Committee(ByContent, Units):
         kappa: sample ratio P / D, > 0.
         width: number of neurons N >= 1. The theory's cost grows as N^3: up to about 16.
         activation: phi, by name (`dmft.models.activations`: linear, quadratic, half_square, hermite2, hermite3,
-        hermite4,
-            relu, erf, tanh, softplus) or an elementwise function that jax can differentiate twice.
+            hermite4, relu, erf, tanh, softplus) or an elementwise function that jax can differentiate twice.
         epsilon: weight of the quadratic feature in phi(h) = h + (epsilon/2) h^2, >= 0; with the activation "quadratic",
             and with no other.
         readout: a_i, N numbers; None for ones.
         teacher: psi, by name (`dmft.models.teachers`: (1/K) sum_k g(u_k) with g one of the activations but
-        quadratic) or a
-            function of u, (..., K) -> (...).
+            quadratic) or a function of u, (..., K) -> (...).
         teacher_dim: number of directions K >= 1.
         initial_teacher_overlap: m(0) = w_i.beta_k / D, N x K, exact. None: zeros if `initial_self_overlap` is given.
         initial_self_overlap: C(0) = w_i.w_j / D, N x N, exact. None: the identity. With neither given, weights are
