@@ -204,13 +204,19 @@ def overlay(
     pairing = paired(*sides, mixed=mixed)
     rounding = max(side.time_rounding for side in sides)
     common_times(sides[0].time, sides[1].time, rounding)  # some time must be common, whatever the observables lack
-    parts = [_compared(name, sides, rounding) for name in names]
+    parts = {name: _compared(name, sides, rounding) for name in names}
+    time = np.unique(np.concatenate([part.time for part in parts.values()]))
+    if time.size == 0:
+        raise ParameterError(f"Argument `second` must share times with `first` at which {names[0]} is known in both.")
+    coordinates = {"time": ("time", time, sides[0].curves["time"].attrs)}
+    about = {name: {"long_name": f"difference of {name} over its standard error", "units": "1"} for name in names}
     z, degrees, difference = (
-        xarray.Dataset({name: part[k] for name, part in zip(names, parts, strict=True)}) for k in range(3)
+        xarray.Dataset(
+            {name: (part.dims, part.over(time, kind), about[name]) for name, part in parts.items()}, coordinates
+        )
+        for kind in ("z", "degrees", "difference")
     )
-    for dataset in (z, degrees, difference):
-        dataset["time"].attrs.update(sides[0].curves["time"].attrs)
-    left_out = [note for *_, note in parts if note]
+    left_out = [part.note for part in parts.values() if part.note]
     notes = dict.fromkeys([*pairing, *sides[0].notes, *sides[1].notes, *left_out])
     return Agreement(z, degrees, difference, *sides, significance, tuple(notes))
 
@@ -253,30 +259,39 @@ class _Sample:
     bend: np.ndarray
 
 
-def _compared(
-    name: str, sides: tuple[Side, Side], time_rounding: float
-) -> tuple[xarray.DataArray, xarray.DataArray, xarray.DataArray, str]:
-    """Scores, degrees of freedom and relative differences of one observable, and a note on what was left out."""
-    dims = sides[0].curves[name].dims
-    if set(dims) != set(sides[1].curves[name].dims):
-        raise ParameterError(
-            f"Argument `second` must hold `{name}` over {dims}, but it is over {sides[1].curves[name].dims}."
-        )
-    curves = [
-        [
-            part.transpose(*dims).to_numpy()
-            for part in (side.curves[name], side.curves[f"{name}_stderr"], side.freedom[name])
-        ]
-        for side in sides
-    ]
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Compared:
+    """One observable at the times (T,) at which it is compared: arrays (T, ...), and a note on what was left out."""
+
+    dims: tuple[str, ...]
+    time: np.ndarray
+    z: np.ndarray
+    degrees: np.ndarray
+    difference: np.ndarray
+    note: str
+
+    def over(self, time: np.ndarray, kind: str) -> np.ndarray:
+        """The array `kind` over more times, NaN at those."""
+        values = getattr(self, kind)
+        if self.time.size == time.size:
+            return values
+        result = np.full((time.size, *values.shape[1:]), np.nan)
+        result[np.searchsorted(time, self.time)] = values
+        return result
+
+
+def _compared(name: str, sides: tuple[Side, Side], time_rounding: float) -> _Compared:
+    """Scores, degrees of freedom and relative differences of one observable."""
+    dims, other = (side.curves.variables[name].dims for side in sides)
+    if set(dims) != set(other):
+        raise ParameterError(f"Argument `second` must hold `{name}` over {dims}, but it is over {other}.")
+    curves = [[part.transpose(*dims).to_numpy() for part in side.parts(name)] for side in sides]
     shapes = [parts[0].shape[1:] for parts in curves]
     if shapes[0] != shapes[1]:
         raise ParameterError(
             f"Argument `second` must hold `{name}` of as many entries as `first`, {shapes[0]}, but has {shapes[1]}."
         )
-    known = [
-        np.isfinite(parts[0]).reshape(side.time.size, -1).any(axis=1) for parts, side in zip(curves, sides, strict=True)
-    ]
+    known = [np.isfinite(parts[0]).reshape(len(parts[0]), -1).any(axis=1) for parts in curves]
     grids = [side.time[there] for side, there in zip(sides, known, strict=True)]
     try:
         time = common_times(*grids, time_rounding)
@@ -292,12 +307,7 @@ def _compared(
     note = ""
     if bent.any():
         note = f"{name} is not compared at {bent.sum()} times, between which the interpolated curve bends too much."
-    about = {"long_name": f"difference of {name} over its standard error", "units": "1"}
-    arrays = [
-        xarray.DataArray(array, {"time": time}, dims, attrs=attributes)
-        for array, attributes in ((z, about), (degrees, {}), (difference, {}))
-    ]
-    return *arrays, note  # type: ignore[return-value]
+    return _Compared(tuple(str(dim) for dim in dims), time, z, degrees, difference, note)
 
 
 def _at(time: np.ndarray, grid: np.ndarray, parts: list[np.ndarray], rounding: float) -> _Sample:

@@ -9,6 +9,7 @@ anew from the runs present. Only the part that comes from few runs or replicas h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
@@ -63,10 +64,14 @@ class Side:
         """Names of the observables, in the order of the dataset."""
         return [str(name) for name in self.freedom.data_vars]
 
-    @property
+    @functools.cached_property
     def time(self) -> np.ndarray:
         """The times, (T,), strictly increasing."""
         return self.curves["time"].to_numpy()
+
+    def parts(self, name: str) -> tuple[xarray.Variable, ...]:
+        """Value, standard error and freedom of an observable, each over ("time", ...)."""
+        return self.curves.variables[name], self.curves.variables[f"{name}_stderr"], self.freedom.variables[name]
 
 
 def read_side(argument: str, source: object, *, runs: int | None = None) -> Side:
@@ -104,7 +109,7 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
     if found.runs == 1:
         what = {"theory": "replica", "simulation": "seed", "measurement": "run"}[kind]
         notes.append(f"One {what} has no standard error: nothing can be said about agreement.")
-    rounding = {name: _rounding(dataset[name].to_numpy(), attributes) for name in found.freedom}
+    rounding = {name: _rounding(dataset.variables[name].to_numpy(), attributes) for name in found.freedom}
     lacking = [name for name in LOSSES if kind == "measurement" and name not in rounding]
     if lacking or not rounding:
         raise ParameterError(
@@ -207,7 +212,7 @@ def _check_dimensions(argument: str, dataset: xarray.Dataset, names: list[str], 
         )
 
 
-def _transposed(variable: xarray.DataArray, first: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+def _transposed(variable: xarray.Variable, first: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
     """Dimensions, beginning with `first`, and values as float64, NaN where they are not finite."""
     dims = (*first, *(str(dim) for dim in variable.dims if dim not in first))
     with np.errstate(over="ignore"):
@@ -217,7 +222,9 @@ def _transposed(variable: xarray.DataArray, first: tuple[str, ...]) -> tuple[tup
 
 def _read_runs(dataset: xarray.Dataset, names: list[str], kind: Kind) -> _Read:
     """The curves of every run and their means; a run that is there twice counts once."""
-    runs = {name: _transposed(dataset[name], ("seed", "time")) for name in names if "seed" in dataset[name].dims}
+    runs = {
+        name: _transposed(dataset.variables[name], ("seed", "time")) for name in names if "seed" in dataset[name].dims
+    }
     count, notes = dataset.sizes["seed"], []
     kept = _different_runs(dataset, [values for _, values in runs.values()])
     if len(kept) < count:
@@ -236,7 +243,9 @@ def _read_runs(dataset: xarray.Dataset, names: list[str], kind: Kind) -> _Read:
             continue
         spread = np.std(values, axis=0, ddof=1) if size > 1 else np.full(values.shape[1:], np.nan)
         freedom = np.full(values.shape[1:], 1.0 / (size - 1) if size > 1 else 0.0)
-        found.add(name, dims[1:], dataset[name].attrs, np.mean(values, axis=0), spread / math.sqrt(size), freedom)
+        found.add(
+            name, dims[1:], dataset.variables[name].attrs, np.mean(values, axis=0), spread / math.sqrt(size), freedom
+        )
     return found
 
 
@@ -261,7 +270,7 @@ def _read_means(argument: str, dataset: xarray.Dataset, names: list[str], kind: 
     found, without, unknown = _Read(runs=runs), [], []
     inverse = 1.0 / (runs - 1) if runs is not None and runs > 1 else 0.0
     for name in names:
-        dims, value = _transposed(dataset[name], ("time",))
+        dims, value = _transposed(dataset.variables[name], ("time",))
         finite = np.isfinite(value)
         if not finite.any():
             found.notes.append(f"The {kind}'s {name} has no finite value: left out.")
@@ -279,7 +288,7 @@ def _read_means(argument: str, dataset: xarray.Dataset, names: list[str], kind: 
             unknown.append(name)
         share = np.where(error > 0.0, sampling / np.where(error > 0.0, error, 1.0), 0.0)
         freedom = inverse * np.minimum(np.nan_to_num(share, nan=1.0), 1.0) ** 4
-        found.add(name, dims, dataset[name].attrs, value, np.where(finite, error, np.nan), freedom)
+        found.add(name, dims, dataset.variables[name].attrs, value, np.where(finite, error, np.nan), freedom)
     if without and runs != 1:
         found.notes.append(f"The {kind} comes without errors, so there is no verdict: {', '.join(without)}.")
     if unknown:
@@ -299,7 +308,7 @@ def _error(argument: str, error: xarray.DataArray | None, dims: tuple[str, ...])
         raise ParameterError(
             f"Argument `{argument}` must hold `{error.name}` as numbers over {dims}, but it is over {error.dims}."
         )
-    values = _transposed(error, dims)[1]
+    values = _transposed(error.variable, dims)[1]
     if np.any(values < 0.0):
         raise ParameterError(f"Argument `{argument}` must hold `{error.name}` >= 0, but it is {np.nanmin(values):g}.")
     return values

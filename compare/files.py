@@ -63,7 +63,7 @@ def abandon() -> None:
     For a process that is about to end: nothing can be moved any more afterwards.
     """
     _moving.acquire()
-    for path in list(_unfinished):
+    for path in sorted(_unfinished, key=lambda path: -len(path.parts)):  # what is inside first
         with contextlib.suppress(OSError):
             path.rmdir() if path.is_dir() else path.unlink()
 

@@ -30,7 +30,7 @@ RANDOM = {
     5.0: ((0.0407, 3e-4), (0.5606, 1.7e-3), (2.0675, 0.0104), (0.1162, 3.3e-3), (0.1042, 1.6e-3)),
     10.0: ((0.0160, 1e-4), (0.5282, 2.1e-3), (2.1443, 0.0100), (0.1757, 4.8e-3), (0.0943, 1.5e-3)),
 }
-# What D = 400 may still differ by from the theory with dim = 400, relative; benchmarks/finite_size.py measures it.
+# What D = 400 may still differ by from the theory with dim = 400, relative; benchmarks/finite_dimension.py measures it.
 FINITE_SIZE = {"trace": 0.01, "mean_weight_norm": 0.05}
 
 

@@ -117,7 +117,7 @@ def test_compare_answers_with_its_summary(tmp_path, capsys) -> None:
     found = answer(capsys)
     assert found["result"] == json.loads((tmp_path / "summary.json").read_text())
     assert [path.rsplit("/", 1)[1] for path in found["files"]] == [
-        *("theory.nc", "simulation.nc", "overlay.png", "summary.json")
+        *("theory.nc", "simulation.nc", "summary.json", "overlay.png")
     ]
 
 

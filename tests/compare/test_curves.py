@@ -53,15 +53,6 @@ def test_errors_are_those_of_the_seeds_present(make_simulation):
     assert (side.kind, side.runs, float(side.freedom.test_loss[3])) == ("simulation", 3, 0.5)
 
 
-def test_subsets_of_seeds_raise_no_false_alarm(make_theory, make_simulation):
-    """Every three of eight: with the errors of all eight, a quarter of them differed."""
-    theory = make_theory(relative_error=0.0)
-    alarms = [
-        verdicts(theory, make_simulation(random=k).isel(seed=slice(0, 3)))["train_loss"] == "differs" for k in range(30)
-    ]
-    assert sum(alarms) <= 4  # 1.5 expected
-
-
 def test_one_seed_has_no_error_however_it_was_selected(make_theory, make_simulation):
     simulation = make_simulation()
     for one in (simulation.isel(seed=0), simulation.isel(seed=[0]), simulation.sel(seed=3)):

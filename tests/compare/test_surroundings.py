@@ -292,6 +292,7 @@ def test_ctrl_c_ends_a_program_whose_main_thread_is_blocked(tmp_path):
     def blocked(process):
         while "blocked" not in process.stdout.readline():
             assert process.poll() is None, process.stderr.read()
+        time.sleep(0.5)  # until it is
 
     out = tmp_path / "out"
     command = [sys.executable, "-c", textwrap.dedent(BLOCKED), "solve", "--out", str(out)]
@@ -316,12 +317,14 @@ def test_ctrl_c_ends_a_program_that_compiles(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_and_its_workers_and_keeps_its_points(tmp_path):
     points = tmp_path / "points"
-    command = [sys.executable, "-m", "compare.cli", *SWEEP, "--x", "kappa=1,2,3,4,5,6", "--t-max", "1e5"]
+    sweep = ["phase", "--x", "kappa=1:6:20", "--dim", "10", "--no-theory", "--simulate-every", "1", "--seeds", "2"]
+    command = [sys.executable, "-m", "compare.cli", *sweep, "--t-max", "1e3", "--step", "0.1"]
 
     workers = []
 
     def some_done(process):
         while not (points.is_dir() and len(list(points.glob("*.nc"))) >= 2):
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         children = Path(f"/proc/{process.pid}/task").glob("*/children")
         workers.extend(word for path in children for word in path.read_text().split())

@@ -103,6 +103,11 @@ def test_times_are_reported_as_asked():
     np.testing.assert_array_equal(every.test_loss.values[[0, 3, 8]], steps.test_loss)
 
 
+def test_t_max_is_what_was_asked_for_and_the_last_time_what_was_reached():
+    theory = solve(MODEL, 0.7, step=0.2, **SMALL, **LOOSE)
+    assert (theory.attrs["t_max"], float(theory.time[-1])) == (0.7, pytest.approx(0.8))
+
+
 def test_seeds_are_reproducible_and_independent():
     one, again, other = (solve(MODEL, 2.0, step=0.2, seed=seed, **SMALL, **LOOSE) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.train_loss, again.train_loss)
