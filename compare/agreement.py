@@ -209,12 +209,8 @@ def overlay(
     if time.size == 0:
         raise ParameterError(f"Argument `second` must share times with `first` at which {names[0]} is known in both.")
     coordinates = {"time": ("time", time, sides[0].curves["time"].attrs)}
-    about = {name: {"long_name": f"difference of {name} over its standard error", "units": "1"} for name in names}
     z, degrees, difference = (
-        xarray.Dataset(
-            {name: (part.dims, part.over(time, kind), about[name]) for name, part in parts.items()}, coordinates
-        )
-        for kind in ("z", "degrees", "difference")
+        xarray.Dataset({name: part.over(time, kind) for name, part in parts.items()}, coordinates) for kind in _SCORES
     )
     left_out = [part.note for part in parts.values() if part.note]
     notes = dict.fromkeys([*pairing, *sides[0].notes, *sides[1].notes, *left_out])
@@ -270,14 +266,20 @@ class _Compared:
     difference: np.ndarray
     note: str
 
-    def over(self, time: np.ndarray, kind: str) -> np.ndarray:
-        """The array `kind` over more times, NaN at those."""
+    def over(self, time: np.ndarray, kind: str) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+        """The array `kind` (of _SCORES) over more times, NaN at those, with its dimensions and meaning."""
         values = getattr(self, kind)
-        if self.time.size == time.size:
-            return values
         result = np.full((time.size, *values.shape[1:]), np.nan)
         result[np.searchsorted(time, self.time)] = values
-        return result
+        return self.dims, result, {"long_name": _SCORES[kind], "units": "1"}
+
+
+#: Arrays of _Compared, and what they are.
+_SCORES = {
+    "z": "difference over its standard error",
+    "degrees": "degrees of freedom of z",
+    "difference": "difference as a fraction of the larger value",
+}
 
 
 def _compared(name: str, sides: tuple[Side, Side], time_rounding: float) -> _Compared:
@@ -294,16 +296,18 @@ def _compared(name: str, sides: tuple[Side, Side], time_rounding: float) -> _Com
     known = [np.isfinite(parts[0]).reshape(len(parts[0]), -1).any(axis=1) for parts in curves]
     grids = [side.time[there] for side, there in zip(sides, known, strict=True)]
     try:
-        time = common_times(*grids, time_rounding)
+        time = common_times(grids[0], grids[1], time_rounding)
     except ParameterError:  # what is left of it has no time in common
         time = np.empty(0)
-    samples = [
+    first, second = (
         _at(time, grid, [part[there] for part in parts], time_rounding)
         for grid, there, parts in zip(grids, known, curves, strict=True)
-    ]
-    rounding = _rounding_floor(*samples, [parts[0] for parts in curves], max(side.rounding[name] for side in sides))
-    z, degrees, bent = _score(*samples, rounding)
-    difference = np.where(bent, np.nan, _relative_difference(*(sample.value for sample in samples)))
+    )
+    rounding = _rounding_floor(
+        first, second, [parts[0] for parts in curves], max(side.rounding[name] for side in sides)
+    )
+    z, degrees, bent = _score(first, second, rounding)
+    difference = np.where(bent, np.nan, _relative_difference(first.value, second.value))
     note = ""
     if bent.any():
         note = f"{name} is not compared at {bent.sum()} times, between which the interpolated curve bends too much."

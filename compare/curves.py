@@ -251,7 +251,7 @@ def _read_runs(dataset: xarray.Dataset, names: list[str], kind: Kind) -> _Read:
 
 def _present(values: np.ndarray) -> np.ndarray:
     """Which runs of (S, T, ...) have any value, (S,)."""
-    return np.isfinite(values).any(axis=tuple(range(1, values.ndim)))
+    return np.any(np.isfinite(values).reshape(len(values), -1) if values.size else np.zeros((len(values), 1)), axis=1)
 
 
 def _different_runs(dataset: xarray.Dataset, curves: list[np.ndarray]) -> np.ndarray:
@@ -275,15 +275,13 @@ def _read_means(argument: str, dataset: xarray.Dataset, names: list[str], kind: 
         if not finite.any():
             found.notes.append(f"The {kind}'s {name} has no finite value: left out.")
             continue
-        error = total = _error(argument, total_error(dataset, name), dims)
+        error = _error(argument, total_error(dataset, name), dims)
         sampling = _error(argument, dataset.get(f"{name}_stderr"), dims)
-        if total is None or (runs == 1 and kind != "theory"):
+        if error is None or (runs == 1 and kind != "theory"):
             without.append(name)
             error = sampling = np.full(value.shape, np.nan)
-        elif sampling is None:
-            sampling = total
-        elif kind == "theory":
-            error = np.fmax(total, sampling)
+        sampling = error if sampling is None else sampling
+        error = np.fmax(error, sampling) if kind == "theory" else error
         if np.isnan(error[finite]).any() and not np.isnan(error).all():
             unknown.append(name)
         share = np.where(error > 0.0, sampling / np.where(error > 0.0, error, 1.0), 0.0)

@@ -169,7 +169,7 @@ def _several(argument: str, runs: Sequence[Any]) -> tuple[xarray.Dataset, list[s
         kept = [label for label in part.data_vars if not _is_error(str(label)) and "time" in part[label].dims]
         parts.append(part[kept] if "seed" in part.dims else part[kept].expand_dims("seed"))
         notes += own
-    joined = xarray.concat(
+    joined: Any = xarray.concat(
         parts, "seed", join="outer", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
     )
     return joined, list(dict.fromkeys(notes))
@@ -232,7 +232,7 @@ def _numbers(argument: str, name: str, value: Any) -> np.ndarray:
     """`value` as an array of floating-point numbers, of the precision that it has."""
     try:
         if isinstance(value, np.ma.MaskedArray):
-            value = value.astype(np.float64).filled(np.nan)
+            value = np.ma.filled(value.astype(np.float64), np.nan)
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             if array.dtype.kind in "mMc":

@@ -17,9 +17,10 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
@@ -194,7 +195,7 @@ def _installed(value: Any) -> str | None:
     else:
         module = getattr(value, "__module__", None) or type(value).__module__
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-        if isinstance(value, np.ufunc):  # these do not say where they are from
+        if _type_name(value) == "numpy.ufunc":  # these do not say where they are from
             module, name = pickle.whichmodule(value, value.__name__), value.__name__  # type: ignore[attr-defined]
     if not isinstance(module, str) or not isinstance(name, str) or not _is_installed(module):
         return None
@@ -218,9 +219,11 @@ def _is_installed(module: str | None) -> bool:
 
 def _array(value: Any) -> np.ndarray | None:
     """The numbers of an array of numpy or jax, a random key's included; None of anything else."""
+    np, jax = sys.modules.get("numpy"), sys.modules.get("jax")  # not imported for this alone
+    if np is None:
+        return None
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
-    jax = sys.modules.get("jax")
     if jax is None or not isinstance(value, jax.Array):
         return None
     with jax.transfer_guard("allow"):

@@ -41,7 +41,8 @@ def spoil(run, draw):
     start, stop = sorted(draw(st.tuples(*[st.integers(0, run.time.size)] * 2)))
     where = seeds[:, None] & (np.arange(run.time.size) >= start) & (np.arange(run.time.size) < stop)
     shape = xarray.DataArray(where, dims=("seed", "time"))
-    dataset = run.dataset.assign({name: run.dataset[name].where(~shape, value)})
+    with np.errstate(over="ignore"):  # in single precision what is too large is infinite
+        dataset = run.dataset.assign({name: run.dataset[name].where(~shape, value)})
     return Run(dataset, run.time, {**run.losses, name: np.where(where, np.nan, run.losses[name])})
 
 
@@ -76,14 +77,12 @@ def doubled(run, _):
     return Run(xarray.concat([run.dataset, run.dataset], "seed", data_vars="all"), run.time, run.losses)
 
 
+@np.errstate(over="ignore")
 def rounded(run, draw):
     dataset = run.dataset.astype("float32")
     if draw(st.booleans()):
         dataset = dataset.assign_coords(time=dataset["time"].astype("float32"))
-    with np.errstate(over="ignore"):
-        return Run(
-            dataset, run.time, {name: loss.astype(np.float32).astype(float) for name, loss in run.losses.items()}
-        )
+    return Run(dataset, run.time, {name: loss.astype(np.float32).astype(float) for name, loss in run.losses.items()})
 
 
 def turned(run, draw):

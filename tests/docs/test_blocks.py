@@ -103,7 +103,7 @@ def test_what_is_left_out_is_noticed():
         "block of c",
     ):
         assert not known(command)
-    for command in ("pip install dmft-learning[report]", ".venv/bin/python benchmarks/finite_dimension.py --case planted"):
+    for command in ("pip install dmft-learning[report]", "python benchmarks/finite_dimension.py --case planted"):
         assert known(command)
 
 
