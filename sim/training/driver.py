@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-import dmft
 from dmft.checks import (
     DivergenceError,
     MemoryLimitError,
@@ -23,7 +22,7 @@ from dmft.checks import (
 from dmft.losses.dataset import build_dataset
 from dmft.models.fingerprint import UnknownCode, describe, fingerprint
 from dmft.twotime.compiled import forget_if_many
-from dmft.version import numerics
+from dmft.version import __version__, numerics
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Checkpoint
 from sim.training.descent import Layout
@@ -174,7 +173,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
         "seed": request.seed,
         "precision": request.precision,
         "backend": jax.default_backend(),
-        "package_version": dmft.__version__,
+        "package_version": __version__,
     }
     settings |= request.optimizer.to_attributes()
     if request.stop_below is not None:
