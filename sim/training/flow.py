@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from sim.training.chebyshev import chebyshev_step, stages, stiffness_of
-from sim.training.descent import Batch, Task, spread
+from sim.training.descent import Batch, Loop, spread
 from sim.training.system import Equations
 
 #: Weight of errors in the fields. Those of fast modes die out before they matter: at weight 1 the same error of the
@@ -142,16 +142,16 @@ def shaken(velocity: Any) -> Any:
 
 
 def local_error(
-    task: Task, data: Any, old: Any, flow: Flow, new: Any, h: jax.Array, decay: jax.Array
+    loop: Loop, data: Any, old: Any, flow: Flow, new: Any, h: jax.Array, decay: jax.Array
 ) -> tuple[jax.Array, Any, jax.Array]:
     """The estimate relative to the tolerance, infinite if not a number; the velocity at the state `new`; and how much
     larger fields are than at t = 0, at most.
     """
-    velocity = make_velocity(task.equations, data, decay)
-    fields = task.equations.forward(new, data)
+    velocity = make_velocity(loop.equations, data, decay)
+    fields = loop.equations.forward(new, data)
     after = velocity(new, fields)
     error = jax.tree.map(lambda y0, y1, f0, f1: 0.8 * (y0 - y1) + (0.4 * h) * (f0 + f1), old, new, flow.velocity, after)
-    _, moved = jax.jvp(lambda state: task.equations.forward(state, data), (new,), (error,))
+    _, moved = jax.jvp(lambda state: loop.equations.forward(state, data), (new,), (error,))
     tiny = jnp.finfo(h.dtype).tiny
     floor = max(FLOOR, 3.0 * float(jnp.finfo(h.dtype).eps) ** 0.5)
     of_state = [
@@ -168,16 +168,16 @@ def local_error(
     return jnp.where(sound, worst, jnp.inf), after, jnp.max(jnp.stack(grown))
 
 
-@partial(jax.jit, static_argnames="task")
-def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> Batch:
+@partial(jax.jit, static_argnames="loop")
+def begin_flow(loop: Loop, batch: Batch, tolerances: jax.Array, span: Span) -> Batch:
     """The batch at t = 0: data prepared, the spectral radius, and a first step from a trial step of descent."""
 
     def one(given: tuple[Batch, jax.Array], span: Span) -> Batch:
         replica, tolerance = given
         state, zero = replica.state, jnp.zeros_like(tolerance)
-        data = task.equations.prepare(state, replica.data)
-        velocity = make_velocity(task.equations, data, span.decay)
-        fields = task.equations.forward(state, data)
+        data = loop.equations.prepare(state, replica.data)
+        velocity = make_velocity(loop.equations, data, span.decay)
+        fields = loop.equations.forward(state, data)
         now = velocity(state, fields)
         rate, direction, n = spectral_radius(velocity, state, shaken(now))
         count = jnp.zeros((), "int32")
@@ -200,7 +200,7 @@ def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> B
         )
         trial = jnp.where(rate > 0.0, 1.0 / rate, span.end)
         there = jax.tree.map(lambda w, v: w + trial * v, state, now)
-        error, _, _ = local_error(task, data, state, flow, there, trial, span.decay)
+        error, _, _ = local_error(loop, data, state, flow, there, trial, span.decay)
         # of a step of descent the estimate is h^2 y'' / 10; y''' is taken to be y'' / trial
         step = jnp.minimum(span.end, trial * jnp.clip(0.5 * jnp.maximum(error, 1e-30) ** -0.5, 1e-3, 1e3))
         sound = jnp.isfinite(norm(now)) & jnp.isfinite(rate)
@@ -209,11 +209,11 @@ def begin_flow(task: Task, batch: Batch, tolerances: jax.Array, span: Span) -> B
             own=flow._replace(step=step, failure=jnp.where(sound, 0, NONFINITE).astype("int32")),
         )
 
-    return spread(one, task.layout)((batch, tolerances), span)
+    return spread(one, loop.layout)((batch, tolerances), span)
 
 
-@partial(jax.jit, static_argnames="task")
-def follow(task: Task, batch: Batch, windows: jax.Array, span: Span) -> tuple[Any, Any, jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames="loop")
+def follow(loop: Loop, batch: Batch, windows: jax.Array, span: Span) -> tuple[Any, Any, jax.Array, jax.Array]:
     """Go on until the budget is used, the next times of `windows`, (S, C), are passed, or the run ends or fails.
 
     Returns:
@@ -237,7 +237,7 @@ def follow(task: Task, batch: Batch, windows: jax.Array, span: Span) -> tuple[An
         def report(carry: Any) -> Any:
             passed, state, flow, records = carry
             seen = between(state, flow, window[passed])
-            values = task.equations.observe(seen, data, task.equations.forward(seen, data)).astype(records.dtype)
+            values = loop.equations.observe(seen, data, loop.equations.forward(seen, data)).astype(records.dtype)
             counts = jnp.stack([flow.evaluations, flow.rejected]).astype(records.dtype)
             return passed + 1, state, flow, records.at[passed].set(jnp.concatenate([values, counts]))
 
@@ -245,16 +245,16 @@ def follow(task: Task, batch: Batch, windows: jax.Array, span: Span) -> tuple[An
             passed, state, flow, records = jax.lax.while_loop(lambda c: pending(c[0], c[2]), report, carry)
             move = (flow.time < span.end) & (passed < capacity)
             state, flow = jax.lax.cond(
-                move, lambda pair: try_step(task, data, pair[0], pair[1], span), lambda pair: pair, (state, flow)
+                move, lambda pair: try_step(loop, data, pair[0], pair[1], span), lambda pair: pair, (state, flow)
             )
             return passed, state, flow, records
 
-        records = jnp.full((capacity, task.numbers + 2), jnp.nan)
+        records = jnp.full((capacity, loop.numbers + 2), jnp.nan)
         carry = jnp.zeros((), "int32"), replica.state, replica.own, records
         passed, state, own, records = jax.lax.while_loop(goes_on, body, carry)
         return state, own, records, passed
 
-    return spread(one, task.layout)((batch, windows), span)
+    return spread(one, loop.layout)((batch, windows), span)
 
 
 def between(state: Any, flow: Flow, time: jax.Array) -> Any:
@@ -270,9 +270,9 @@ def between(state: Any, flow: Flow, time: jax.Array) -> Any:
     return jax.tree.map(cubic, flow.before, flow.velocity_before, state, flow.velocity)
 
 
-def try_step(task: Task, data: Any, state: Any, flow: Flow, span: Span) -> tuple[Any, Flow]:
+def try_step(loop: Loop, data: Any, state: Any, flow: Flow, span: Span) -> tuple[Any, Flow]:
     """One step, accepted or refused, and the next step's size; before it the spectral radius, if it is due."""
-    velocity = make_velocity(task.equations, data, span.decay)
+    velocity = make_velocity(loop.equations, data, span.decay)
     due = (flow.accepted >= RENEWED) | (flow.refused == 1)
     rate, direction, n = jax.lax.cond(
         due,
@@ -287,7 +287,7 @@ def try_step(task: Task, data: Any, state: Any, flow: Flow, span: Span) -> tuple
     h = jnp.minimum(jnp.minimum(flow.step, longest), left)
     s = stages(h * safe)
     new = chebyshev_step(velocity, state, flow.velocity, h, s)
-    error, after, grown = local_error(task, data, state, flow, new, h, span.decay)
+    error, after, grown = local_error(loop, data, state, flow, new, h, span.decay)
     good = error <= 1.0
     factor = jnp.clip(AIM * jnp.maximum(error, 1e-30) ** (-1.0 / 3.0), SHRINK, jnp.where(good, GROW, 1.0))
 

@@ -41,7 +41,7 @@ def numbers_recorded(system: System) -> int:
 
 
 def follow_group(
-    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int], None]
+    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int, int], None]
 ) -> np.ndarray:
     """Follow the replicas `indices` side by side, inside a precision context; see `sim.training.groups.train_group`.
 
@@ -51,9 +51,9 @@ def follow_group(
     request, plan, count = job.request, job.plan, len(indices)
     span = Span(*map(jnp.asarray, (float(job.system.decay), request.t_max, np.int32(chunk_budget(job, count)))))
     drawn = draw_batch(job, indices)
-    batch = begin_flow(job.task, drawn, jnp.asarray(tolerances(job, indices, len(drawn.key))), span)
+    batch = begin_flow(job.loop, drawn, jnp.asarray(tolerances(job, indices, len(drawn.key))), span)
     values = np.full((count, plan.time.size, numbers_recorded(job.system)), np.nan)
-    pieces, shown = 0, 0
+    pieces = 0
     if saved is not None and saved.pieces:
         batch, values, pieces = restored(batch, saved.leaves), saved.kept.copy(), saved.pieces
     while True:
@@ -61,14 +61,13 @@ def follow_group(
         check_sound(job, indices, batch.own, values, passed)
         if (reached := first_below(job, values[: max(0, request.seeds - indices[0]), : passed.min()])) is not None:
             return values[:, : reached + 1]
-        now = int(plan.count * np.sqrt(np.asarray(batch.own.time, np.float64)[:count] / request.t_max).sum())
-        report(now - shown)
-        shown = now
+        done = np.sqrt(np.asarray(batch.own.time, np.float64)[:count] / request.t_max).sum()
+        report(int(plan.count * (indices.start + done)), plan.count * request.replicas)
         if passed.min() == plan.time.size:
             return values
         batch = go_on(job, batch, values, passed, span)
         pieces += 1
-        job.store.save(partial(snapshot, start, pieces, values, batch))
+        job.checkpoint.save(partial(snapshot, start, pieces, values, batch))
 
 
 def tolerances(job: Job, indices: range, count: int) -> np.ndarray:
@@ -85,7 +84,7 @@ def go_on(job: Job, batch: Batch, values: np.ndarray, passed: np.ndarray, span: 
         ahead = job.plan.time[first : first + CAPACITY]
         windows[row, : ahead.size] = ahead
     windows[len(passed) :] = windows[len(passed) - 1]
-    state, own, records, counts = follow(job.task, batch, jnp.asarray(windows), span)
+    state, own, records, counts = follow(job.loop, batch, jnp.asarray(windows), span)
     for row, (first, more) in enumerate(zip(passed, np.asarray(counts), strict=False)):
         values[row, first : first + more] = np.asarray(records[row], np.float64)[:more]
     return batch._replace(state=state, own=own)

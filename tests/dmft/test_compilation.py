@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dmft import Committee, solve
 from dmft.twotime import compiled as compilation
+from sim import simulate
 
 
 def test_a_shape_is_compiled_once():
@@ -61,3 +63,22 @@ def test_many_shapes_do_not_need_ever_more_maps():
     counts = [int(word) for word in done.stdout.split()]
     assert max(counts) < 6000  # they would need some 4000 each
     assert counts[-1] < 0.7 * counts[-2]
+
+
+def test_a_sweep_over_epsilon_compiles_once():
+    """Theory, its test losses and simulation of a quadratic committee: epsilon is a number like alpha."""
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: lowered.append(event))
+    model = Committee(alpha=1.0, kappa=2.0, width=1, activation="quadratic", epsilon=0.4, dim=12)
+
+    def run(epsilon: float) -> tuple[float, float]:
+        one = model.replace(epsilon=epsilon)
+        theory = solve(one, 0.4, step=0.2, sample_count=128, replicas=4, rtol=1.0)
+        return float(theory.test_loss[-1]), float(simulate(one, 0.4, step=0.2, seeds=1).test_loss[0, -1])
+
+    first = run(0.4)
+    del lowered[:]
+    second = run(0.8)
+    assert [event for event in lowered if "jaxpr_to_mlir" in event] == []
+    assert abs(second[0] - first[0]) > 1e-3
+    assert abs(second[1] - first[1]) > 1e-3

@@ -104,6 +104,60 @@ def test_inner_iterations_converge():
         assert max(run.rounds.max() for run in runs(case, "flow")) < Iteration().max_rounds // 2
 
 
+def mean_answers(model, grid, run):
+    """K_c = E dg/dzeta^p, K_d = E d(q Delta)/dzeta^q and K_r = E[Delta H] of equation 4.7, from one matrix per sample.
+
+    dp = H_c (dzeta^p - k int R_c (1 + epsilon p) dDelta) with H_c = (1 + e R_c Delta)^-1, and so on; together
+    (1 + feedback) dDelta = alpha [(1 + epsilon p) H_c dzeta^p + epsilon q H_d dzeta^q].
+    """
+    h, one, eps = grid.weights, np.eye(grid.size), model.epsilon
+    k, e = 1 / (model.alpha * model.kappa), eps / (model.alpha * model.kappa)
+    p, q, delta = (array.T[:, :, None] for array in (run.samples.p, run.samples.q, run.samples.residual))
+    f, past = 1 + eps * p, delta.transpose(0, 2, 1)
+    own = [np.linalg.inv(one + e * response * h * past) for response in run.responses]  # H_c, H_d, H
+    by_p = own[0] @ (k * run.responses.common * h * f.transpose(0, 2, 1))
+    by_q = own[1] @ (e * run.responses.outlier * h * q.transpose(0, 2, 1))
+    correlation = own[2] @ run.kernels["correlation_bulk"] @ own[2].transpose(0, 2, 1)
+    by_v = e * own[2] @ run.responses.bulk * correlation * h
+    feedback = one + model.alpha * (f * by_p + eps * q * by_q + eps * by_v)
+    by_c = np.linalg.solve(feedback, model.alpha * f * own[0])
+    by_d = np.linalg.solve(feedback, model.alpha * eps * q * own[1])
+    answers = (
+        f * by_c + eps * delta * (own[0] - by_p @ by_c),
+        q * by_d + delta * (own[1] - by_q @ by_d),
+        delta * own[2],
+    )
+    return [np.tensordot(run.samples.weight, answer, axes=1) for answer in answers]
+
+
+def response_to(model, grid, kernel):
+    """R of d_t R = delta - K R - lambda R by the multistep rule."""
+    response, decay = np.zeros((grid.size, grid.size)), model.weight_decay
+    if not grid.explicit:
+        response[0, 0] = 1.0
+    for n in range(1, grid.size):
+        if grid.explicit:
+            h = grid.weights[n - 1]
+            response[n] = (1 - h * decay) * response[n - 1] - h * kernel[n - 1] @ response
+            response[n, n - 1] += 1
+        else:
+            h = grid.weights[n]
+            response[n] = grid.history(response, n) - h * kernel[n, :n] @ response[:n]
+            response[n, n] += 1
+            response[n] /= 1 + h * (decay + kernel[n, n])
+    return response
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
+def test_responses_are_those_to_the_mean_answer_of_the_samples(case, scheme):
+    """Equation 4.7 with K from whole matrices over time: no row, no tangent, no triangular solve of the engine."""
+    model, grid, run = CASES[case], GRIDS[scheme], runs(case, scheme)[0]
+    strengths = (1 / model.alpha, model.epsilon / model.alpha, model.epsilon / model.alpha)
+    for strength, kernel, solved in zip(strengths, mean_answers(model, grid, run), run.responses, strict=True):
+        np.testing.assert_allclose(response_to(model, grid, strength * kernel), solved, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 @pytest.mark.parametrize("settings", [{"step": 0.2}, pytest.param({"points": 30}, marks=pytest.mark.slow)])
 def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):

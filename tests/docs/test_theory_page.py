@@ -325,4 +325,4 @@ def resolve(name):
 
 def test_names_that_do_not_exist_are_noticed():
     with pytest.raises(AttributeError):
-        resolve("dmft.wide.rows.no_such_function")
+        resolve("dmft.wide.row.no_such_function")

@@ -12,7 +12,6 @@ import pytest
 from dmft import Committee, Model
 from dmft.checks import DivergenceError, ParameterError, StiffnessError, precision_context
 from sim import Experiment, Optimizer, simulate
-from sim.experiment_simulation import simulate_experiment
 from sim.request import Request
 from sim.systems.forms import quadratic_system
 from sim.training import driver, flow_groups
@@ -254,10 +253,10 @@ def test_what_is_too_stiff_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"optimizer": "momentum"}, "`step` must be given with momentum"),
-        ({"optimizer": "adam"}, "`step` must be given with adam"),
-        ({"optimizer": Optimizer(batch_size=5)}, "`step` must be given with gd 5"),
-        ({"optimizer": Optimizer(schedule="cosine")}, "`step` must be given with gd cosine"),
+        ({"optimizer": "momentum"}, "`step` must be given with optimizer = momentum"),
+        ({"optimizer": "adam"}, "`step` must be given with optimizer = adam"),
+        ({"optimizer": Optimizer(batch_size=5)}, "`step` must be given with optimizer = gd, batch_size = 5"),
+        ({"optimizer": Optimizer(schedule="cosine")}, "`step` must be given with optimizer = gd, schedule = cosine"),
         ({"rtol": 0.0}, "`rtol` must be a finite number >= 1e-09"),
         ({"rtol": 1e-5, "precision": "float32"}, "`rtol` must be a finite number >= 0.0001"),
         ({"rtol": 0.5}, "`rtol` must be at most 0.1, but is 0.5"),
@@ -273,14 +272,14 @@ def test_an_experiment_and_its_linearised_twin_follow_the_flow() -> None:
     model = Model(alpha=3.0, epsilon=0.3, kappa=2.0, dim=15, width=8)
     experiment = Experiment(model=model, activation="hermite3", target="hermite3")
     options: dict[str, Any] = {"seeds": 1, "linearized": True, "times": [0.0, 1.0, 3.0]}
-    result = simulate_experiment(experiment, 3.0, **options)
-    coarse, fine = (simulate_experiment(experiment, 3.0, step=step, **options) for step in (0.02, 0.01))
+    result = simulate(experiment, 3.0, **options)
+    coarse, fine = (simulate(experiment, 3.0, step=step, **options) for step in (0.02, 0.01))
     for name in ("train_loss", "test_loss", "linearized_train_loss", "linearized_test_loss"):
         limit = 2.0 * fine[name] - coarse[name]
         left = float(np.abs(result[name] / limit - 1.0).max())
         assert left < 1e-3, name
         assert left < 0.3 * float(np.abs(coarse[name] / limit - 1.0).max()), name
     np.testing.assert_allclose(result.kernel_regression_train_loss, fine.kernel_regression_train_loss)
-    dense = simulate_experiment(experiment, 3.0, seeds=1)  # times of its own, though it has no bound on its rates
+    dense = simulate(experiment, 3.0, seeds=1)  # times of its own, though it has no bound on its rates
     assert float(dense.time[-1]) == 3.0
     assert dense.sizes["time"] > 20
