@@ -31,7 +31,7 @@ RANDOM = {
     10.0: ((0.0160, 1e-4), (0.5282, 2.1e-3), (2.1443, 0.0100), (0.1757, 4.8e-3), (0.0943, 1.5e-3)),
 }
 # What D = 400 may still differ by from the theory with dim = 400, relative; benchmarks/finite_size.py measures it.
-FINITE_SIZE = {"trace": 0.01, "mean_weight_norm": 0.05}
+FINITE_SIZE = {"train_loss": 0.022, "trace": 0.01, "mean_weight_norm": 0.05}  # 8.8/D at t = 6 for the train loss
 
 
 def z_scores(theory, table, allowance):
@@ -48,12 +48,6 @@ def z_scores(theory, table, allowance):
 
 def relative_stderr(theory, names=NAMES):
     return max(float((theory[f"{name}_stderr"] / theory[name]).max()) for name in names)
-
-
-@functools.cache
-def from_random(samples=256):
-    model = MODEL.replace(dim=200, initial_overlap=0.0)
-    return solve(model, 10.0, step=0.1, replicas=8, sample_count=samples, times=list(RANDOM))
 
 
 @functools.cache
@@ -78,12 +72,49 @@ def test_twice_the_samples_change_nothing_beyond_the_errors():
         assert (np.abs(few[name] - many[name]) <= quantile * error).all(), name
 
 
+# Random initialisation: what the theory leaves out falls with D.  Its size is fitted at the two smaller sizes, and the
+# largest must be met with it.
+
+
+def left_out(dims, deviations, errors, power):
+    """c of deviation = c D^-power by weighted least squares at all but the last size, and what that leaves at the last.
+
+    Returns:
+        z-score of the last deviation beyond c D^-power, both errors counted.
+    """
+    scale = np.array(dims, float) ** -power
+    weight = (scale / np.array(errors)) ** 2
+    c = np.sum((weight * np.array(deviations) / scale)[:-1]) / weight[:-1].sum()
+    error = np.hypot(scale[-1] / np.sqrt(weight[:-1].sum()), errors[-1])
+    return (deviations[-1] - c * scale[-1]) / error
+
+
+def at_random(dim, t_max, times, **settings):
+    model = MODEL.replace(dim=dim, initial_overlap=0.0)
+    return solve(model, t_max, step=0.1, times=times, sample_count=128, replicas=8, **settings)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
-def test_theory_meets_the_random_reference_at_every_time():
-    theory = from_random()
-    scores = z_scores(theory, RANDOM, {})
-    assert scores.max() <= 3.0, scores
+def test_theory_approaches_the_random_reference():
+    """Relative deviations, c/sqrt(D), from fresh runs at D = 50 and 100 to the stored ones at D = 200."""
+    times, dims = list(RANDOM), {50: 200, 100: 100, 200: 0}
+    theories = [at_random(dim, 10.0, times) for dim in dims]
+    start = MODEL.replace(initial_overlap=0.0)
+    runs = [
+        simulate(start.replace(dim=dim), 10.0, step=0.1, seeds=seeds, times=times, form="reduced", seed=5)
+        for dim, seeds in dims.items()
+        if seeds
+    ]
+    for i, time in enumerate(times):
+        for j, name in enumerate(NAMES):
+            means = [float(run[name][:, i].mean()) for run in runs] + [RANDOM[time][j][0]]
+            errors = [float(run[f"{name}_stderr"][i]) for run in runs] + [RANDOM[time][j][1]]
+            values, own = ([float(theory[n][i]) for theory in theories] for n in (name, f"{name}_stderr"))
+            relative = np.hypot(errors, own) / means
+            z = left_out(list(dims), np.divide(values, means) - 1, relative, 0.5)
+            assert abs(z) < 3.5, (time, name, z, np.divide(values, means) - 1)  # fifteen of them
+            assert relative[-1] < 0.04, (time, name)
 
 
 # Random initialisations, alpha 1, epsilon .25, kappa 5.5, explicit step 0.2, 20, 10 and 5 runs: test loss, overlap.
@@ -95,17 +126,21 @@ RANDOM_SIZES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dim", RANDOM_SIZES)
-def test_random_initialisation_at_several_sizes(dim):
-    """No allowance for finite size, at none of the sizes."""
-    model = Model(alpha=1.0, epsilon=0.25, kappa=5.5, dim=dim)
-    theory = solve(model, 100.0, rtol=0.03, atol=1e-3, times=list(RANDOM_SIZES[dim]))
-    for time, row in RANDOM_SIZES[dim].items():
-        at = theory.sel(time=time)
-        for name, (mean, error) in zip(("test_loss", "overlap"), row, strict=True):
-            own = float(at[f"{name}_error"])
-            assert own < 0.04 * mean
-            assert abs(float(at[name]) - mean) < 3 * np.hypot(own, error), (time, name, float(at[name]), own)
+def test_random_initialisation_at_several_sizes():
+    """Relative deviations, c/D."""
+    deviations = {}
+    for dim, table in RANDOM_SIZES.items():
+        model = Model(alpha=1.0, epsilon=0.25, kappa=5.5, dim=dim)
+        theory = solve(model, 100.0, rtol=0.03, atol=1e-3, times=list(table))
+        for time, row in table.items():
+            for name, (mean, error) in zip(("test_loss", "overlap"), row, strict=True):
+                value, own = (float(theory[n].sel(time=time)) for n in (name, f"{name}_error"))
+                assert own < 0.04 * mean
+                deviations.setdefault((name, time), []).append((value / mean - 1, np.hypot(own, error) / mean))
+    for key, pairs in deviations.items():
+        relative, errors = zip(*pairs, strict=True)
+        assert abs(left_out(list(RANDOM_SIZES), relative, errors, 1.0)) < 3, (key, pairs)
+        assert max(map(abs, relative)) < 0.16, (key, relative)
 
 
 # Means and standard errors of the overlap over 100, 60 and 24 runs, explicit step 0.1, while it is below 0.1.
@@ -118,15 +153,22 @@ ESCAPE = {
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
-@pytest.mark.parametrize("dim", ESCAPE)
-def test_escape_from_random_initialisation(dim):
-    """It takes longer the larger D is: from 1/D the overlap grows by the noise in the target coordinate."""
-    times, values = list(ESCAPE[dim]), np.array(list(ESCAPE[dim].values()))
-    model = MODEL.replace(dim=dim, initial_overlap=0.0)
-    theory = solve(model, times[-1], step=0.1, sample_count=128, replicas=8, times=times)
-    own = theory.overlap_stderr.values
-    assert (own < 0.02 * values[:, 0]).all()
-    assert (np.abs(theory.overlap - values[:, 0]) < 3 * np.hypot(own, values[:, 1])).all()
+def test_escape_from_random_initialisation():
+    """It takes longer the larger D is: from 1/D the overlap grows by the noise in the target coordinate.
+
+    The theory's overlap is b^2; the simulation's also has the mean weight's component, (c beta)^2/D^2 = c/D.
+    """
+    theories = {dim: at_random(dim, list(table)[-1], list(table)) for dim, table in ESCAPE.items()}
+    for time in (1.0, 2.0, 4.0):
+        values = np.array([float(theory.overlap.sel(time=time)) for theory in theories.values()])
+        own = np.array([float(theory.overlap_stderr.sel(time=time)) for theory in theories.values()])
+        means, errors = np.array([table[time] for table in ESCAPE.values()]).T
+        assert (own < 0.02 * means).all()
+        assert abs(left_out(list(ESCAPE), values - means, np.hypot(own, errors), 1.0)) < 3, (time, values, means)
+        assert (np.abs(values - means) < 0.7 / np.array(list(ESCAPE)) + 3 * errors).all(), (time, values, means)
+    last = theories[800].sel(time=10.0)
+    mean, error = ESCAPE[800][10.0]
+    assert abs(float(last.overlap) - mean) < 3 * np.hypot(float(last.overlap_stderr), error)
 
 
 # Finite-size scaling
