@@ -36,7 +36,7 @@ PLANTED_POWER, RANDOM_POWER, ESCAPE_POWER = 1.0, 0.5, 0.0
 
 
 def beyond_allowance(theories, runs, power, names=NAMES):
-    """z at the largest D of simulation / theory - 1 less c/D^power, with c fitted at the two smaller, (times, names)."""
+    """z of simulation / theory - 1 - c/D^power at the largest D, c fitted at the two smaller, (times, names)."""
     dims = np.array(sorted(runs), dtype=float)
     ratio, error = np.empty((2, len(dims), len(runs[dims[0]]), len(names)))
     for k, dim in enumerate(dims):
