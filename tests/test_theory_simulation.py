@@ -30,8 +30,13 @@ PLANTED, RANDOM = (
 )
 
 
+#: How the relative deviation falls with D.  From random initialisation the train loss falls between 1/D and D^-1/2, and
+#: the overlap, itself of order 1/D before it escapes, does not at first.
+PLANTED_POWER, RANDOM_POWER, ESCAPE_POWER = 1.0, 0.5, 0.0
+
+
 def beyond_allowance(theories, runs, power, names=NAMES):
-    """z at the largest D of simulation / theory - 1 less c/D^power, with c fitted at the two smaller, (times, names)."""
+    """z of simulation / theory - 1 - c/D^power at the largest D, c fitted at the two smaller, (times, names)."""
     dims = np.array(sorted(runs), dtype=float)
     ratio, error = np.empty((2, len(dims), len(runs[dims[0]]), len(names)))
     for k, dim in enumerate(dims):
@@ -78,7 +83,7 @@ def planted(samples, dim=400, seed=0):
 def test_theory_meets_the_planted_reference_at_every_time():
     theories = {dim: planted(256, dim) for dim in SIZES}
     assert relative_stderr(theories[400]) < 0.01
-    scores = beyond_allowance(theories, PLANTED, power=1)
+    scores = beyond_allowance(theories, PLANTED, power=PLANTED_POWER)
     assert np.abs(scores).max() < limit_of(scores.size), scores
 
 
