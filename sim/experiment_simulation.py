@@ -71,7 +71,7 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
     if not asked.optimizer.is_flow:
         raise ParameterError(
             "Argument `linearized` must be False unless the optimizer is gd on all samples at a constant rate, whose "
-            "steps have a closed form, but is True."
+            "steps, and whose flow, have a closed form, but is True."
         )
     if experiment.model.weight_decay:
         raise ParameterError(
@@ -82,8 +82,9 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
 
 def _add_linearized(dataset: xarray.Dataset, experiment: Experiment, form: str) -> xarray.Dataset:
     """The dataset with the curves of the linearised network and the regression errors."""
-    step, seed = float(dataset.attrs["step"]), int(dataset.attrs["seed"])
-    counts = np.rint(dataset["time"].to_numpy() / step)
+    seed, time = int(dataset.attrs["seed"]), dataset["time"].to_numpy()
+    step = None if dataset.attrs["step"] == "flow" else float(dataset.attrs["step"])
+    counts = time if step is None else np.rint(time / step)
     curves, limits = [], []
     for index in range(dataset.sizes["seed"]):
         start = linear_start(experiment, form, seed, index)
@@ -135,8 +136,10 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
 
-def linearized_losses(start: LinearStart, step: float, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linearized_losses(start: LinearStart, step: float | None, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Train and test loss of the linearised network after each number of steps in `counts`, (2, T), and at last, (2,).
+
+    Without a step they are those of gradient flow, and `counts` are times.
 
     The last are those of infinitely many steps: regression with the initial tangent kernel, without ridge.
     """
