@@ -215,7 +215,7 @@ def phase_estimates(sweep: Sweep) -> list[Estimate]:
 
 def _simulated_points(sweep: Sweep, processes: int, elsewhere: bool) -> Estimate:
     """All simulations of a sweep, from some of them, evenly picked."""
-    from sim.request import Request, flow_rtol
+    from sim.request import Request
 
     models, settings = list(sweep.simulated.values()), dict(sweep.simulation_settings)
     form, request = settings.pop("form"), Request(**settings)
