@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import explicit, fields, replica, store
+from dmft.wide import explicit, fields, replica
+from dmft.wide import row as samples
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
@@ -184,22 +185,25 @@ def without_bath_feedback(monkeypatch):
         right = right_slopes(*arguments)
         return right._replace(bath=jnp.zeros_like(right.bath))
 
-    right_slopes = store.slopes
-    monkeypatch.setattr(store, "slopes", wrong)
+    right_slopes = samples.slopes
+    monkeypatch.setattr(samples, "slopes", wrong)
 
 
 def outlier_responding_like_the_bulk(monkeypatch):
     """Drop q dDelta from the outlier's tangent, so that R_d = R_r up to the bath's distribution."""
 
-    def wrong(c, h, past, row, s, *, on_common):
-        right = right_row(c, h, past, row, s, on_common=on_common)
-        if on_common:
-            return right
-        zero = jnp.zeros_like(right.residual)
-        return right._replace(residual=zero, common=zero, outlier=right.outlier - s.y_d[:, None] * right.residual)
+    def wrong(c, h, n, past, proposed, s):
+        right = right_row(c, h, n, past, proposed, s)
+        under_common = jnp.array([True, False])[:, None]
+        own = right.outlier - s.y_d[:, None, None] * right.residual
+        return right._replace(
+            residual=jnp.where(under_common, right.residual, 0.0),
+            common=jnp.where(under_common, right.common, 0.0),
+            outlier=jnp.where(under_common, right.outlier, own),
+        )
 
-    right_row = store.tangent_row
-    monkeypatch.setattr(store, "tangent_row", wrong)
+    right_row = samples.tangent_row
+    monkeypatch.setattr(samples, "tangent_row", wrong)
 
 
 def noise_too_strong(monkeypatch):
@@ -220,10 +224,7 @@ def fresh_explicit(monkeypatch):
     """Compile the explicit scheme anew: what was compiled before a function was replaced must not be used."""
     original = explicit.advance_explicit.__wrapped__
 
-    def advance(c, steps, state, first, stop, *, seeded):
-        return original(c, steps, state, first, stop, seeded=seeded)
-
-    monkeypatch.setattr(replica, "advance_explicit", jax.jit(advance, static_argnames=("seeded",)))
+    monkeypatch.setattr(replica, "advance_explicit", jax.jit(lambda *arguments: original(*arguments)))
 
 
 def planted_limit(times):
