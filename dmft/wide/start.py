@@ -32,20 +32,18 @@ def initial_row(c: Couplings, state: State) -> State:
     Column 0 of the responses is the response to a change of the initial value.
     """
     fields, history = initial_fields(c, state), state.history
-    one = {name: getattr(state.kernels, name).at[0, 0].set(1.0) for name in _ONE}
     history = history._replace(
         bath=history.bath.at[0, :, 0].set(1.0),
         force_correlation=history.force_correlation.at[0, :, 0].set(fields.residual),
     )
     return state._replace(
-        kernels=state.kernels._replace(**one),
+        kernels=state.kernels._replace(
+            response=state.kernels.response.at[0, :, 0].set(1.0),
+            correlation_bulk=state.kernels.correlation_bulk.at[0, 0].set(1.0),
+        ),
         fields=put(state.fields, jnp.int32(0), **fields._asdict()),
         history=history,
     )
-
-
-#: Kernels that are 1 at (0, 0).
-_ONE = ("response_common", "response_outlier", "response_bulk", "correlation_bulk")
 
 
 def initial_fields(c: Couplings, state: State) -> Fields:
