@@ -1,10 +1,14 @@
 """Dynamical mean-field theory of learning in a two-layer network: predict train and test curves."""
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ConvergenceError, DivergenceError, MemoryLimitError, ParameterError, RunError
 from dmft.models.model import Model
+
+#: When these files were read. What changes later is not the code that runs.
+IMPORTED = time.time()
 
 if TYPE_CHECKING:
     from dmft import limits

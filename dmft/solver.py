@@ -11,7 +11,6 @@ from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer,
 from dmft.committee.solver import solve_committee
 from dmft.models.committee import Committee
 from dmft.models.model import Model
-from dmft.twotime.compiled import forget_if_many
 from dmft.twotime.failure import failure
 from dmft.twotime.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
 from dmft.twotime.plan import (
@@ -127,7 +126,6 @@ def solve(
         check_integer("replicas", replicas, at_least=MIN_REPLICAS)
     seed = check_integer("seed", seed, at_least=0)
     output = None if times is None else check_times(times, t_max)
-    forget_if_many()
     if isinstance(model, Committee):
         with progress_report(progress) as report:
             return solve_committee(

@@ -4,15 +4,14 @@ deliberately wrong theories, which the same checks must reject.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import replica, rows
 from dmft.wide import advance as wide
+from dmft.wide import rows
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
@@ -221,16 +220,6 @@ def correct(_monkeypatch):
     """Nothing changed: what the check accepts."""
 
 
-def fresh_explicit(monkeypatch):
-    """Compile the explicit scheme anew: what was compiled before a function was replaced must not be used."""
-    original = wide.advance_explicit.__wrapped__
-
-    def advance(c, steps, state, first, stop, *, seeded):
-        return original(c, steps, state, first, stop, seeded=seeded)
-
-    monkeypatch.setattr(replica, "advance_explicit", jax.jit(advance, static_argnames=("seeded",)))
-
-
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 @pytest.mark.parametrize(
     ("change", "accepted"),
@@ -241,9 +230,9 @@ def fresh_explicit(monkeypatch):
         (noise_too_strong, False),
     ],
 )
+@pytest.mark.usefixtures("compiled_anew")
 def test_the_reference_rejects_a_wrong_theory(monkeypatch, change, accepted):
     change(monkeypatch)
-    fresh_explicit(monkeypatch)
     times = [2.4, 6.0]
     theory = solve(MODEL.replace(dim=400), 6.0, step=STEP, replicas=4, samples=128, times=times)
     scores = z_scores(theory, {time: PLANTED[time] for time in times}, FINITE_SIZE)

@@ -109,15 +109,18 @@ def solve_state(
     network = Network(model.phi, model.centered, model.train_readout)
     state = start_state(model, network, couplings, grid, sampling, seed)
     if not grid.explicit:
-        state = initial_fields(couplings, network, state)
+        state = initial_fields(couplings, state, network=network)
     row = 0 if grid.explicit else 1
     while row < grid.size:
         capacity = state.rounds.shape[0]
         # an explicit step also writes the next row
         stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
         steps = multistep(grid, capacity, dtype)
-        arguments = (couplings, network, steps, state, jnp.int32(row), jnp.int32(stop))
-        state = advance_explicit(*arguments) if grid.explicit else advance_implicit(*arguments, iteration=iteration)
+        arguments = (couplings, steps, state, np.int32(row), np.int32(stop))
+        if grid.explicit:
+            state = advance_explicit(*arguments, network=network)
+        else:
+            state = advance_implicit(*arguments, network=network, iteration=iteration)
         stopped = failure(state, row, stop, iteration)
         if stopped is not None:
             return stopped

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
+from dmft.compiled.kind import computed
 from dmft.models.polynomials import FEATURES, derivative, evaluate
 
 #: Activations that are polynomials, lowest power first; "quadratic" depends on epsilon.
@@ -65,6 +66,13 @@ class Activation(NamedTuple):
     curvature: Callable[[Any], Any]
     kinks: tuple[tuple[float, float], ...] = ()
     polynomial: tuple[float, ...] | None = None
+
+    def computed(self) -> Any:
+        """What the functions compute, the same in every process."""
+        with precision_context("float64"):
+            shapes = [jax.ShapeDtypeStruct((5,), name) for name in ("float64", "float32")]
+            functions = self.value, self.slope, self.curvature
+            return [computed(function, h) for function in functions for h in shapes], self.kinks
 
 
 def _relu_slope(h: Any) -> Any:

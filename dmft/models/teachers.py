@@ -14,9 +14,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
+from dmft.compiled.kind import computed
 from dmft.models import activations
 from dmft.models.activations import Activation
 
@@ -39,6 +41,12 @@ class Teacher(NamedTuple):
     directions: int
     function: Callable[[Any], Any]
     feature: Activation | None
+
+    def computed(self) -> Any:
+        """What the function computes, the same in every process."""
+        with precision_context("float64"):
+            shapes = [jax.ShapeDtypeStruct((5, self.directions), name) for name in ("float64", "float32")]
+            return [computed(self.function, u) for u in shapes]
 
     def values(self, u: np.ndarray) -> np.ndarray:
         """psi(u) in float64, (...), for u of shape (..., K)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import anderson
 from dmft.twotime.noise import Samples
 from dmft.wide.rows import (
@@ -185,7 +185,7 @@ def _store_kernels(kernels: Kernels, n: Array, row: Row, local: Local) -> Kernel
     return Kernels._make([*stored, kernels.correlation_bulk.at[n].set(local.correlation_bulk)])
 
 
-@partial(jax.jit, static_argnames=("seeded", "iteration"), donate_argnames=("state",))
+@compilable(donated=["state"])
 def advance_implicit(
     c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, seeded: bool, iteration: Iteration
 ) -> State:
@@ -226,7 +226,7 @@ def _block_scale(block: Array) -> Array:
     return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
 
 
-@partial(jax.jit, static_argnames=("seeded",), donate_argnames=("state",))
+@compilable(donated=["state"])
 def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, seeded: bool) -> State:
     """Rows first <= n < stop of discrete gradient descent: row n is known, evaluate it and step to n + 1."""
 

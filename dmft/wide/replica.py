@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.compiled.executables import executable
 from dmft.losses.quadratic import test_loss_terms
 from dmft.models.model import Model
-from dmft.twotime.compiled import executable
 from dmft.twotime.grid import ORDER, Grid
 from dmft.twotime.kernels import physical_response
 from dmft.twotime.noise import Samples, draw_samples
@@ -129,7 +129,7 @@ def solve_replica(
         capacity = state.rounds.shape[0]
         # an explicit step also writes the kernels of the next row
         stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
-        arguments = (couplings, _steps(grid, capacity, dtype), state, jnp.int32(row), jnp.int32(stop))
+        arguments = (couplings, _steps(grid, capacity, dtype), state, np.int32(row), np.int32(stop))
         state = executable(function, arguments, static)(*arguments)
         failure = _failure(state, row, stop, iteration)
         if failure is not None:

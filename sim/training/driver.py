@@ -13,7 +13,6 @@ import numpy as np
 import dmft
 from dmft.checks import DivergenceError, MemoryLimitError, available_memory, check_memory, precision_context
 from dmft.losses.quadratic import build_dataset
-from dmft.twotime.compiled import forget_if_many
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Store
 from sim.training.descent import Layout
@@ -42,7 +41,6 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
         DivergenceError: the loss grew without bound; its `curves` are those up to there (attribute `complete` = 0).
         MemoryLimitError: one replica does not fit into memory; with `stop_below`, if not all of them do.
     """
-    forget_if_many()
     layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
     group = group_size(system, request, layout)  # before anything is drawn
     if request.stop_below is not None and group < request.seeds:

@@ -99,7 +99,7 @@ def train_group(
     """
     system, plan = job.system, job.plan
     pace = Pace(*map(jnp.asarray, (float(plan.step), float(system.decay), float(plan.count))))
-    batch = begin(job.task, draw_batch(job, indices), pace)
+    batch = begin(draw_batch(job, indices), pace, task=job.task)
     pieces = chunks(plan.steps, plan.count, chunk_budget(job, len(indices)))
     done, first, scale, kept = 0, 0, None, []
     if saved is not None and saved.pieces:
@@ -128,7 +128,7 @@ def run_piece(job: Job, batch: Batch, pace: Pace, piece: Piece, first: int) -> t
     lengths = np.zeros(CAPACITY, np.int32)
     lengths[:size] = piece.lengths
     chunk = Chunk(*map(jnp.asarray, (np.int32(first), lengths, np.int32(size))))
-    state, own, records = advance(job.task, batch, pace, chunk)
+    state, own, records = advance(batch, pace, chunk, task=job.task)
     return batch._replace(state=state, own=own), np.asarray(records, np.float64)[:, :size]
 
 

@@ -13,9 +13,7 @@ stands for all P: its gradient is normalised so that its mean over batches is th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,27 +129,17 @@ def fingerprint(optimizer: Optimizer, state: Callable[[], Any]) -> dict[str, Any
     """The attributes, with hashes of what was handed in as code; `state` gives a state to try it on."""
     import jax
 
+    from dmft.compiled.kind import computed
+
     known = optimizer.to_attributes()
     if is_transformation(optimizer.rule):
         rule, example = optimizer.rule, jax.tree.map(jax.numpy.asarray, state())
         own = rule.init(example)  # type: ignore[union-attr]
-        known["optimizer_code"] = _code_hash(rule.update, example, own, example)  # type: ignore[union-attr]
-        known["optimizer_start"] = _code_hash(lambda: own)
+        known["optimizer_code"] = computed(rule.update, example, own, example)  # type: ignore[union-attr]
+        known["optimizer_start"] = computed(lambda: own)
     if callable(optimizer.schedule):
-        known["schedule_code"] = _code_hash(optimizer.schedule, 0)
+        known["schedule_code"] = computed(optimizer.schedule, 0)
     return known
-
-
-def _code_hash(function: Callable[..., Any], *arguments: Any) -> str:
-    """Hash of the operations of `function` and of the numbers in it."""
-    import jax
-    import numpy as np
-
-    program = jax.make_jaxpr(function)(*arguments)
-    code = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(program)).encode())
-    for constant in program.consts:
-        code.update(np.asarray(constant).tobytes())
-    return code.hexdigest()
 
 
 class Pace(NamedTuple):

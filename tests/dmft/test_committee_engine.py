@@ -1,5 +1,7 @@
 """The committee engine against exact results and identities (THEORY section 8)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,7 +137,7 @@ def test_two_forms_of_the_correlation_and_stein_in_u(grid: Grid) -> None:
         assert np.abs(difference.mean(axis=0)).max() < 0.02
 
 
-def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch, compiled_anew: Callable[[], None]) -> None:
     """E[dg/du] = E[g u] holds with the kink's delta function in phi'', and fails without it."""
     model = PAIR.replace(activation="relu", teacher="half_square", initial_teacher_overlap=[[0.6, 0.0], [0.0, 0.6]])
     grid = explicit_grid(0.5, 1.5)
@@ -146,11 +148,8 @@ def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch) -> None:
         return value, slope, jnp.zeros_like(curvature)
 
     monkeypatch.setattr(rows, "smoothed", dropped)
-    jax.clear_caches()  # what was compiled has the delta in it
-    try:
-        without = one_replica(model, grid, 4096)
-    finally:
-        jax.clear_caches()
+    compiled_anew()  # what was compiled has the delta in it
+    without = one_replica(model, grid, 4096)
     assert np.abs(complete.stein).max() < 0.015
     assert np.abs(without.stein).max() > 0.06
 
