@@ -140,7 +140,8 @@ def test_what_is_dropped_gives_its_maps_back(monkeypatch):
         return x
 
     def maps():
-        return executables.MAPS.read_bytes().count(b"\n")
+        """Those of code that is in no file; a third of all that an executable takes."""
+        return executables.MAPS.read_bytes().count(b"r-xp 00000000 00:00 0 \n")
 
     large(np.ones((3, 3)))  # and what jax needs for the first time
     executables.forget()
@@ -149,8 +150,8 @@ def test_what_is_dropped_gives_its_maps_back(monkeypatch):
         large(np.ones((size, size)))
     taken = maps() - before
     executables.forget()
-    assert taken > 100
-    assert maps() - before < 0.1 * taken
+    assert taken > 9
+    assert maps() <= before
 
 
 # In the folder

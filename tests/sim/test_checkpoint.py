@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +20,7 @@ from dmft.models.model import Model
 from sim import Optimizer, simulate
 from sim.training import driver
 from sim.training import groups as training
+from sim.training.optimizers import fingerprint
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=8)
 
@@ -102,6 +106,18 @@ def test_code_handed_in_is_told_apart_by_its_numbers(tmp_path: Path) -> None:
     assert simulate(**run, optimizer=optax.rmsprop(0.1)).identical(first)
     with pytest.raises(ParameterError, match="optimizer_code"):
         simulate(**run, optimizer=optax.rmsprop(0.2))
+
+
+def test_code_handed_in_is_told_apart_by_numbers_in_compiled_parts_of_it() -> None:
+    def schedule(factors: list[float]) -> Callable[[Any], Any]:
+        inside = jax.jit(lambda n: jnp.asarray(factors)[n % 3])
+        return lambda n: inside(n) + 1.0
+
+    codes = [
+        fingerprint(Optimizer(schedule=schedule(factors)), lambda: ())["schedule_code"]
+        for factors in ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
+    ]
+    assert codes[0] == codes[1] != codes[2]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "header"])
