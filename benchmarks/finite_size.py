@@ -49,7 +49,7 @@ def main() -> None:
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theory = solve(MODEL, T_MAX, step=STEP, replicas=16, samples=512, times=TIMES)
+        theory = solve(MODEL, T_MAX, step=STEP, replicas=16, sample_count=512, times=TIMES)
     print(f"theory: {time.perf_counter() - start:.0f} s\n")
     header = "".join(f"{f'D = {dim}':>18}" for dim in sizes)
     print(f"{'observable':<17}{'t':>5}{header}{'limit':>18}{'theory':>18}{'z':>7}{'chi2':>7}{'slope':>8}")

@@ -105,7 +105,7 @@ def descent(t_max: float, replicas: int) -> tuple[float, float]:
     """Test loss and its standard error at t_max, row after row on the uniform grid."""
     from dmft import solve
 
-    result = solve(MODEL, t_max, step=STEP, replicas=replicas, samples=SAMPLES, times=[t_max])
+    result = solve(MODEL, t_max, step=STEP, replicas=replicas, sample_count=SAMPLES, times=[t_max])
     return float(result.test_loss[-1]), float(result.test_loss_stderr[-1])
 
 

@@ -34,11 +34,11 @@ T_MAX, DIM = 12.0, 400
 #: What is timed: the tolerance driven default, fixed sampling, gradient descent, single precision.
 CASES: dict[str, dict[str, Any]] = {
     "flow, rtol 0.01": {},
-    "flow, 4 x 256 samples": {"replicas": 4, "samples": 256},
-    "flow, 16 x 256 samples": {"replicas": 16, "samples": 256},
-    "flow, 8 x 512 samples": {"replicas": 8, "samples": 512},
-    "flow, float32, 16 x 256": {"replicas": 16, "samples": 256, "precision": "float32"},
-    "descent, step 0.2, 8 x 256": {"replicas": 8, "samples": 256, "step": 0.2},
+    "flow, 4 x 256 samples": {"replicas": 4, "sample_count": 256},
+    "flow, 16 x 256 samples": {"replicas": 16, "sample_count": 256},
+    "flow, 8 x 512 samples": {"replicas": 8, "sample_count": 512},
+    "flow, float32, 16 x 256": {"replicas": 16, "sample_count": 256, "precision": "float32"},
+    "descent, step 0.2, 8 x 256": {"replicas": 8, "sample_count": 256, "step": 0.2},
 }
 
 

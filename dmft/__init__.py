@@ -1,21 +1,18 @@
 """Dynamical mean-field theory of learning in a two-layer network: predict train and test curves."""
 
-import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ConvergenceError, DivergenceError, MemoryLimitError, ParameterError, RunError
 from dmft.models.model import Model
 
-#: When these files were read. What changes later is not the code that runs.
-IMPORTED = time.time()
-
 if TYPE_CHECKING:
     from dmft import limits
     from dmft.models.committee import Committee
     from dmft.solver import solve
 
-__version__ = "0.1.0"
+from dmft.version import __version__ as __version__
+
 __all__ = [
     "Committee",
     "ConvergenceError",

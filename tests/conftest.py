@@ -11,7 +11,7 @@ KEPT = Path(__file__).parents[1] / ".pytest_cache" / "executables"
 os.environ["DMFT_CACHE"] = str(KEPT)
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
-CHECKED = ("anderson", "kernels", "noise", "rows", "seeding", "state", "wide")
+CHECKED = ("twotime.anderson", "twotime.kernels", "twotime.noise", "wide")
 CHECKED += tuple(f"committee.{module}" for module in ("explicit", "implicit", "network", "rows", "sampling", "state"))
 install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
 

@@ -13,8 +13,11 @@ import pytest
 from dmft import Model
 from dmft.checks import precision_context
 from dmft.twotime.grid import explicit_grid
-from dmft.twotime.plan import choose_iteration
-from dmft.wide.replica import Replica, Sampling, solve_replica
+from dmft.twotime.loop import solve_one
+from dmft.twotime.request import choose_iteration
+from dmft.wide.engine import Wide
+from dmft.wide.replica import Sampling
+from dmft.wide.solution import Replica
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1)
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -36,14 +39,12 @@ def picard() -> ModuleType:
 
 
 def row_by_row(t_max: float, step: float, samples: int) -> Replica:
-    """The first replica of `solve(MODEL, t_max, step=step, samples=samples)`."""
+    """The first replica of `solve(MODEL, t_max, step=step, sample_count=samples)`."""
     grid = explicit_grid(step, t_max)
     with precision_context("float64"):
-        sampling = Sampling.choose(samples, grid.size, "float64")
+        sampling = Sampling(samples, min(grid.size, samples // 2), "float64")
         seed = np.random.SeedSequence(0, spawn_key=(0,))
-        result = solve_replica(MODEL, grid, sampling, seed, choose_iteration("float64", 1e-3))
-    assert isinstance(result, Replica)
-    return result
+        return solve_one(Wide(MODEL), grid, sampling, seed, choose_iteration("float64", 1e-3))
 
 
 def test_picard_iteration_ends_at_the_row_by_row_solution(picard: ModuleType) -> None:

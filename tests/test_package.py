@@ -28,7 +28,7 @@ for package in (dmft, sim, compare):
     assert resources.files(package).joinpath("py.typed").is_file()
 assert "DATA" in resources.files("compare").joinpath("report", "template", "page.html").read_text()
 model = dmft.Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
-theory = dmft.solve(model, 0.4, step=0.2, samples=64, replicas=4)
+theory = dmft.solve(model, 0.4, step=0.2, sample_count=64, replicas=4)
 simulation = sim.simulate(model.replace(dim=20), 0.4, step=0.2, seeds=2)
 agreement = compare.overlay(theory, simulation)
 agreement.plot("overlay.png")

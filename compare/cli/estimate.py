@@ -6,10 +6,8 @@ shape (rows, D) x (D, P). How fast these are is measured on the machine at hand,
     seconds = START + seeds steps (STEP + operations / (SHARE rate)).
 
 Theory. A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, and the work on each of
-its capacities COMPILE seconds to compile; those of a flow are on two grids (see dmft.twotime.tolerance). How many
-replicas it
-takes, and whether the grid must be refined, the solver decides as it goes: `seconds` is for the replicas and the grid
-that it begins with.
+its capacities COMPILE seconds to compile; those of a flow are on two grids (see dmft.wide.estimate). How many replicas
+it takes, and whether the grid must be refined, the solver decides as it goes: `seconds` is for what it begins with.
 
 The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision. On such
 a machine, with nothing else running, both rules were right within a factor of 2 in the cases of docs/command-line.md.
@@ -27,6 +25,7 @@ from dmft import Model
 from dmft.checks import precision_context
 
 if TYPE_CHECKING:
+    from dmft.twotime.cost import Cost
     from sim.request import Request
     from sim.training.system import System
 
@@ -70,6 +69,30 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60.0:.2g} min" if seconds < 5400.0 else f"{seconds / 3600.0:.2g} h"
 
 
+def theory_cost(model: Any, t_max: float, step: float | None, rtol: float, precision: str, kernels: bool) -> Cost:
+    """What `dmft.solve` begins with.
+
+    Raises:
+        MemoryLimitError: one replica does not fit into memory, as in the run itself.
+    """
+    from dmft.solver import engine_for
+    from dmft.twotime.cost import expected_cost
+    from dmft.twotime.request import Request
+
+    request = Request(t_max=t_max, step=step, rtol=rtol, precision=precision, kernels=kernels)
+    return expected_cost(engine_for(model), request)
+
+
+def _compilation(cost: Cost) -> float:
+    """Seconds to compile all capacities."""
+    return COMPILE * cost.programs / cost.side_by_side
+
+
+def _work(cost: Cost) -> float:
+    """Seconds of the first replicas and of their pilot."""
+    return REPLICA * cost.sample_rows / cost.side_by_side
+
+
 def theory_estimate(settings: Settings) -> Estimate:
     """The estimate of `dmft.solve` with these settings.
 
@@ -77,69 +100,13 @@ def theory_estimate(settings: Settings) -> Estimate:
         MemoryLimitError: one replica does not fit into memory, as in the run itself.
     """
     accuracy = (settings.t_max, settings.step, settings.rtol, settings.precision)
-    replicas = _Replicas.plan(settings.model, *accuracy, settings.kernels)
+    cost = theory_cost(settings.model, *accuracy, settings.kernels)
     return Estimate(
         side="theory",
-        work=replicas.describe(),
-        memory_bytes=PROCESS + SOLVER + replicas.side_by_side * replicas.bytes_each,
-        seconds=_on_cpu(replicas.compilation() + replicas.work()),
+        work=cost.describe(),
+        memory_bytes=PROCESS + SOLVER + cost.side_by_side * cost.bytes_each,
+        seconds=_on_cpu(_compilation(cost) + _work(cost)),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Replicas:
-    """The grid and the replicas that a solve begins with."""
-
-    points: int
-    capacities: int
-    samples: int
-    first: int
-    most: int
-    side_by_side: int
-    bytes_each: float
-    rows: float  # samples x points^2, of all replicas, the pilot's included
-
-    @classmethod
-    def plan(cls, model: Model, t_max: float, step: float | None, rtol: float, precision: str, full: bool) -> _Replicas:
-        """The plan of `dmft.solve`; `full` if all replicas are on the fine grid."""
-        from dmft.twotime import plan
-        from dmft.twotime import replicas as runs
-        from dmft.wide import replica
-
-        grid = plan.choose_grid(t_max, step, None, rtol)
-        sampling, full = plan.choose_sampling(None, grid, precision), full or grid.explicit
-        few, first, finite = plan.fewer_samples(sampling), plan.FIRST_REPLICAS, model.dim is not None
-        coarse = plan.coarse_size(grid)
-        many = grid.size if full else coarse
-        rows = few.samples * first * grid.size**2 + sampling.samples * (first * many**2 + finite * grid.size**2)
-        if not grid.explicit:
-            rows += few.samples * runs.COARSE_PILOT * first * coarse**2
-        sizes = ((grid.size, few), (many, sampling))
-        return cls(
-            points=grid.size,
-            # at finite dimension a replica of all samples is solved on the fine grid too
-            capacities=sum(len(replica.capacities_for(size)) for size, _ in sizes) + finite * (not full),
-            samples=sampling.samples,
-            first=first,
-            most=plan.MAX_REPLICAS,
-            side_by_side=plan.choose_workers(grid, sampling, full),
-            bytes_each=max(replica.replica_bytes(*each) for each in sizes),
-            rows=rows,
-        )
-
-    def compilation(self) -> float:
-        """Seconds to compile all capacities."""
-        return COMPILE * self.capacities / self.side_by_side
-
-    def work(self) -> float:
-        """Seconds of the first replicas and of their pilot."""
-        return REPLICA * self.rows / self.side_by_side
-
-    def describe(self) -> str:
-        return (
-            f"{self.points} time points, {self.first} replicas (at most {self.most}) of {self.samples} samples, "
-            f"{self.side_by_side} side by side"
-        )
 
 
 def simulation_estimate(settings: Settings) -> Estimate:
@@ -231,10 +198,10 @@ def phase_estimates(settings: PhaseSettings) -> list[Estimate]:
     found = []
     if arguments["theory"]:
         accuracy = (arguments[name] for name in ("t_max", "step", "rtol", "precision"))
-        replicas = _Replicas.plan(settings.model, *accuracy, full=False)
-        seconds = replicas.compilation() + len(models) * replicas.work() / processes
-        memory = processes * (PROCESS + SOLVER + replicas.side_by_side * replicas.bytes_each)
-        work = f"{len(models)} points of {replicas.describe()}"
+        cost = theory_cost(settings.model, *accuracy, kernels=False)
+        seconds = _compilation(cost) + len(models) * _work(cost) / processes
+        memory = processes * (PROCESS + SOLVER + cost.side_by_side * cost.bytes_each)
+        work = f"{len(models)} points of {cost.describe()}"
         found.append(Estimate(side="theory", work=work, memory_bytes=memory, seconds=_on_cpu(seconds, elsewhere)))
     every = arguments["simulate_every"]
     simulated = [model for at, model in models.items() if every and all(index % every == 0 for index in at)]

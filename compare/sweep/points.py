@@ -16,7 +16,7 @@ from typing import Any
 
 from compare.sweep.point_file import encode
 from dmft import Model, RunError, solve
-from dmft.solver import ToleranceWarning
+from dmft.twotime.prediction import ToleranceWarning
 
 #: Python's parser must not run in two threads at once (3.11).
 _one_at_a_time = threading.Lock()

@@ -22,7 +22,7 @@ from dmft.committee.rows import (
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
 from dmft.compiled.executables import compilable
-from dmft.wide.state import Steps
+from dmft.twotime.steps import Steps
 
 
 @compilable(donated=["state"])

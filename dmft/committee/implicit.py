@@ -33,8 +33,8 @@ from dmft.committee.rows import (
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
 from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import anderson
-from dmft.wide.advance import Iteration
-from dmft.wide.state import Steps
+from dmft.twotime.engine import Iteration
+from dmft.twotime.steps import Steps
 
 #: Newton steps for the fields of a row at most, and the relative change at which they end.
 NEWTON_STEPS = 40
@@ -140,7 +140,11 @@ def solve_fields(
 
 
 def solve_small(matrix: Float[Array, "N N S"], right: Float[Array, "N M S"]) -> Float[Array, "N M S"]:
-    """matrix^-1 right for every sample, by Gauss-Jordan elimination with all samples side by side."""
+    """matrix^-1 right for every sample, by Gauss-Jordan elimination with all samples side by side.
+
+    LAPACK, called for one sample after the other, takes 30, 11, 6 and 1.4 times as long for N = 1, 2, 4, 8. There is no
+    pivoting: where a pivot vanishes the row does not converge, and the replica stops there.
+    """
     count = matrix.shape[0]
     for i in range(count):
         pivot = 1.0 / matrix[i, i]
@@ -228,8 +232,7 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
     )
 
 
-@compilable(donated=["state"])
-def initial_fields(c: Couplings, state: State, *, network: Network) -> State:
+def initial_fields(c: Couplings, network: Network, state: State) -> State:
     """Fields and residuals of row 0, which carries no force (h_0 = 0)."""
     row = Row._make(array[0] for array in state.kernels)
     local = local_forces(c, network, state, row, jnp.int32(0), past_fields(state, row, jnp.zeros_like(row.response)))

@@ -9,7 +9,7 @@ R(n; c) h_c v_c in both schemes. Slots not filled yet are zero.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -94,10 +94,6 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # what they left, relative
 
 
-#: Axes of each array that run over rows or slots; arrays not named have none.
-_TIME_AXES = {"response": (0, 2), "tangent": (0, 3)}
-
-
 def empty_state(
     samples: Samples, presence: Array, start: Start, width: int, capacity: int, tangent_samples: int
 ) -> State:
@@ -121,32 +117,3 @@ def empty_state(
         rounds=jnp.zeros(t, jnp.int32),
         mismatch=zeros(t),
     )
-
-
-def grow_state(state: State, capacity: int) -> State:
-    """The same with room for `capacity` rows and slots."""
-
-    def grown(name: str, array: Array) -> Array:
-        axes = _TIME_AXES.get(name, (0,))
-        return jnp.pad(array, [(0, capacity - size if axis in axes else 0) for axis, size in enumerate(array.shape)])
-
-    def grown_all(group: Any) -> Any:
-        return group._replace(**{name: grown(name, array) for name, array in group._asdict().items()})
-
-    return state._replace(
-        kernels=grown_all(state.kernels),
-        fields=grown_all(state.fields),
-        history=grown_all(state.history),
-        rounds=grown("rounds", state.rounds),
-        mismatch=grown("mismatch", state.mismatch),
-    )
-
-
-def state_bytes(
-    capacity: int, samples: int, tangent_samples: int, width: int, directions: int, modes: int, itemsize: int
-) -> int:
-    """Memory of a state: the tangents, N^2 T^2 numbers for each of Q samples, are nearly all of it."""
-    rows = width * capacity
-    tangents = tangent_samples * (rows**2 + rows * directions)
-    fields = samples * (rows * 2 + capacity + 2 * modes + width + 4 * directions)
-    return itemsize * (tangents + fields + rows**2 + rows * modes)

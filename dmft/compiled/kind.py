@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-import dmft
+from dmft import version
 
 if TYPE_CHECKING:
     from dmft.compiled.executables import Compilable
@@ -60,7 +60,7 @@ class Kind(NamedTuple):
     ) -> Kind:
         """The kind of these arguments."""
         leaves, tree = jax.tree.flatten(tuple(arguments))
-        described = tuple((leaf.shape, np.dtype(leaf.dtype), _devices(leaf)) for leaf in leaves)
+        described = tuple((leaf.shape, str(leaf.dtype), _devices(leaf)) for leaf in leaves)
         names = [name for name in sorted(jax.config.values) if not _BESIDE.search(name)]
         settings = tuple((name, repr(getattr(jax.config, name, None))) for name in names)
         return cls(function, tree, described, tuple(sorted(static.items())), tuple(sorted(options.items())), settings)
@@ -117,7 +117,7 @@ def _sources(package: str) -> str | None:
     files = sorted(Path(str(sys.modules[package].__file__)).parent.rglob("*.py"))
     try:
         changed = max(max(about.st_mtime, about.st_ctime) for about in map(os.stat, files))
-        return _content(tuple(files)) if changed < dmft.IMPORTED else None
+        return _content(tuple(files)) if changed < version.IMPORTED else None
     except (OSError, ValueError):
         return None
 

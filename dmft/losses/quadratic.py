@@ -1,4 +1,4 @@
-"""Losses from order parameters (THEORY section 2), and the dataset both theory and simulation return.
+"""Losses from order parameters (THEORY section 2).
 
 For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alpha epsilon M' - beta beta^T
 (M' = M and wbar' = wbar, or their change since t = 0 when centred), the test loss against clean labels is
@@ -9,11 +9,7 @@ For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alph
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    import xarray
+from typing import Any, NamedTuple
 
 #: Every observable: its meaning, as written on axes and in files. All are dimensionless.
 OBSERVABLES: dict[str, str] = {
@@ -57,46 +53,3 @@ def test_loss_terms(alpha: float, error_trace: Any, error_frobenius: Any, mean_w
 
 
 test_loss_terms.__test__ = False  # type: ignore[attr-defined]  # not a test function
-
-
-def build_dataset(
-    dims: tuple[str, ...],
-    time: Any,
-    values: dict[str, Any],
-    stderr: dict[str, Any],
-    attributes: dict[str, Any],
-    meanings: Mapping[str, str] = OBSERVABLES,
-    inner: Mapping[str, tuple[str, ...]] | None = None,
-) -> xarray.Dataset:
-    """Assemble the common dataset: every observable over `dims`, its standard error over time.
-
-    An observable that is an array has dimensions of its own after these, in `inner`; so has its error.
-
-    Args:
-        dims: ("time",) for theory, ("seed", "time") for simulation.
-        time: float64 (T,), strictly increasing, in the units of THEORY section 1.
-        values: arrays over `dims` (and those of `inner`), keyed by the names in `meanings`.
-        stderr: arrays (T, ...), keyed likewise; stored as `<name>_stderr`.
-        attributes: model, settings, precision, version, seed: enough to run it again.
-        meanings: the observables, with their meanings.
-        inner: dimensions of those observables that are arrays.
-    """
-    import numpy as np
-    import xarray
-
-    variables = {}
-    for name, meaning in meanings.items():
-        own = (inner or {}).get(name, ())
-        variables[name] = (
-            (*dims, *own),
-            np.asarray(values[name], dtype=np.float64),
-            {"long_name": meaning, "units": "1"},
-        )
-        variables[f"{name}_stderr"] = (
-            ("time", *own),
-            np.asarray(stderr[name], dtype=np.float64),
-            {"long_name": f"standard error of the mean of {name}", "units": "1"},
-        )
-    time = np.asarray(time, dtype=np.float64)
-    coordinates = {"time": ("time", time, {"long_name": "training time", "units": "N D / alpha^2 x learning rate"})}
-    return xarray.Dataset(variables, coordinates, attributes)

@@ -3,84 +3,75 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmft.checks import ConvergenceError, DivergenceError, RunError, precision_context
+from dmft.checks import ConvergenceError, DivergenceError, RunError
+from dmft.twotime.engine import Plan
 from dmft.twotime.grid import explicit_grid
-from dmft.twotime.plan import Plan
+from dmft.twotime.loop import ReplicaStopped, solve_replica
 from dmft.twotime.prediction import prediction
-from dmft.twotime.replicas import ReplicaStopped
-from dmft.twotime.tolerance import Solved
-from dmft.wide.replica import Replica, solve_replica
+from dmft.twotime.request import MIN_REPLICAS
+from dmft.twotime.tolerance import Unsolved, add_replicas
 
 if TYPE_CHECKING:
     import xarray
 
-#: Fewest rows that make a curve, for discrete steps and for the flow, which is interpolated.
-FEWEST_STEPS, FEWEST_TIMES = 2, 6
+#: Halvings of the step when looking for a stable one; shortest horizon and largest number of its steps.
+HALVINGS, SHORTEST, LONGEST = 8, 40, 600
 
 
-def failure(
-    plan: Plan, stopped: ReplicaStopped, solve_part: Callable[[Plan], Solved], output: np.ndarray | None
-) -> RunError:
-    """The error to raise, in one line, with the curves up to where the replica stopped.
-
-    Args:
-        plan: what was being solved.
-        stopped: how that ended.
-        solve_part: solves a shorter plan.
-        output: the times asked for, or None.
-    """
+def failure(unsolved: Unsolved, output: np.ndarray | None) -> RunError:
+    """The error to raise, in one line, with the curves up to where the replica stopped, on the times asked for."""
+    plan, stopped = unsolved.plan, unsolved.stopped
     if plan.grid.explicit and stopped.reason == "diverged":
-        message = (
+        error: RunError = DivergenceError(
             f"Gradient descent with step = {plan.grid.weights[0]:g} diverges at t = {stopped.time:g}; "
             f"{_stable_step(plan, stopped.time)}."
         )
-        error: RunError = DivergenceError(message)
     else:
         error = ConvergenceError(
             f"The theory's time point t = {stopped.time:g} was not solved ({stopped.reason}); raise `points` (now "
-            f"{plan.grid.size - 1}) or `samples` (now {plan.sampling.samples})."
+            f"{plan.grid.size - 1}) or `sample_count` (now {plan.sampling.samples})."
         )
-    error.curves = _curves(plan, stopped, solve_part, output)
+    error.curves = _curves(plan, stopped, output)
     return error
 
 
-def _curves(
-    plan: Plan, stopped: ReplicaStopped, solve_part: Callable[[Plan], Solved], output: np.ndarray | None
-) -> xarray.Dataset | None:
+def _curves(plan: Plan, stopped: ReplicaStopped, output: np.ndarray | None) -> xarray.Dataset | None:
     """The dataset up to the last time that every replica solves, or None if that is too early."""
     while True:
         rows = int(np.searchsorted(plan.grid.times, stopped.time * (1 - 1e-9)))  # those before the failure
-        plan = plan.head(min(rows, plan.grid.size - 1))
-        if plan.grid.size < (FEWEST_STEPS if plan.grid.explicit else FEWEST_TIMES):
+        head = plan.grid.head(min(rows, plan.grid.size - 1))
+        if head.size < plan.engine.least_rows[0 if head.explicit else 1]:
             return None
+        plan = dataclasses.replace(plan, grid=head, replicas=plan.replicas or MIN_REPLICAS)
         try:
-            solved = solve_part(plan)
+            evidence = add_replicas(plan.engine.evidence(plan, _silent), _silent)
         except ReplicaStopped as again:
             stopped = again
             continue
-        inside = None if output is None else output[output <= plan.grid.times[-1]]
-        if inside is not None and inside.size == 0:
-            return None
-        return prediction(plan, solved, inside, complete=False)
+        inside = None if output is None else output[output <= head.times[-1]]
+        return None if inside is not None and inside.size == 0 else prediction(evidence, inside, complete=False)
+
+
+def _silent(done: int, total: int) -> None:
+    """No report."""
 
 
 def _stable_step(plan: Plan, time: float) -> str:
-    """Halve the step until a small replica survives to twice the time of divergence."""
-    step = plan.grid.weights[0]
-    sampling = dataclasses.replace(plan.sampling, samples=64, modes=32)
-    with precision_context(sampling.precision):
-        for _ in range(8):
-            step = step / 2
-            horizon = max(2 * time, 40 * step)
-            if horizon / step > 600:
-                break
-            seed = np.random.SeedSequence(plan.seed)
-            trial = solve_replica(plan.model, explicit_grid(step, horizon), sampling, seed, plan.iteration)
-            if isinstance(trial, Replica):
-                return f"step = {step:.3g} is stable up to t = {horizon:.3g}"
+    """Halve the step until a cheap replica survives to twice the time of divergence."""
+    step = float(plan.grid.weights[0])
+    for _ in range(HALVINGS):
+        step /= 2
+        horizon = max(2 * time, SHORTEST * step)
+        if horizon / step > LONGEST:
+            break
+        grid = explicit_grid(step, horizon)
+        try:
+            solve_replica(dataclasses.replace(plan, grid=grid, sampling=plan.engine.trial(grid, plan.sampling)), 0)
+        except ReplicaStopped:
+            continue
+        return f"step = {step:.3g} is stable up to t = {horizon:.3g}"
     return f"a step below {step:.3g} may be stable"

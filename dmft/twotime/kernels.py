@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dmft.twotime.engine import KernelStack
 from dmft.twotime.grid import Grid, coordinate
-
-#: Names and meanings of the kernels a dataset may hold, over (time, time2).
-KERNELS: dict[str, str] = {
-    "correlation_common": "C_c(t, s), correlation of the common vector",
-    "correlation_outlier": "C_q(t, s), correlation of the outlier, target part included",
-    "correlation_bulk": "C_r(t, s), correlation of a bulk neuron",
-    "response_common": "R_c(t, s), response of the common vector at t to a force at s",
-    "response_outlier": "R_d(t, s), response of the outlier at t to a force at s",
-    "response_bulk": "R_r(t, s), response of a bulk neuron at t to a force at s",
-}
 
 
 def physical_response(grid: Grid, response: np.ndarray) -> np.ndarray:
@@ -38,22 +29,29 @@ def physical_response(grid: Grid, response: np.ndarray) -> np.ndarray:
     return np.tril(ratio)
 
 
-def on_output_times(grid: Grid, name: str, kernel: np.ndarray, at: np.ndarray, *, order: int = 3) -> np.ndarray:
-    """A kernel (T, T) on the output times, (len(at), len(at)).
+def on_output_times(grid: Grid, kernels: np.ndarray, at: np.ndarray, like: KernelStack) -> np.ndarray:
+    """Kernels (..., T, T) on the output times, (..., len(at), len(at)).
 
-    Discrete steps: the rows and columns of those steps.  Flow: correlations by a spline of this order, responses
-    (zero for t < s, with a jump at t = s) linearly in (t - s, s), both in `dmft.twotime.grid.coordinate`.
+    Discrete steps: the rows and columns of those steps. Flow: correlations by a spline, responses (zero for t < s,
+    with a jump at t = s) linearly in (t - s, s), both in `dmft.twotime.grid.coordinate`.
     """
-    from scipy.interpolate import RectBivariateSpline
-
     if grid.explicit:
         index = np.rint(at / grid.weights[0]).astype(int)
-        return kernel[np.ix_(index, index)]
+        return kernels[..., index[:, None], index]
     x, nodes = coordinate(at), coordinate(grid.times)
-    if name.startswith("correlation"):
-        order = min(order, grid.size - 1)
-        return RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x)
-    return _lag_interpolation(kernel, np.interp(x, nodes, np.arange(grid.size)))
+    result = np.zeros((*kernels.shape[:-2], len(at), len(at)))
+    for entry in np.ndindex(kernels.shape[:-2]):
+        if like.response:
+            result[entry] = _lag_interpolation(kernels[entry], np.interp(x, nodes, np.arange(grid.size)))
+        else:
+            result[entry] = _spline(nodes, kernels[entry], x, min(like.order, grid.size - 1))
+    return result
+
+
+def _spline(nodes: np.ndarray, kernel: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
+    from scipy.interpolate import RectBivariateSpline
+
+    return RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x)
 
 
 def _lag_interpolation(kernel: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dmft.wide.scatter import MODES
-
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
+#: Coordinates of the sequence that nothing uses: the modes are orthogonal to their signs, and stay what they are.
+SPARE = 3
 
 
 class Samples(NamedTuple):
@@ -26,7 +26,6 @@ class Samples(NamedTuple):
         weight: (S,) sample weights, sum 1.
         u: (S,) the target field, > 0 (mirror pairs).
         label: (S,) unit label noise; even sector.
-        bulk: (A, S) amplitudes of the bulk's scatter at finite D; even sector.
         common: (K, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
         outlier: (K, S) modes of the outlier noise, orthonormal against u and each other.
     """
@@ -34,7 +33,6 @@ class Samples(NamedTuple):
     weight: Float[Array, " S"]
     u: Float[Array, " S"]
     label: Float[Array, " S"]
-    bulk: Float[Array, "A S"]
     common: Float[Array, "K S"]
     outlier: Float[Array, "K S"]
 
@@ -55,19 +53,15 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
     from scipy.stats import qmc
 
     generator = np.random.default_rng(seed)
-    points = qmc.Sobol(2 + MODES + 2 * modes, scramble=True, rng=generator).random(samples)
+    points = qmc.Sobol(2 + SPARE + 2 * modes, scramble=True, rng=generator).random(samples)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    label, bulk, common, outlier = (
-        normals[:, :1],
-        np.sign(normals[:, 1 : 1 + MODES]),
-        normals[:, 1 + MODES :: 2],
-        normals[:, 2 + MODES :: 2],
-    )
-    even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, label, bulk, common]))
+    label, spare = normals[:, :1], np.sign(normals[:, 1 : 1 + SPARE])
+    common, outlier = normals[:, 1 + SPARE :: 2], normals[:, 2 + SPARE :: 2]
+    even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, label, spare, common]))
     odd = _orthonormal(weight, np.column_stack([u, outlier]))
-    arrays = (weight, u, even[:, 2], even[:, 3 : 3 + MODES].T, even[:, 3 + MODES :].T, odd[:, 1:].T)
+    arrays = (weight, u, even[:, 2], even[:, 3 + SPARE :].T, odd[:, 1:].T)
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
 
 

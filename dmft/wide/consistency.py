@@ -1,45 +1,40 @@
-"""The correlation kernels a second way: from their equations of motion (THEORY section 4, "Kernels").
+"""The correlation kernels a second way: from their equations of motion (THEORY section 4.5).
 
-The engine builds C from the noise (propagator form).  The exact identities
-d_t C_c(t,s) = -(1/alpha) E[g(t) p(s)],  d_t C_q(t,s) = -(epsilon/alpha) E[q Delta(t) q(s)],
-d_t C_r(t,s) = -(epsilon/alpha) E[Delta(t) B(t,s)],  each with -lambda C(t,s) under weight decay,
-hold in the same multistep form on the grid.  The two forms differ by sampling error alone.  What one step violates
-them by is therefore a control variate: its mean is known to be zero, and it is strongly correlated with the errors of
-the curves (`regress_out`).
+The engine builds C from the noise (propagator form).  Equation 4.12 holds exactly and in the same multistep form on the
+grid.  The two forms differ by sampling error alone.  What one step violates the equation by is therefore a control
+variate: its mean is known to be zero, and it is strongly correlated with the errors of the curves (`regress_out`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from dmft.models.model import Model
-    from dmft.twotime.grid import Grid
-    from dmft.wide.state import State
+from dmft.models.model import Model
+from dmft.twotime.grid import Grid
+from dmft.twotime.steps import next_row
+from dmft.wide.sectors import BySector
+from dmft.wide.state import State
 
 
-def forces(model: Model, grid: Grid, state: State) -> dict[str, np.ndarray]:
-    """(1/alpha) E[g p], (epsilon/alpha) E[q Delta q] and (epsilon/alpha) E[Delta B], each (T, T), first time first."""
-    size = grid.size
+def forces(model: Model, grid: Grid, state: State) -> BySector:
+    """(1/alpha) E[g p], (epsilon/alpha) E[q Delta q] and (epsilon/alpha) E[Delta B] of equation 4.12, (T, T) each.
+
+    Their first time is that of the force.
+    """
+    size, strength = grid.size, model.epsilon / model.alpha
     weight = np.asarray(state.samples.weight, np.float64)
     p, q, g, outlier = (
         np.asarray(array, np.float64)[:size]
         for array in (state.fields.p, state.fields.q, state.fields.force_common, state.fields.force_outlier)
     )
     bulk = np.einsum("s,nsm->nm", weight, np.asarray(state.history.force_correlation)[:size, :, :size])
-    return {
-        "correlation_common": (g * weight) @ p.T / model.alpha,
-        "correlation_outlier": model.epsilon / model.alpha * (outlier * weight) @ q.T,
-        "correlation_bulk": model.epsilon / model.alpha * bulk,
-    }
+    return BySector((g * weight) @ p.T / model.alpha, strength * (outlier * weight) @ q.T, strength * bulk)
 
 
-def seed_source(grid: Grid, state: State) -> np.ndarray:
+def seeding_source(grid: Grid, state: State) -> np.ndarray:
     """source(n) b(m), (T, T): what the seeding of a random initialisation adds to C_q(n, m) in row n; else 0."""
     source, b = (
-        np.asarray(array, np.float64)[: grid.size] for array in (state.seed.source, state.kernels.target_overlap)
+        np.asarray(array, np.float64)[: grid.size] for array in (state.seeding.source, state.kernels.target_overlap)
     )
     return np.outer(source, b)
 
@@ -47,23 +42,18 @@ def seed_source(grid: Grid, state: State) -> np.ndarray:
 def violation(
     grid: Grid, weight_decay: float, force: np.ndarray, correlation: np.ndarray, source: np.ndarray
 ) -> np.ndarray:
-    """What the propagator form of C(n, n) violates its equation of motion by in step n alone, shape (T,).
+    """What the propagator form of C(n, n) differs by from a step of its equation of motion, shape (T,).
 
     Args:
-        force: (T, T) as returned by `forces`.
+        force: (T, T), see `forces`.
         correlation: (T, T), propagator form.
-        source: (T, T), added in row n beside the force (see `seed_source`).
+        source: (T, T), added in row n beside the force (see `seeding_source`).
     """
     result = np.zeros(grid.size)
     for n in range(1, grid.size):
-        past = grid.history(correlation[:, n], n)
-        if grid.explicit:
-            h = grid.weights[n - 1]
-            result[n] = correlation[n, n] - (1 - h * weight_decay) * past + h * force[n - 1, n]
-        else:
-            h = grid.weights[n]
-            result[n] = (1 + h * weight_decay) * correlation[n, n] - past + h * force[n, n]
-    return result - np.diagonal(source)
+        stepped = next_row(grid, correlation[:, n], n, force[:, n], weight_decay, source[n, n])
+        result[n] = correlation[n, n] - stepped
+    return result
 
 
 def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarray:
@@ -76,13 +66,37 @@ def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarr
     mismatch = model.epsilon / model.alpha * (slope @ weight - force @ (weight * u))
     result = np.zeros(grid.size)
     for n in range(1, grid.size):
-        at = n - 1 if grid.explicit else n
-        h, past = grid.weights[at], grid.history(result, n)
-        if grid.explicit:
-            result[n] = (1 - h * model.weight_decay) * past - h * mismatch[at]
-        else:
-            result[n] = (past - h * mismatch[at]) / (1 + h * model.weight_decay)
+        result[n] = next_row(grid, result, n, mismatch, model.weight_decay)
     return result
+
+
+def differential_correlations(
+    model: Model, initial_overlap: float, grid: Grid, force: BySector, source: np.ndarray
+) -> BySector:
+    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
+    none = np.zeros_like(source)
+    return BySector(
+        integrate(grid, model.weight_decay, force.common, 0.0, none),
+        integrate(grid, model.weight_decay, force.outlier, initial_overlap, source),
+        integrate(grid, model.weight_decay, force.bulk, 1.0, none),
+    )
+
+
+def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float, source: np.ndarray) -> np.ndarray:
+    """Equation 4.12, d_t C(t,s) = -force(t,s) - weight_decay C(t,s), for a symmetric C with C(0,0) = start; (T, T).
+
+    Args:
+        force: (T, T), force[n, m] the expectation at first time n and second time m, needed for m <= n
+            (explicit steps: m <= n + 1).
+        source: (T, T), added in row n as it stands.
+    """
+    correlation = np.zeros((grid.size, grid.size))
+    correlation[0, 0] = start
+    for n in range(1, grid.size):
+        row = next_row(grid, correlation, n, force, weight_decay, source[n])
+        correlation[n, :n] = correlation[:n, n] = row[:n]
+        correlation[n, n] = next_row(grid, correlation[:, n], n, force[:, n], weight_decay, source[n, n])
+    return correlation
 
 
 def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +104,7 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
 
     The controls have zero mean, so this is the usual control-variate estimate of the mean, with coefficients fitted
     on the replicas themselves.  With fewer than MIN_FOR_CONTROLS replicas it is the plain mean.  A control that is more
-    than OFF standard errors off zero, as where nothing but the residual of the inner iteration is left of it, is not
-    used at that time.
+    than OFF standard errors off zero is not used at that time: it is but what the inner iteration left.
 
     Args:
         values: (R, T).
@@ -118,47 +131,3 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
 MIN_FOR_CONTROLS = 8
 #: Standard errors of its mean that a control may be off zero: of 8 replicas, one in 5000 is by chance.
 OFF = 7.0
-
-
-def differential_correlations(
-    model: Model, initial_overlap: float, grid: Grid, forces: dict[str, np.ndarray], source: np.ndarray
-) -> dict[str, np.ndarray]:
-    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
-    start = {"correlation_common": 0.0, "correlation_outlier": initial_overlap, "correlation_bulk": 1.0}
-    sources = {name: source if name == "correlation_outlier" else np.zeros_like(source) for name in forces}
-    return {
-        name: integrate(grid, model.weight_decay, force, start[name], sources[name]) for name, force in forces.items()
-    }
-
-
-def integrate(grid: Grid, weight_decay: float, force: np.ndarray, start: float, source: np.ndarray) -> np.ndarray:
-    """Solve d_t C(t,s) = -force(t,s) - weight_decay C(t,s) for a symmetric C with C(0,0) = start, on the grid.
-
-    `source` (T, T) is added in row n as it stands.
-
-    Args:
-        force: (T, T), force[n, m] the expectation at first time n and second time m, needed for m <= n
-            (explicit steps: m <= n + 1).
-
-    Returns:
-        C, shape (T, T).
-    """
-    correlation = np.zeros((grid.size, grid.size))
-    correlation[0, 0] = start
-    for n in range(1, grid.size):
-        past = grid.history(correlation, n)
-        if grid.explicit:
-
-            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
-                h = grid.weights[n - 1]
-                return (1 - h * weight_decay) * value - h * force[n - 1, m] + source[n, m]
-        else:
-
-            def advance(value: np.ndarray, m: slice | int, n: int = n) -> np.ndarray:
-                h = grid.weights[n]
-                return (value - h * force[n, m] + source[n, m]) / (1 + h * weight_decay)
-
-        correlation[n, :n] = advance(past[:n], slice(0, n))
-        correlation[:n, n] = correlation[n, :n]
-        correlation[n, n] = advance(grid.history(correlation[:, n], n), n)
-    return correlation

@@ -1,11 +1,9 @@
 """How a random initialisation seeds the outlier (THEORY section 5).
 
 At finite D the overlap with the target starts at 1/D and is fed by noise of the same order.  The target coordinate
-of a bulk neuron obeys  dw_beta/dt = -(epsilon/alpha) [xi_beta + int K_beta w_beta] - lambda w_beta  with
-K_beta(t,s) = E[u^2 Delta(t) H(t,s)] and cov xi_beta = Sigma(t,s) = (1/kappa) E[u^2 Delta(t) Delta(s) B(t,s)], so that
-overlap(t) = C_beta(t,t)/D, C_beta = R_b0 R_b0^T + (epsilon/alpha)^2 R_beta Sigma R_beta^T, while it is small.
-C_beta is almost rank one: a single outlier follows it if its equation has the source that makes b = b_lin =
-sqrt(C_beta/D) in the linear regime.  Once Delta has decayed, the source vanishes by itself.
+of a bulk neuron obeys equation 5.1, so that overlap(t) = C_beta(t,t)/D while it is small.  C_beta is almost rank one:
+a single outlier follows it if its equation has the source that makes b = b_lin = sqrt(C_beta/D) in the linear regime.
+Once Delta has decayed, the source vanishes by itself.
 """
 
 from __future__ import annotations
@@ -15,99 +13,113 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.state import Couplings, Seed, State, Steps
+from dmft.twotime.steps import Steps
+from dmft.wide.local import Local
+from dmft.wide.state import Couplings, Row, Seeding, State, put
 
 
-class SeedRow(NamedTuple):
-    """Row n of `Seed`."""
+class SeedingRow(NamedTuple):
+    """One row of `Seeding` but for the noise."""
 
     response: Float[Array, " T"]
-    force: Float[Array, " T"]
     response_initial: Float[Array, ""]
-    linear: Float[Array, ""]
+    linear_overlap: Float[Array, ""]
     source: Float[Array, ""]
 
 
-def start_seed(c: Couplings, seed: Seed) -> Seed:
+def start_seeding(c: Couplings, seeding: Seeding) -> Seeding:
     """Row 0: R_b0 = 1, b_lin = D^-1/2."""
-    return seed._replace(
-        response_initial=seed.response_initial.at[0].set(1.0),
-        linear=seed.linear.at[0].set(jnp.sqrt(c.seed_overlap)),
+    return seeding._replace(
+        response_initial=seeding.response_initial.at[0].set(1.0),
+        linear_overlap=seeding.linear_overlap.at[0].set(jnp.sqrt(c.seed_overlap)),
     )
 
 
 def feedback_row(
-    c: Couplings,
-    bulk: Float[Array, "T S"],
-    state: State,
-    n: Array,
-    residual: Float[Array, " S"],
-    gain_r: Float[Array, " S"],
+    c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local
 ) -> Float[Array, " T"]:
-    """K_beta(n, :) = E[u^2 Delta(n) H(n, :)] with H(n, :) = a_r (delta - e v H), v_j = bulk_j Delta_j."""
-    x = state.samples.weight * state.samples.u**2 * residual * gain_r
-    weights = x * bulk * state.fields.residual
+    """K_beta(n, :) = E[u^2 Delta(n) H(n, :)] of equation 5.1, with H = delta - e R_r Delta H."""
+    u_squared = state.samples.weight * state.samples.u**2
+    x = u_squared * local.residual * local.gain.bulk
+    weights = x * (row.response_bulk * h)[:, None] * state.fields.residual
     past = jnp.einsum("js,jsm->m", weights, state.history.bath)
-    return jnp.sum(x) * (jnp.arange(bulk.shape[0]) == n) - c.e * past
+    return jnp.sum(x) * (jnp.arange(len(h)) == n) - c.e * past
 
 
-def force_row(c: Couplings, state: State, n: Array, residual: Array, correlation: Array) -> Float[Array, " T"]:
-    """Sigma(n, :) = (1/kappa) E[u^2 Delta(n) Delta(:) B(n, :)]."""
-    residuals = state.fields.residual.at[n].set(residual)
-    x = state.samples.weight * state.samples.u**2 * residual
-    return jnp.einsum("s,ms,sm->m", x, residuals, correlation) / c.kappa
+def noise_row(c: Couplings, state: State, n: Array, local: Local) -> Float[Array, " T"]:
+    """Sigma(n, :) = (1/kappa) E[u^2 Delta(n) Delta(:) B(n, :)] of equation 5.1."""
+    residuals = state.fields.residual.at[n].set(local.residual)
+    x = state.samples.weight * state.samples.u**2 * local.residual
+    return jnp.einsum("s,ms,sm->m", x, residuals, local.bath.correlation) / c.kappa
+
+
+def with_noise(seeding: Seeding, n: Array, noise: Float[Array, " T"]) -> Seeding:
+    """Sigma(n, :) and Sigma(:, n)."""
+    return seeding._replace(noise=seeding.noise.at[n].set(noise).at[:, n].set(noise))
 
 
 def linear_overlap(
-    c: Couplings, h: Float[Array, " T"], forces: Float[Array, "T T"], response: Array, initial: Array
+    c: Couplings, h: Float[Array, " T"], noise: Float[Array, "T T"], response: Array, initial: Array
 ) -> Float[Array, ""]:
-    """b_lin(n) = sqrt(C_beta(n,n) / D), C_beta = R_b0 R_b0^T + (epsilon/alpha)^2 (R h) Sigma (R h)^T."""
+    """b_lin(n) = sqrt(C_beta(n,n)/D), equation 5.2: C_beta = R_b0 R_b0^T + (epsilon/alpha)^2 R_beta Sigma R_beta^T.
+
+    Args:
+        noise: Sigma.
+        response, initial: R_beta(n, :) and R_b0(n).
+    """
     weights = response * h
-    noise = (c.epsilon / c.alpha) ** 2 * weights @ forces @ weights
-    return jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(noise, 0.0)))
+    fed = (c.epsilon / c.alpha) ** 2 * weights @ noise @ weights
+    return jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(fed, 0.0)))
 
 
-def implicit_seed_row(c: Couplings, steps: Steps, seed: Seed, n: Array, feedback: Array, force: Array) -> SeedRow:
-    """Row n of the seed by an implicit step."""
-    h, rate = steps.weights, steps.weights[n] * c.epsilon / c.alpha
+def implicit_seeding_row(
+    c: Couplings, steps: Steps, seeding: Seeding, n: Array, feedback: Float[Array, " T"]
+) -> SeedingRow:
+    """Row n of d_t R_beta = delta - (epsilon/alpha) K_beta R_beta - lambda R_beta, and the source of b that it implies.
 
-    at_n = jnp.arange(h.shape[0]) == n
-    others = jnp.where(at_n, 0.0, feedback)
-    diagonal = 1 + steps.weights[n] * c.weight_decay + rate * feedback[n]
-    response = (steps.history(seed.response, n) + at_n - rate * others @ seed.response) / diagonal
-    initial = (steps.history(seed.response_initial, n) - rate * others @ seed.response_initial) / diagonal
-    forces = seed.force.at[n].set(force).at[:, n].set(force)
-    linear = linear_overlap(c, h, forces, response, initial)
-    drift = others @ seed.linear + feedback[n] * linear
-    source = linear - steps.history(seed.linear, n) + rate * drift + steps.weights[n] * c.weight_decay * linear
-    return SeedRow(response, force, initial, linear, source)
+    Args:
+        seeding: with Sigma(n, :).
+        feedback: K_beta(n, :).
+    """
+    strength, at_n = c.epsilon / c.alpha, jnp.arange(len(feedback)) == n
+    others, gain = jnp.where(at_n, 0.0, strength * feedback), strength * feedback[n]
 
+    def step(rows: Array, force: Array | float) -> Array:
+        past = steps.history(rows, n) + force
+        return steps.implicit(past, n, others @ rows, c.weight_decay, gain)
 
-def explicit_seed_step(
-    c: Couplings, steps: Steps, seed: Seed, n: Array, feedback: Array, force: Array
-) -> tuple[Seed, Array]:
-    """Store Sigma(n, :), write row n + 1 of the responses and b_lin; return the seed and the gain of b(n + 1)."""
-    h, rate, keep = steps.weights, steps.weights[n] * c.epsilon / c.alpha, 1 - steps.weights[n] * c.weight_decay
-    seed = seed._replace(force=seed.force.at[n].set(force).at[:, n].set(force))
-    response = keep * seed.response[n] + (jnp.arange(h.shape[0]) == n) - rate * feedback @ seed.response
-    initial = keep * seed.response_initial[n] - rate * feedback @ seed.response_initial
-    linear = linear_overlap(c, h, seed.force, response, initial)
-    gain = linear - keep * seed.linear[n] + rate * feedback @ seed.linear
-    seed = seed._replace(
-        response=seed.response.at[n + 1].set(response, mode="drop"),
-        response_initial=seed.response_initial.at[n + 1].set(initial, mode="drop"),
-        linear=seed.linear.at[n + 1].set(linear, mode="drop"),
-        source=seed.source.at[n + 1].set(gain, mode="drop"),
-    )
-    return seed, gain
+    response = step(seeding.response, at_n)
+    initial = step(seeding.response_initial, 0.0)
+    linear = linear_overlap(c, steps.weights, seeding.noise, response, initial)
+    # b = b_lin solves the equation of b with this source
+    missing = linear - step(seeding.linear_overlap, 0.0)
+    source = missing * (1 + steps.weights[n] * (c.weight_decay + gain))
+    return SeedingRow(response, initial, linear, source)
 
 
-def store_seed_row(seed: Seed, n: Array, row: SeedRow) -> Seed:
-    """Write row n of an implicit step."""
-    return Seed(
-        seed.response.at[n].set(row.response),
-        seed.force.at[n].set(row.force).at[:, n].set(row.force),
-        seed.response_initial.at[n].set(row.response_initial),
-        seed.linear.at[n].set(row.linear),
-        seed.source.at[n].set(row.source),
-    )
+def explicit_seeding_row(
+    c: Couplings, steps: Steps, seeding: Seeding, n: Array, feedback: Float[Array, " T"]
+) -> SeedingRow:
+    """Row n + 1 of the same, from row n."""
+
+    def step(rows: Array) -> Array:
+        return steps.explicit(rows[n], n, c.epsilon / c.alpha * feedback @ rows, c.weight_decay)
+
+    response = step(seeding.response) + (jnp.arange(len(feedback)) == n)
+    initial = step(seeding.response_initial)
+    linear = linear_overlap(c, steps.weights, seeding.noise, response, initial)
+    return SeedingRow(response, initial, linear, linear - step(seeding.linear_overlap))
+
+
+def seeding_row(
+    c: Couplings, steps: Steps, state: State, n: Array, row: Row, local: Local
+) -> tuple[Seeding, SeedingRow]:
+    """Row n of the seeding by an implicit step, and the seeding with Sigma(n, :)."""
+    seeding = with_noise(state.seeding, n, noise_row(c, state, n, local))
+    feedback = feedback_row(c, steps.weights, state, n, row, local)
+    return seeding, implicit_seeding_row(c, steps, seeding, n, feedback)
+
+
+def store_seeding(seeding: Seeding, n: Array, row: SeedingRow) -> Seeding:
+    """Write row n."""
+    return put(seeding, n, **row._asdict())

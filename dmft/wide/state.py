@@ -7,9 +7,8 @@ integral over past rows with weights shared by all samples is one matrix-vector 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -36,19 +35,6 @@ class Couplings(NamedTuple):
         return self.epsilon / (self.alpha * self.kappa)
 
 
-class Steps(NamedTuple):
-    """Multistep weights of the grid (see dmft.twotime.grid): h_n and a_{n,j}."""
-
-    weights: Float[Array, " T"]
-    past: Float[Array, "T J"]
-
-    def history(self, rows: Array, n: Array) -> Array:
-        """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
-        count = self.past.shape[1]
-        indices = jnp.maximum(n - 1 - jnp.arange(count), 0)
-        return jnp.tensordot(self.past[n], rows[indices], axes=1)
-
-
 class Row(NamedTuple):
     """Row n of all kernels: what the self-consistency of one time point determines."""
 
@@ -63,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The rows of `Row` stacked, the bulk correlation and the equal-time noise strengths."""
+    """The rows of `Row` stacked, and the bulk correlation."""
 
     response_common: Float[Array, "T T"]
     response_outlier: Float[Array, "T T"]
@@ -75,14 +61,18 @@ class Kernels(NamedTuple):
     response_initial: Float[Array, " T"]
     correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
 
+    def rows(self, function: Any) -> Row:
+        """`function` of each kernel that has a row in `Row`."""
+        return Row(**{name: function(getattr(self, name)) for name in Row._fields})
 
-class Seed(NamedTuple):
+
+class Seeding(NamedTuple):
     """The linear growth of the target coordinate of a random initialisation (THEORY section 5)."""
 
     response: Float[Array, "T T"]  # R_beta
-    force: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
+    noise: Float[Array, "T T"]  # Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]
     response_initial: Float[Array, " T"]  # R_beta0
-    linear: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
+    linear_overlap: Float[Array, " T"]  # b_lin = sqrt(C_beta / D)
     source: Float[Array, " T"]  # what it adds to b(n) in row n
 
 
@@ -127,38 +117,21 @@ class History(NamedTuple):
     under_outlier: Tangent
 
 
-class Residual(NamedTuple):
-    """What the residual equation needs of each sample beside its fields: (S,) each."""
+class Labels(NamedTuple):
+    """What equation (4.1) needs of each sample beside its fields: (S,) each."""
 
     target: Float[Array, " S"]  # y, label noise included
     initial_output: Float[Array, " S"]  # f(t=0) if centred, else 0
     initial_slope: Float[Array, ""]  # (df(0)/du)/u if centred, else 0
 
 
-class Scatter(NamedTuple):
-    """How the bulk that each sample sees differs from the mean at finite D (see dmft.wide.scatter); no modes if
-    infinite.
-
-    x^T U(t) U(s)^T x = C_r(t,s) + sum_a z_a Phi_a(t,s), x^T R(t,s) x = R_r(t,s) + sum_a z_a Psi_a(t,s), and
-    x^T M(t) x also follows the sample's own past residual, by Lambda (see dmft.wide.memory).
-    """
-
-    amplitude: Float[Array, "A S"]  # z
-    correlation: Float[Array, "A T T"]  # Phi, zero above the diagonal
-    response: Float[Array, "A T T"]  # Psi, zero above the diagonal
-    norm: Float[Array, " S"]  # |x|^2
-    across: Float[Array, " S"]  # |x|^2 without the part along beta, (u^2 - 1)/D
-    memory: Float[Array, "T T"]  # Lambda
-
-
 class State(NamedTuple):
     """One replica: samples drawn at the start, and all rows solved so far."""
 
     samples: Samples
-    residual: Residual
-    scatter: Scatter
+    labels: Labels
     kernels: Kernels
-    seed: Seed
+    seeding: Seeding
     fields: Fields
     bases: Bases
     history: History
@@ -166,49 +139,39 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
 
 
-def empty_state(samples: Samples, residual: Residual, scatter: Scatter, capacity: int) -> State:
+def put(rows: Any, n: Array, **values: Any) -> Any:
+    """Write `values` into row n of the arrays of these names; a row out of range is dropped."""
+    return rows._replace(**{name: getattr(rows, name).at[n].set(value, mode="drop") for name, value in values.items()})
+
+
+def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
     """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
     modes, count = samples.common.shape
-    dtype = samples.u.dtype
+    dtype, t = samples.u.dtype, capacity
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros(shape, dtype)
 
-    t, s, k = capacity, count, modes
-    square, line = (t, t), (t,)
-    shapes = [square] * 3 + [(t, k)] * 2 + [square, line, line, square]
-    kernels = Kernels._make(zeros(*shape) for shape in shapes)
-    seed = Seed(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
-    fields = Fields._make(zeros(t, s) for _ in Fields._fields)
-    bases = Bases(zeros(k, s), zeros(k, s), jnp.zeros(2, jnp.int32))
-    tangents = [Tangent(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t)) for _ in range(2)]
-    history = History(zeros(t, s, t), zeros(t, s, t), zeros(t, s, t), tangents[0], tangents[1])
-    rounds = jnp.zeros(t, jnp.int32)
-    return State(samples, residual, scatter, kernels, seed, fields, bases, history, rounds, zeros(t))
-
-
-def grow_state(state: State, scatter: Scatter, capacity: int) -> State:
-    """The same state with room for `capacity` rows; `scatter` is known for all of them."""
-    extra = capacity - state.rounds.shape[0]
-
-    def pad(array: Array, *axes: int) -> Array:
-        return jnp.pad(array, [(0, extra if axis in axes else 0) for axis in range(array.ndim)])
-
-    def pad_kernel(name: str, array: Array) -> Array:
-        return pad(array, 0) if array.ndim == 1 or name.startswith("factor") else pad(array, 0, 1)
-
-    return state._replace(
-        scatter=scatter,
-        kernels=Kernels._make(pad_kernel(*item) for item in state.kernels._asdict().items()),
-        seed=Seed._make(pad_kernel(*item) for item in state.seed._asdict().items()),
-        fields=Fields._make(pad(array, 0) for array in state.fields),
-        history=jax.tree.map(lambda array: pad(array, 0, 2), state.history),
-        rounds=pad(state.rounds, 0),
-        mismatch=pad(state.mismatch, 0),
+    square, line, factor, history = (t, t), (t,), (t, modes), (t, count, t)
+    under_common, under_outlier = (Tangent(*(zeros(*history) for _ in Tangent._fields)) for _ in range(2))
+    return State(
+        samples=samples,
+        labels=labels,
+        kernels=Kernels(
+            response_common=zeros(*square),
+            response_outlier=zeros(*square),
+            response_bulk=zeros(*square),
+            factor_common=zeros(*factor),
+            factor_outlier=zeros(*factor),
+            force_bulk=zeros(*square),
+            target_overlap=zeros(*line),
+            response_initial=zeros(*line),
+            correlation_bulk=zeros(*square),
+        ),
+        seeding=Seeding(zeros(*square), zeros(*square), zeros(*line), zeros(*line), zeros(*line)),
+        fields=Fields(**{name: zeros(t, count) for name in Fields._fields}),
+        bases=Bases(zeros(modes, count), zeros(modes, count), jnp.zeros(2, jnp.int32)),
+        history=History(zeros(*history), zeros(*history), zeros(*history), under_common, under_outlier),
+        rounds=jnp.zeros(t, jnp.int32),
+        mismatch=zeros(*line),
     )
-
-
-def state_bytes(capacity: int, samples: int, modes: int, itemsize: int) -> int:
-    """Memory of a `State` in bytes, dominated by its nine (T, S, T) histories."""
-    per_sample = 9 * capacity**2 + len(Fields._fields) * capacity + 4 * modes + 8
-    return itemsize * (samples * per_sample + 13 * capacity**2 + 2 * capacity * modes)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import precision_context
+from dmft.compiled.executables import compilable
 from dmft.models.model import Model
 
 
@@ -38,17 +39,23 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     dim, width = model.dim, model.width or 0
     assert dim is not None
     with precision_context("float64"):
-        for_inputs, for_beta, for_noise, for_weights = jax.random.split(replica_key(seed, index), 4)
-        inputs = np.asarray(jax.random.normal(for_inputs, (model.samples, dim), jnp.float64)) / np.sqrt(dim)
-        direction = np.asarray(jax.random.normal(for_beta, (dim,), jnp.float64))
-        noise = np.asarray(jax.random.normal(for_noise, (model.samples,), jnp.float64))
-        weights = np.asarray(jax.random.normal(for_weights, (width, dim), jnp.float64))
+        drawn = _normals(np.int64(seed), np.uint32(index), samples=model.samples, dim=dim, width=width)
+        inputs, direction, noise, weights = map(np.asarray, drawn)
+    inputs = inputs / np.sqrt(dim)
     beta = direction * np.sqrt(dim) / np.linalg.norm(direction)
     labels = 0.5 * (inputs @ beta) ** 2 + model.label_noise * noise
     return Replica(inputs, beta, labels, plant(model, beta, weights))
 
 
-def replica_key(seed: int, index: int) -> jax.Array:
+@compilable()
+def _normals(seed: jax.Array, index: jax.Array, *, samples: int, dim: int, width: int) -> list[jax.Array]:
+    """Standard normals for inputs, beta, noise and weights."""
+    keys = jax.random.split(replica_key(seed, index), 4)
+    shapes = ((samples, dim), (dim,), (samples,), (width, dim))
+    return [jax.random.normal(key, shape, jnp.float64) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def replica_key(seed: int | jax.Array, index: int | jax.Array) -> jax.Array:
     """The random key of replica `index` of the stream `seed`."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
 

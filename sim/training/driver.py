@@ -12,7 +12,7 @@ import numpy as np
 
 import dmft
 from dmft.checks import DivergenceError, MemoryLimitError, available_memory, check_memory, precision_context
-from dmft.losses.quadratic import build_dataset
+from dmft.losses.dataset import build_dataset
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Store
 from sim.training.descent import Layout

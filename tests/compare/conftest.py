@@ -8,7 +8,8 @@ import pytest
 import xarray
 
 from dmft import Model
-from dmft.losses.quadratic import OBSERVABLES, build_dataset
+from dmft.losses.dataset import build_dataset
+from dmft.losses.quadratic import OBSERVABLES
 
 MODEL = Model(alpha=2.0, epsilon=0.25, kappa=4.0, dim=100, initial_overlap=0.1)
 

@@ -12,7 +12,7 @@ from compare.cli.tables import agreement_table
 from compare.figures.entries import by_entry, entry_names, shown_entries
 from dmft import Committee, ParameterError
 from dmft.losses.committee import DIMENSIONS, OBSERVABLES, READOUTS
-from dmft.losses.quadratic import build_dataset
+from dmft.losses.dataset import build_dataset
 
 MODEL = Committee(
     alpha=1.0, kappa=3.0, width=3, activation="relu", teacher="relu", teacher_dim=2, dim=50, train_readout=True

@@ -10,12 +10,14 @@ import pytest
 from dmft import Committee, ParameterError, solve
 from dmft.checks import MemoryLimitError, precision_context
 from dmft.committee import rows, sampling
+from dmft.committee.engine import CommitteeEngine
 from dmft.committee.network import OVERSHOOT, smoothed
-from dmft.committee.replica import Sampling, Solution, read_state, solve_state
+from dmft.committee.replica import Sampling, Solution
 from dmft.limits.regression import ridge
 from dmft.models.activations import Activation
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid, explicit_grid, graded_times, implicit_grid
-from dmft.wide.advance import Iteration
+from dmft.twotime.loop import solve_one
 
 pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
 
@@ -46,8 +48,8 @@ def one_replica(model: Committee, grid: Grid, samples: int, *, index: int = 0, t
     modes = model.width * (grid.size + 1)
     drawn = Sampling(samples, tangents or samples, modes, 0.15, "float64")
     with precision_context("float64"):
-        state = solve_state(model, grid, drawn, np.random.SeedSequence(3, spawn_key=(index,)), Iteration())
-        return read_state(state, grid)
+        seed = np.random.SeedSequence(3, spawn_key=(index,))
+        return solve_one(CommitteeEngine(model), grid, drawn, seed, Iteration())
 
 
 def norms(solution: Solution) -> np.ndarray:
@@ -75,7 +77,7 @@ def test_linear_neuron_is_ridge_regression_step_by_step() -> None:
 @pytest.mark.slow
 def test_centred_linear_neuron_learns_from_zero() -> None:
     model = LINEAR.replace(centered=True, weight_decay=0.0, label_noise=0.3)
-    dataset = solve(model, 3.0, step=0.3, samples=256, replicas=4)
+    dataset = solve(model, 3.0, step=0.3, sample_count=256, replicas=4)
     exact = ridge(3.0, dataset["time"].values, alpha=1.3, initial_norm=0.0, label_noise=0.3, step=0.3)
     for name in ("train_loss", "test_loss"):
         np.testing.assert_allclose(dataset[name], exact[name], atol=1e-5)
@@ -220,8 +222,8 @@ def test_refusals() -> None:
         solve(PAIR.replace(batch_fraction=0.3), 1.0)
     with pytest.raises(ParameterError, match=r"`step` must be at most batch_fraction x persistence = 0\.3"):
         solve(PAIR.replace(batch_fraction=0.3, persistence=1.0), 1.0, step=0.5)
-    with pytest.raises(ParameterError, match="`samples` must be an integer >= 128"):
-        solve(PAIR, 1.0, step=0.5, samples=64)
+    with pytest.raises(ParameterError, match="`sample_count` must be an integer >= 128"):
+        solve(PAIR, 1.0, step=0.5, sample_count=64)
     with pytest.raises(ParameterError, match=r"`model` must be a dmft\.Model or a dmft\.Committee"):
         solve("committee", 1.0)  # pyright: ignore[reportArgumentType]
     wide = Committee(alpha=1.0, kappa=3.0, width=16, activation="erf")

@@ -29,7 +29,7 @@ ERF = Committee(
 
 
 def test_dataset_holds_overlaps_with_their_errors() -> None:
-    dataset = solve(ERF, 2.0, step=0.5, samples=256, replicas=4, kernels=True)
+    dataset = solve(ERF, 2.0, step=0.5, sample_count=256, replicas=4, kernels=True)
     assert dataset["teacher_overlap"].dims == ("time", "neuron", "direction")
     assert dataset["self_overlap_stderr"].dims == ("time", "neuron", "neuron2")
     np.testing.assert_allclose(dataset["teacher_overlap"][0], ERF.initial_overlaps.teacher, atol=1e-12)
@@ -41,7 +41,7 @@ def test_dataset_holds_overlaps_with_their_errors() -> None:
     response = dataset["response"].values
     np.testing.assert_allclose(response[1, :, 0], np.eye(2), atol=1e-12)  # a force at step 0 enters w(1)
     assert not response[0].any()
-    again = solve(ERF, 2.0, step=0.5, samples=256, replicas=4, seed=dataset.attrs["seed"])
+    again = solve(ERF, 2.0, step=0.5, sample_count=256, replicas=4, seed=dataset.attrs["seed"])
     np.testing.assert_array_equal(again["train_loss"], dataset["train_loss"])
 
 
@@ -49,8 +49,8 @@ def test_dataset_holds_overlaps_with_their_errors() -> None:
 def test_flow_is_the_limit_of_small_steps() -> None:
     """Steps h and h/2 extrapolated to h = 0 agree with the implicit grid within the errors of both."""
     model, times = ERF.replace(centered=True, train_readout=True, weight_decay=0.1), [0.5, 1.0]
-    flow = solve(model, 1.0, rtol=0.02, samples=1024, replicas=6, times=times)
-    coarse, fine = (solve(model, 1.0, step=h, samples=1024, replicas=6, times=times) for h in (0.125, 0.0625))
+    flow = solve(model, 1.0, rtol=0.02, sample_count=1024, replicas=6, times=times)
+    coarse, fine = (solve(model, 1.0, step=h, sample_count=1024, replicas=6, times=times) for h in (0.125, 0.0625))
     for name in ("train_loss", "test_loss", "teacher_overlap", "self_overlap", "readouts"):
         limit = 2 * fine[name] - coarse[name]
         left = 0.1 * np.abs(fine[name] - coarse[name])  # of second order in the step
@@ -60,7 +60,7 @@ def test_flow_is_the_limit_of_small_steps() -> None:
 
 def test_random_weights_average_over_their_overlaps() -> None:
     model = ERF.replace(initial_teacher_overlap=None, dim=200)
-    dataset = solve(model, 0.5, step=0.5, samples=256, replicas=16)
+    dataset = solve(model, 0.5, step=0.5, sample_count=256, replicas=16)
     start = dataset["teacher_overlap_stderr"][0].values
     np.testing.assert_allclose(start, np.sqrt(1 / 200 / 16), rtol=0.6)
 
@@ -69,7 +69,7 @@ def test_random_weights_average_over_their_overlaps() -> None:
 def test_divergence_says_when_and_which_step_is_stable() -> None:
     model = Committee(alpha=1.0, kappa=3.0, width=1, activation="half_square", initial_teacher_overlap=[[0.5]])
     with pytest.raises(DivergenceError, match=r"step = 4 diverges at t = .*; step = .* is stable up to") as caught:
-        solve(model, 40.0, step=4.0, samples=256, replicas=4)
+        solve(model, 40.0, step=4.0, sample_count=256, replicas=4)
     assert caught.value.curves is None or caught.value.curves.attrs["complete"] == 0
 
 
@@ -99,7 +99,7 @@ def worst_p_value(dataset: xarray.Dataset, observables: dict) -> float:
 
 def predict(name: str, samples: int, replicas: int = 8) -> float:
     model, step, time, observables = reference(name)
-    dataset = solve(model, time[-1], step=step, samples=samples, replicas=replicas)
+    dataset = solve(model, time[-1], step=step, sample_count=samples, replicas=replicas)
     np.testing.assert_allclose(dataset["time"], time)
     return worst_p_value(dataset, observables)
 
@@ -138,7 +138,7 @@ def test_wide_committees_approach_the_wide_engine() -> None:
             initial_teacher_overlap=m,
             initial_self_overlap=np.eye(width) + m @ m.T,
         )
-        dataset = solve(model, t_max, step=step, samples=4096, replicas=4)
+        dataset = solve(model, t_max, step=step, sample_count=4096, replicas=4)
         trace = np.trace(dataset["self_overlap"].values, axis1=1, axis2=2) / width
         curves = {"trace": trace, "train_loss": dataset["train_loss"], "test_loss": dataset["test_loss"]}
         distances.append([float(np.abs(curve - wide[name].values)[-1]) for name, curve in curves.items()])

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dmft
-from dmft import Committee, Model, solve
+from dmft import Committee, Model, solve, version
 from dmft.compiled import executables, folder, kind
 from dmft.compiled.executables import COUNTS, compilable, executable
 from sim import simulate
@@ -50,7 +49,7 @@ def toy(tmp_path, monkeypatch, counted):  # noqa: ARG001
     (tmp_path / "toy" / "__init__.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(kind, "OURS", ("dmft", "sim", "toy"))
-    monkeypatch.setattr(dmft, "IMPORTED", math.inf)
+    monkeypatch.setattr(version, "IMPORTED", math.inf)
     monkeypatch.setenv(folder.VARIABLE, str(tmp_path / "cache"))
     yield importlib.import_module("toy")
     del sys.modules["toy"]
@@ -159,8 +158,9 @@ def test_what_is_dropped_gives_its_maps_back(monkeypatch):
 
 def test_another_process_loads_and_does_not_trace(toy, tmp_path, counted):
     script = """
-import dmft, math, sys
-dmft.IMPORTED = math.inf
+import math
+from dmft import version
+version.IMPORTED = math.inf
 from dmft.compiled import kind
 kind.OURS += ("toy",)
 import jax, jax.numpy as jnp, numpy as np, toy
@@ -271,11 +271,11 @@ PAIR = Committee(
 
 
 def descent(alpha):
-    return solve(Model(alpha=alpha, epsilon=0.5, kappa=2.0), 1.0, step=0.25, samples=128, replicas=4)
+    return solve(Model(alpha=alpha, epsilon=0.5, kappa=2.0), 1.0, step=0.25, sample_count=128, replicas=4)
 
 
 def pair(alpha):
-    return solve(PAIR.replace(alpha=alpha), 1.0, step=0.25, samples=128, replicas=4)
+    return solve(PAIR.replace(alpha=alpha), 1.0, step=0.25, sample_count=128, replicas=4)
 
 
 def training(alpha):
@@ -318,7 +318,7 @@ theirs(jnp.ones(2))
 executables.SHARE = 0.06  # of 65530
 counts = []
 for points in (16, 20, 24, 28):
-    solve(Model(alpha=1.0, epsilon=0.5, kappa=2.0), 0.5, points=points, samples=128, replicas=4)
+    solve(Model(alpha=1.0, epsilon=0.5, kappa=2.0), 0.5, points=points, sample_count=128, replicas=4)
     counts.append(executables.MAPS.read_bytes().count(b"\\n"))
 executables.SHARE = 0.0
 simulate(Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20), 1.0, seeds=2, step=0.1)
@@ -363,9 +363,9 @@ def test_other_sources_are_another_name(toy, tmp_path):
 
 def test_sources_changed_since_they_were_imported_have_no_name(toy, monkeypatch):
     newest = max(path.stat().st_mtime for path in Path(toy.__file__).parent.iterdir())
-    monkeypatch.setattr(dmft, "IMPORTED", newest + 1.0)
+    monkeypatch.setattr(version, "IMPORTED", newest + 1.0)
     assert name_of(toy.advance, *arguments(), power=2) is not None
-    monkeypatch.setattr(dmft, "IMPORTED", newest - 1.0)
+    monkeypatch.setattr(version, "IMPORTED", newest - 1.0)
     assert name_of(toy.advance, *arguments(), power=2) is None
 
 

@@ -8,10 +8,12 @@ from scipy import stats
 
 from dmft import Model, solve
 from dmft.checks import precision_context
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
-from dmft.twotime.kernels import KERNELS
-from dmft.wide.advance import Iteration
-from dmft.wide.replica import Sampling, solve_replica
+from dmft.twotime.loop import solve_one
+from dmft.wide.engine import Wide
+from dmft.wide.replica import Sampling
+from dmft.wide.solution import KERNELS
 
 PLANTED = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 CASES = {
@@ -28,7 +30,9 @@ def runs(case, scheme):
     sampling = Sampling(128, 31, "float64")
     with precision_context("float64"):
         return [
-            solve_replica(CASES[case], GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), Iteration())
+            solve_one(
+                Wide(CASES[case]), GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), Iteration()
+            )
             for i in range(REPLICAS)
         ]
 
@@ -100,10 +104,64 @@ def test_inner_iterations_converge():
         assert max(run.rounds.max() for run in runs(case, "flow")) < Iteration().max_rounds // 2
 
 
+def mean_answers(model, grid, run):
+    """K_c = E dg/dzeta^p, K_d = E d(q Delta)/dzeta^q and K_r = E[Delta H] of equation 4.7, from one matrix per sample.
+
+    dp = H_c (dzeta^p - k int R_c (1 + epsilon p) dDelta) with H_c = (1 + e R_c Delta)^-1, and so on; together
+    (1 + feedback) dDelta = alpha [(1 + epsilon p) H_c dzeta^p + epsilon q H_d dzeta^q].
+    """
+    h, one, eps = grid.weights, np.eye(grid.size), model.epsilon
+    k, e = 1 / (model.alpha * model.kappa), eps / (model.alpha * model.kappa)
+    p, q, delta = (array.T[:, :, None] for array in (run.samples.p, run.samples.q, run.samples.residual))
+    f, past = 1 + eps * p, delta.transpose(0, 2, 1)
+    own = [np.linalg.inv(one + e * response * h * past) for response in run.responses]  # H_c, H_d, H
+    by_p = own[0] @ (k * run.responses.common * h * f.transpose(0, 2, 1))
+    by_q = own[1] @ (e * run.responses.outlier * h * q.transpose(0, 2, 1))
+    correlation = own[2] @ run.kernels["correlation_bulk"] @ own[2].transpose(0, 2, 1)
+    by_v = e * own[2] @ run.responses.bulk * correlation * h
+    feedback = one + model.alpha * (f * by_p + eps * q * by_q + eps * by_v)
+    by_c = np.linalg.solve(feedback, model.alpha * f * own[0])
+    by_d = np.linalg.solve(feedback, model.alpha * eps * q * own[1])
+    answers = (
+        f * by_c + eps * delta * (own[0] - by_p @ by_c),
+        q * by_d + delta * (own[1] - by_q @ by_d),
+        delta * own[2],
+    )
+    return [np.tensordot(run.samples.weight, answer, axes=1) for answer in answers]
+
+
+def response_to(model, grid, kernel):
+    """R of d_t R = delta - K R - lambda R by the multistep rule."""
+    response, decay = np.zeros((grid.size, grid.size)), model.weight_decay
+    if not grid.explicit:
+        response[0, 0] = 1.0
+    for n in range(1, grid.size):
+        if grid.explicit:
+            h = grid.weights[n - 1]
+            response[n] = (1 - h * decay) * response[n - 1] - h * kernel[n - 1] @ response
+            response[n, n - 1] += 1
+        else:
+            h = grid.weights[n]
+            response[n] = grid.history(response, n) - h * kernel[n, :n] @ response[:n]
+            response[n, n] += 1
+            response[n] /= 1 + h * (decay + kernel[n, n])
+    return response
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+@pytest.mark.parametrize("case", CASES)
+def test_responses_are_those_to_the_mean_answer_of_the_samples(case, scheme):
+    """Equation 4.7 with K from whole matrices over time: no row, no tangent, no triangular solve of the engine."""
+    model, grid, run = CASES[case], GRIDS[scheme], runs(case, scheme)[0]
+    strengths = (1 / model.alpha, model.epsilon / model.alpha, model.epsilon / model.alpha)
+    for strength, kernel, solved in zip(strengths, mean_answers(model, grid, run), run.responses, strict=True):
+        np.testing.assert_allclose(response_to(model, grid, strength * kernel), solved, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 @pytest.mark.parametrize("settings", [{"step": 0.2}, pytest.param({"points": 30}, marks=pytest.mark.slow)])
 def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
-    theory = solve(PLANTED, 2.0, samples=64, replicas=4, kernels=True, **settings)
+    theory = solve(PLANTED, 2.0, sample_count=64, replicas=4, kernels=True, **settings)
     assert theory.attrs["iteration_mismatch"] <= theory.attrs["iteration_tolerance"]
     size = theory.sizes["time"]
     np.testing.assert_array_equal(theory.time2, theory.time)
@@ -127,17 +185,13 @@ def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
-def test_seeding_grows_the_target_coordinate_as_c_beta(monkeypatch):
-    """D overlap at D = 10^8 is C_beta, as computed independently for random initialisation, steps of 0.1.
-
-    Without the mean weight's own component along beta, which adds C_cb to it.
-    """
-    monkeypatch.setattr("dmft.wide.scatter.common_along_beta", lambda _, grid, *__: np.zeros((2, grid.size)))
+def test_seeding_grows_the_target_coordinate_as_c_beta():
+    """D overlap at D = 10^8 is C_beta, as computed independently for random initialisation, steps of 0.1."""
     expected = [1.65, 2.71, 4.24, 6.24, 8.62, 11.2, 13.9, 16.5, 19.0, 21.4]
     without_noise = [1.60, 2.47, 3.60, 4.98, 6.55, 8.20, 9.86, 11.5, 13.0, 14.4]
     times = [0.4 * (i + 1) for i in range(10)]
     model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10**8)
-    theory = solve(model, 4.0, step=0.1, samples=256, replicas=8, times=times)
+    theory = solve(model, 4.0, step=0.1, sample_count=256, replicas=8, times=times)
     growth = 1e8 * theory.overlap.values
     assert (1e8 * theory.overlap_stderr.values < 0.01 * growth).all()
     np.testing.assert_allclose(growth, expected, rtol=0.03)

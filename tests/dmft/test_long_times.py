@@ -5,9 +5,11 @@ import pytest
 
 from dmft import Model
 from dmft.checks import precision_context
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import graded_times, implicit_grid
-from dmft.wide.advance import Iteration
-from dmft.wide.replica import Replica, Sampling, solve_replica
+from dmft.twotime.loop import solve_one
+from dmft.wide.engine import Wide
+from dmft.wide.replica import Sampling
 
 
 @pytest.mark.slow
@@ -16,12 +18,11 @@ def test_coarse_grids_to_ten_thousand_are_solved_row_by_row():
     # squares, or drops its history on a restart, leaves some of these rows with a residual of 0.1.
     model = Model(alpha=1.0, epsilon=0.5, kappa=5.5, initial_overlap=0.1)
     grid = implicit_grid(graded_times(1e4, 36))
-    sampling, iteration = Sampling.choose(256, grid.size, "float64"), Iteration()
+    sampling, iteration = Sampling(256, grid.size, "float64"), Iteration()
     with precision_context("float64"):
         for index in (0, 4, 6):
             seed = np.random.SeedSequence(1, spawn_key=(index,))
-            replica = solve_replica(model, grid, sampling, seed, iteration)
-            assert isinstance(replica, Replica), replica
+            replica = solve_one(Wide(model), grid, sampling, seed, iteration)
             assert replica.mismatch.max() <= iteration.tolerance
             late = grid.times > 100
             train, test = replica.curves["train_loss"], replica.curves["test_loss"]

@@ -12,7 +12,8 @@ from dmft.checks import precision_context
 from dmft.twotime.anderson import anderson
 from dmft.twotime.grid import coordinate, explicit_grid, graded_times, halved_steps, implicit_grid, resampled_times
 from dmft.twotime.noise import draw_samples, factor_row, target_quadrature
-from dmft.wide.rows import solve_residual
+from dmft.wide.fields import solve_residual
+from dmft.wide.sectors import BySector
 from dmft.wide.state import Couplings
 
 # The residual equation
@@ -65,8 +66,7 @@ def test_residual_root_is_the_bracketed_one_inside_its_domain(couplings, past, d
     with precision_context("float64"):
         c = Couplings(*(jnp.asarray(x) for x in (*couplings, 0.0, 0.0)))
         columns = [jnp.asarray(column) for column in np.array(past).T]
-        everywhere = jnp.tile(jnp.asarray(diagonals)[:, None], (1, 4))
-        root = compiled_root(c, jnp.full(4, guess), *columns, everywhere)
+        root = compiled_root(c, jnp.full(4, guess), *columns, BySector(*map(jnp.asarray, diagonals)))
         root = np.asarray(root)
     assert (root >= edge).all()
     for value, one in zip(root, past, strict=True):

@@ -11,12 +11,12 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from dmft import Model, RunError, solve
 from dmft.limits import linear
 from dmft.losses.quadratic import OBSERVABLES
-from dmft.solver import ToleranceWarning
-from dmft.twotime.kernels import KERNELS
-from dmft.twotime.tolerance import CONTROLLED
+from dmft.twotime.prediction import ToleranceWarning
+from dmft.wide.engine import Wide
+from dmft.wide.solution import KERNELS
 
 #: Small, so that an example takes about a second: shapes repeat and are compiled once.
-SMALL = {"replicas": 4, "samples": 64}
+SMALL = {"replicas": 4, "sample_count": 64}
 POINTS = 28
 
 
@@ -106,7 +106,7 @@ def check_kernels(theory, *, discrete: bool) -> None:
 def check_tolerance(theory) -> None:
     """The attribute says what the errors say."""
     met = True
-    for name in CONTROLLED:
+    for name in Wide.controlled:
         allowed = theory.attrs["rtol"] * np.abs(theory[name]) + theory.attrs["atol"] * float(theory[name][0])
         met &= bool((theory[f"{name}_error"] <= 1.01 * allowed).all())
     if theory.attrs["tolerance_met"] and theory.attrs["step"] != "flow":
@@ -118,7 +118,7 @@ def check_tolerance(theory) -> None:
 def check_linear(model: Model, theory, step: float | None) -> None:
     """At epsilon = 0 the closed form lies within three of the errors claimed, or the tolerance's share of rounding."""
     exact = linear(model, theory.time.values, step=step)
-    for name in CONTROLLED:
+    for name in Wide.controlled:
         deviation = np.abs(theory[name].values - exact[name])
         assert (deviation <= 3 * theory[f"{name}_error"] + 2e-5 * exact[name].max()).all(), name
 

@@ -7,10 +7,12 @@ from scipy import stats
 from dmft import Model, solve
 from dmft.checks import precision_context
 from dmft.limits import linear
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import graded_times, implicit_grid
-from dmft.wide.advance import Iteration
+from dmft.twotime.loop import solve_one
 from dmft.wide.consistency import regress_out
-from dmft.wide.replica import Sampling, solve_replica
+from dmft.wide.engine import Wide
+from dmft.wide.replica import Sampling
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
@@ -22,7 +24,7 @@ def final_values(model, points, *, t_max, samples, replicas, modes=31):
     sampling = Sampling(samples, modes, "float64")
     with precision_context("float64"):
         runs = [
-            solve_replica(model, grid, sampling, np.random.SeedSequence(0, spawn_key=(i,)), Iteration())
+            solve_one(Wide(model), grid, sampling, np.random.SeedSequence(0, spawn_key=(i,)), Iteration())
             for i in range(replicas)
         ]
     controls = np.stack([run.controls for run in runs])
@@ -48,7 +50,7 @@ def test_flow_has_third_order_against_the_closed_form():
 @pytest.mark.slow
 def test_flow_has_at_least_second_order_in_a_nonlinear_case():
     points = [8, 10, 12]
-    settings = {"t_max": 6.0, "samples": 256, "replicas": 16}
+    settings = {"t_max": 6.0, "sample_count": 256, "replicas": 16}
     reference = final_values(MODEL, 30, **settings)
     runs = [final_values(MODEL, count, **settings) for count in points]
     for name in ("test_loss", "overlap", "mean_weight_norm"):
@@ -63,8 +65,8 @@ def test_flow_has_at_least_second_order_in_a_nonlinear_case():
 def test_small_steps_of_gradient_descent_approach_the_flow():
     """Euler's error is of first order: extrapolating two small steps meets the flow within the errors."""
     times = [0.3, 0.6, 1.2]
-    flow = solve(MODEL, 1.2, samples=128, replicas=12, points=30, times=times)
-    coarse, fine = (solve(MODEL, 1.2, step=h, samples=128, replicas=12, times=times) for h in (0.05, 0.025))
+    flow = solve(MODEL, 1.2, sample_count=128, replicas=12, points=30, times=times)
+    coarse, fine = (solve(MODEL, 1.2, step=h, sample_count=128, replicas=12, times=times) for h in (0.05, 0.025))
     quantile = stats.t.ppf(1 - 0.01 / 2 / (len(NAMES) * len(times)), 8)
     for name in NAMES:
         limit = 2 * fine[name].values - coarse[name].values

@@ -25,7 +25,7 @@ def deviation(theory, exact, floor=1e-3):
 )
 def test_linear_network_by_gradient_descent_is_exact(kappa, t_max):
     model = Model(alpha=1.3, epsilon=0.0, kappa=kappa)
-    theory = solve(model, t_max, step=STEP, samples=64, replicas=4)
+    theory = solve(model, t_max, step=STEP, sample_count=64, replicas=4)
     worst = deviation(theory, linear(model, theory.time.values, step=STEP))
     assert max(worst.values()) < 1e-3, worst
 
@@ -40,7 +40,7 @@ def test_linear_network_by_gradient_descent_is_exact(kappa, t_max):
 )
 def test_linear_network_with_label_noise_and_weight_decay_is_exact(changes):
     model = Model(alpha=0.7, epsilon=0.0, kappa=3.0).replace(**changes)
-    theory = solve(model, 6.0, step=STEP, samples=64, replicas=4)
+    theory = solve(model, 6.0, step=STEP, sample_count=64, replicas=4)
     worst = deviation(theory, linear(model, theory.time.values, step=STEP))
     assert max(worst.values()) < 1e-3, worst
 
@@ -49,7 +49,7 @@ def test_linear_network_with_label_noise_and_weight_decay_is_exact(changes):
 @pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.2, "label_noise": 0.3}])
 def test_linear_network_by_gradient_flow_keeps_its_tolerance(changes):
     model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**changes)
-    theory = solve(model, 20.0, samples=64, replicas=4, points=46, rtol=5e-3, atol=1e-5)
+    theory = solve(model, 20.0, sample_count=64, replicas=4, points=46, rtol=5e-3, atol=1e-5)
     exact = linear(model, theory.time.values)
     assert theory.attrs["tolerance_met"] == 1
     for name in ("train_loss", "test_loss"):
@@ -59,7 +59,7 @@ def test_linear_network_by_gradient_flow_keeps_its_tolerance(changes):
 
 def test_lazy_limit():
     model = Model(alpha=1e4, epsilon=1.0, kappa=3.0, centered=True)
-    theory = solve(model, 20.0, samples=64, replicas=4, points=62)
+    theory = solve(model, 20.0, sample_count=64, replicas=4, points=62)
     exact = lazy(model, theory.time.values)
     assert theory.attrs["tolerance_met"] == 1
     losses = {name: exact.pop(name) for name in ("train_loss", "test_loss")}
@@ -76,7 +76,7 @@ def test_lazy_limit():
 def test_the_flow_s_own_error_covers_its_deviation_at_all_times(changes):
     """At epsilon = 0 only the time step errs: first rows of low order, curves of two grids that cross."""
     model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**changes)
-    theory = solve(model, 20.0, samples=64, replicas=4)
+    theory = solve(model, 20.0, sample_count=64, replicas=4)
     for name, curve in linear(model, theory.time.values).items():
         deviation, own = np.abs(theory[name].values - curve), theory[f"{name}_error"].values
         assert (deviation <= 3 * own + 1e-12).all(), name
@@ -89,7 +89,7 @@ def test_many_samples_approach_the_population_flow_as_1_over_kappa():
     gaps, errors = [], []
     for kappa in kappas:
         model = Model(alpha=1.0, epsilon=0.5, kappa=kappa, initial_overlap=0.1)
-        theory = solve(model, 2.1, samples=128, replicas=8, points=30)
+        theory = solve(model, 2.1, sample_count=128, replicas=8, points=30)
         exact = population(model, theory.time.values)["test_loss"]
         difference = theory.test_loss - exact
         gaps.append(float(difference.interp(time=at)))

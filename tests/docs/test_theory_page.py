@@ -15,10 +15,12 @@ from scipy.integrate import solve_ivp
 from dmft import Model, limits
 from dmft.checks import precision_context
 from dmft.losses.quadratic import test_loss_terms as loss_terms
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import explicit_grid
+from dmft.twotime.loop import solve_one
 from dmft.twotime.noise import draw_samples
-from dmft.wide.advance import Iteration
-from dmft.wide.replica import Sampling, solve_replica
+from dmft.wide.engine import Wide
+from dmft.wide.replica import Sampling
 
 PAGE = (Path(__file__).parents[2] / "docs" / "theory.md").read_text(encoding="utf-8")
 STEP, STEPS = 0.2, 8
@@ -33,7 +35,9 @@ CASES = {
 
 def solver(model):
     with precision_context("float64"):
-        return solve_replica(model, explicit_grid(STEP, STEP * STEPS), SAMPLING, np.random.SeedSequence(5), Iteration())
+        return solve_one(
+            Wide(model), explicit_grid(STEP, STEP * STEPS), SAMPLING, np.random.SeedSequence(5), Iteration()
+        )
 
 
 def samples():
@@ -321,4 +325,4 @@ def resolve(name):
 
 def test_names_that_do_not_exist_are_noticed():
     with pytest.raises(AttributeError):
-        resolve("dmft.wide.rows.no_such_function")
+        resolve("dmft.wide.row.no_such_function")

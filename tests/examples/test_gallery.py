@@ -110,7 +110,7 @@ def test_movement_of_the_parameters_is_that_of_the_simulation(monkeypatch) -> No
     monkeypatch.syspath_prepend(str(EXAMPLES))
     movement = runpy.run_path(str(EXAMPLES / "figure_07.py"))["movement"]
     model = Model(alpha=0.5, epsilon=0.0, kappa=3.0)
-    theory = dmft.solve(model, 2.0, step=0.1, samples=64, replicas=4, kernels=True)
+    theory = dmft.solve(model, 2.0, step=0.1, sample_count=64, replicas=4, kernels=True)
     assert movement(theory) == pytest.approx(float(theory["mean_weight_norm"][-1]) ** 0.5, rel=1e-6)
     run = simulate_experiment(
         Experiment(model=model.replace(dim=100, width=300)), 2.0, step=0.1, seeds=8, times=[0.0, 2.0]

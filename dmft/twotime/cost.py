@@ -1,0 +1,65 @@
+"""What a solve begins with, before it runs: grid, replicas, memory, and the work of both compiler and solver."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dmft.twotime.engine import Engine, Plan
+from dmft.twotime.request import Request
+from dmft.twotime.tolerance import MAX_REPLICAS
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The first replicas of a solve. Whether more are needed, or a finer grid, is found out as it goes.
+
+    Attributes:
+        points: rows of the grid.
+        samples: of a replica.
+        first, most: replicas at first, and at most.
+        side_by_side: replicas solved at once.
+        bytes_each: memory of the largest one.
+        programs: how many times the rows must be compiled.
+        sample_rows: samples x points^2, of all replicas together.
+    """
+
+    points: int
+    samples: int
+    first: int
+    most: int
+    side_by_side: int
+    bytes_each: int
+    programs: int
+    sample_rows: float
+
+    def describe(self) -> str:
+        """One line."""
+        return (
+            f"{self.points} time points, {self.first} replicas (at most {self.most}) of {self.samples} samples, "
+            f"{self.side_by_side} side by side"
+        )
+
+
+def expected_cost(engine: Engine, request: Request) -> Cost:
+    """The cost of `dmft.solve` with these arguments, as far as it is known before.
+
+    Raises:
+        MemoryLimitError: one replica does not fit into memory, as in the run itself.
+    """
+    grid = request.first_grid(engine)
+    plan: Plan = request.plan(engine, grid, full=request.kernels or grid.explicit)
+    runs = engine.runs(plan)
+    programs: set[tuple[int, Any]] = {
+        (capacity, run.sampling) for run in runs for capacity in engine.capacities(run.points)
+    }
+    return Cost(
+        points=grid.size,
+        samples=plan.sampling.samples,
+        first=plan.first_replicas,
+        most=request.replicas or MAX_REPLICAS,
+        side_by_side=plan.workers,
+        bytes_each=engine.peak_bytes(grid, plan.sampling, plan.full),
+        programs=len(programs),
+        sample_rows=float(sum(run.count * run.sampling.samples * run.points**2 for run in runs)),
+    )

@@ -1,0 +1,130 @@
+"""One replica, row after row: its growing capacity, its compiled work, and what is wrong with a row that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from dmft.checks import precision_context
+from dmft.compiled.executables import executable
+from dmft.twotime.engine import Engine, Iteration, Plan, Runs
+from dmft.twotime.grid import Grid
+from dmft.twotime.steps import multistep
+
+#: Growth of the train loss over its start that counts as divergence.
+EXPLODED = 1e3
+
+
+class ReplicaStopped(Exception):
+    """A replica could not go on.
+
+    Attributes:
+        reason: "diverged", or what was wrong with the row.
+        solved: the last time that was solved; `time`, the next one.
+    """
+
+    def __init__(self, grid: Grid, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.solved, self.time = float(grid.times[max(row - 1, 0)]), float(grid.times[row])
+
+
+def solve_replica(plan: Plan, index: int, like: Any = None) -> Any:
+    """Replica `index` of the plan.
+
+    Args:
+        like: the same replica on another grid, if the noise of the two should match.
+
+    Raises:
+        ReplicaStopped: a row could not be solved.
+    """
+    with precision_context(plan.sampling.precision):
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(index,))
+        return solve_one(plan.engine, plan.grid, plan.sampling, seed, plan.iteration, like)
+
+
+def solve_one(
+    engine: Engine,
+    grid: Grid,
+    sampling: Any,
+    seed: np.random.SeedSequence,
+    iteration: Iteration,
+    like: Any = None,
+) -> Any:
+    """The replica of a seed. Runs inside a precision context."""
+    return engine.read(solve_rows(engine, grid, sampling, seed, iteration, like), grid)
+
+
+def solve_rows(
+    engine: Engine,
+    grid: Grid,
+    sampling: Any,
+    seed: np.random.SeedSequence,
+    iteration: Iteration,
+    like: Any = None,
+) -> Any:
+    """The state of a replica after all rows of the grid."""
+    capacities = engine.capacities(grid.size)
+    program = engine.program(grid, sampling, iteration)
+    dtype = np.dtype(sampling.precision)
+    state = engine.start(grid, sampling, seed, capacities[0], like)
+    row = 0 if grid.explicit else 1
+    for capacity in capacities:
+        if capacity != capacities[0]:
+            state = grown(state, engine.shapes(sampling, grid.size, capacity))
+        # an explicit step also writes the next row
+        stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
+        arguments = (program.couplings, multistep(grid, capacity, dtype), state, np.int32(row), np.int32(stop))
+        state = executable(program.function, arguments, dict(program.static))(*arguments)
+        _check_rows(engine, grid, state, row, stop, iteration)
+        row = stop
+    return state
+
+
+def grown(state: Any, shapes: Any) -> Any:
+    """The state padded with zeros to the given shapes."""
+
+    def pad(array: jax.Array, like: jax.ShapeDtypeStruct) -> Any:
+        if array.shape == like.shape:
+            return array
+        larger = np.zeros(like.shape, array.dtype)
+        larger[tuple(slice(size) for size in array.shape)] = array
+        return larger
+
+    return jax.tree.map(pad, state, shapes)
+
+
+def _check_rows(engine: Engine, grid: Grid, state: Any, first: int, stop: int, iteration: Iteration) -> None:
+    """ReplicaStopped at the first row of first <= n < stop that exploded, is not finite or did not converge."""
+    progress = engine.progress(state)
+    for row in range(first, stop):
+        loss, mismatch = progress.loss[row], progress.mismatch[row]
+        if not np.isfinite(loss) or loss > EXPLODED * max(progress.loss[0], 1e-300):
+            raise ReplicaStopped(grid, row, "diverged")
+        if not mismatch <= iteration.accepted:
+            raise ReplicaStopped(grid, row, f"residual {mismatch:.1e} after {progress.rounds[row]} rounds")
+        fault = engine.fault(state, row)
+        if fault is not None:
+            raise ReplicaStopped(grid, row, fault)
+
+
+def compile_ahead(plan: Plan, runs: Iterable[Runs]) -> None:
+    """Compile the work on all row capacities of these replicas at once, the largest first."""
+
+    def one(item: tuple[int, int, Any]) -> None:
+        points, capacity, sampling = item
+        with precision_context(sampling.precision):
+            program = plan.engine.program(plan.grid, sampling, plan.iteration)
+            state = plan.engine.shapes(sampling, points, capacity)
+            steps = multistep(plan.grid, capacity, np.dtype(sampling.precision))
+            arguments = (program.couplings, steps, state, np.int32(0), np.int32(0))
+            executable(program.function, arguments, dict(program.static))
+
+    work = {(run.points, capacity, run.sampling) for run in runs for capacity in plan.engine.capacities(run.points)}
+    ordered = sorted(work, key=lambda item: (-item[1], item[2].samples))
+    with ThreadPoolExecutor(plan.workers) as pool:
+        list(pool.map(one, ordered))

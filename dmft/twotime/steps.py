@@ -1,0 +1,61 @@
+"""The grid's multistep weights as jax arrays, for compiled rows, and one step of a row with weight decay.
+
+Every row X(n) of an order parameter obeys d_t X = -F - lambda X in the grid's linear rule (THEORY section 4.7).  An
+explicit step takes F and the decay from the row before, an implicit one from row n itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dmft.twotime.grid import Grid
+
+
+class Steps(NamedTuple):
+    """Multistep weights of the grid (see `dmft.twotime.grid`): h_n and a_{n,j}."""
+
+    weights: Float[Array, " T"]
+    past: Float[Array, "T J"]
+
+    def history(self, rows: Array, n: Array) -> Array:
+        """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
+        count = self.past.shape[1]
+        indices = jnp.maximum(n - 1 - jnp.arange(count), 0)
+        return jnp.tensordot(self.past[n], rows[indices], axes=1)
+
+    def explicit(self, row: Array, n: Array, force: Array, decay: Array) -> Array:
+        """Row n + 1 of gradient descent from row n: (1 - h_n lambda) X(n) - h_n F(n)."""
+        return (1 - self.weights[n] * decay) * row - self.weights[n] * force
+
+    def implicit(self, past: Array, n: Array, force: Array, decay: Array, gain: Array | float = 0.0) -> Array:
+        """Row n of the flow from its history, where F(n) + gain X(n) is the force: (history - h_n F)/(1 + ...)."""
+        return (past - self.weights[n] * force) / (1 + self.weights[n] * (decay + gain))
+
+
+def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
+    """The grid's weights for `capacity` rows; rows beyond the grid get weight 0."""
+    rows = min(capacity, grid.size)
+    weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
+    weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
+    return Steps(np.asarray(weights, dtype), np.asarray(past, dtype))  # type: ignore[arg-type]
+
+
+def next_row(
+    grid: Grid, rows: np.ndarray, n: int, force: np.ndarray, decay: float, source: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Row n >= 1 of a given force, in NumPy, from `rows` before n.
+
+    Args:
+        rows: X, time first.
+        force: F at all times, time first; taken at n - 1 by explicit steps, at n by implicit ones.
+        decay: lambda.
+        source: added in row n beside the force.
+    """
+    past = grid.history(rows, n)
+    if grid.explicit:
+        return (1 - grid.weights[n - 1] * decay) * past - grid.weights[n - 1] * force[n - 1] + source
+    return (past - grid.weights[n] * force[n] + source) / (1 + grid.weights[n] * decay)

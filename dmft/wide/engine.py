@@ -1,0 +1,105 @@
+"""The wide theory as an engine of the two-time machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.model import Model
+from dmft.twotime.engine import Engine, Evidence, Iteration, KernelStack, Plan, Program, Progress, Report, Runs
+from dmft.twotime.grid import Grid
+from dmft.twotime.request import check_sample_count
+from dmft.wide import replica
+from dmft.wide.estimate import begin, coarse_size, runs
+from dmft.wide.replica import Sampling
+from dmft.wide.solution import KERNELS, Replica
+
+#: Samples of a replica unless given; and least.
+SAMPLES, LEAST = 256, 32
+
+
+class Wide(Engine):
+    """N = infinity, D and P -> infinity at fixed kappa (THEORY section 4)."""
+
+    title = "wide: width infinite, dimension and samples infinite at fixed ratio"
+    meanings = OBSERVABLES
+    model: Model
+
+    def choose_sampling(self, grid: Grid, precision: str, rtol: float, samples: int | None) -> Sampling:  # noqa: ARG002
+        """As many modes as rows fit into the last capacity, up to half the samples."""
+        samples = SAMPLES if samples is None else check_sample_count(samples, LEAST)
+        return Sampling(samples, min(self.capacities(grid.size)[-1], samples // 2), precision)
+
+    def smallest(self, points: int) -> Sampling:  # noqa: ARG002
+        """32 samples in single precision."""
+        return Sampling(LEAST, LEAST // 2, "float32")
+
+    def fewer(self, sampling: Sampling) -> Sampling:
+        """A quarter of the samples, or half of them where there are few: the change of the mean shows the bias."""
+        samples = max(sampling.samples // 4, min(32, sampling.samples // 2))
+        return dataclasses.replace(sampling, samples=samples, modes=min(sampling.modes, samples - 8))
+
+    def trial(self, grid: Grid, sampling: Sampling) -> Sampling:  # noqa: ARG002
+        """Few samples."""
+        return dataclasses.replace(sampling, samples=64, modes=32)
+
+    def peak_bytes(self, grid: Grid, sampling: Sampling, full: bool) -> int:
+        """All samples are on the grid itself, or few there and all on the coarser one."""
+        if full:
+            return self.bytes(grid.size, sampling)
+        few, coarse = self.fewer(sampling), coarse_size(grid.size)
+        return max(self.bytes(grid.size, few), self.bytes(coarse, sampling))
+
+    def shapes(self, sampling: Sampling, points: int, capacity: int) -> Any:  # noqa: ARG002
+        """See `dmft.wide.replica.state_shapes`."""
+        return replica.state_shapes(sampling, capacity)
+
+    def start(
+        self, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int, like: Replica | None
+    ) -> Any:
+        """See `dmft.wide.replica.start`; the noise is made of the modes of `like` first."""
+        state = replica.start(self.model, grid, sampling, seed, capacity)
+        return state if like is None else state._replace(bases=like.bases)
+
+    def program(self, grid: Grid, sampling: Sampling, iteration: Iteration) -> Program:
+        """See `dmft.wide.replica.method`."""
+        function, static = replica.method(self.model, grid, iteration)
+        return Program(function, replica.couplings(self.model, sampling.precision), static)
+
+    def progress(self, state: Any) -> Progress:
+        """From the residuals of all samples."""
+        loss = np.asarray(state.fields.residual) ** 2 @ np.asarray(state.samples.weight)
+        return Progress(loss, np.asarray(state.rounds), np.asarray(state.mismatch))
+
+    def fault(self, state: Any, row: int) -> str | None:
+        """V(n) = E_r r(n)^2 cannot be negative."""
+        return "negative variance of the bath" if np.any(np.asarray(state.fields.variance)[row] < 0) else None
+
+    def read(self, state: Any, grid: Grid) -> Replica:
+        """See `dmft.wide.replica.read`."""
+        return replica.read(self.model, grid, state)
+
+    def runs(self, plan: Plan) -> list[Runs]:
+        """See `dmft.wide.estimate.runs`."""
+        return runs(plan)
+
+    def evidence(self, plan: Plan, report: Report) -> Evidence:
+        """The pilot, see `dmft.wide.estimate`."""
+        return begin(plan, report)
+
+    def kernels(self, replicas: list[Replica], grid: Grid) -> list[KernelStack]:  # noqa: ARG002
+        """The six kernels, and the difference of the two forms of the correlations."""
+        stacks = []
+        for name, meaning in KERNELS.items():
+            arrays = np.stack([one.kernels[name] for one in replicas])
+            response = name.startswith("response")
+            stacks.append(KernelStack(name, arrays, meaning, response=response))
+            if not response:
+                second = np.stack([one.second[name] for one in replicas])
+                text = f"differential minus propagator form of {meaning}"
+                # interpolated like the standard error that it is compared with
+                stacks.append(KernelStack(f"{name}_consistency", second - arrays, text, order=1))
+        return stacks

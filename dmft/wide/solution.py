@@ -1,0 +1,45 @@
+"""What one replica of the wide theory predicts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dmft.wide.sectors import BySector
+from dmft.wide.state import Bases
+
+#: Names and meanings of the kernels a dataset may hold, over (time, time2).
+KERNELS: dict[str, str] = {
+    "correlation_common": "C_c(t, s), correlation of the common vector",
+    "correlation_outlier": "C_q(t, s), correlation of the outlier, target part included",
+    "correlation_bulk": "C_r(t, s), correlation of a bulk neuron",
+    "response_common": "R_c(t, s), response of the common vector at t to a force at s",
+    "response_outlier": "R_d(t, s), response of the outlier at t to a force at s",
+    "response_bulk": "R_r(t, s), response of a bulk neuron at t to a force at s",
+}
+
+
+class SampleCurves(NamedTuple):
+    """The samples of a replica and their processes."""
+
+    u: np.ndarray  # (S,)
+    weight: np.ndarray  # (S,)
+    residual: np.ndarray  # Delta, (T, S)
+    p: np.ndarray  # (T, S)
+    q: np.ndarray  # (T, S)
+
+
+class Replica(NamedTuple):
+    """What one replica predicts on its grid."""
+
+    curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
+    differential: dict[str, np.ndarray]  # the same with correlations in differential form
+    controls: np.ndarray  # (T, 3): zero-mean violations of exact identities, see dmft.wide.consistency
+    kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
+    second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
+    responses: BySector  # R_c, R_d, R_r as the multistep rule has them, (T, T) each
+    samples: SampleCurves
+    bases: Bases  # of the forces in sample space, (K, S) each
+    rounds: np.ndarray  # (T,) inner iterations
+    mismatch: np.ndarray  # (T,) what they left, relative

@@ -1,0 +1,95 @@
+"""How a sample answers at row n to a force on c or on d, and to a change of u (THEORY section 4.4).
+
+P, Q, W, D are the changes of p, q, V, Delta.  P_0, Q_0, W_0 are the parts that the rows before make,
+
+    P_0 = R_c - k int R_c X,   Q_0 = -e int R_d Y,   W_0 = -2 e int G B D,
+
+X = epsilon P Delta + (1 + epsilon p) D and Y = Q Delta + q D the changes of the forces.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmft.wide.bath import past_sum
+from dmft.wide.fields import instant_weights
+from dmft.wide.local import Local
+from dmft.wide.state import Couplings, Row, State, Tangent
+
+
+class Slopes(NamedTuple):
+    """The linearised row n: D = d_p P_0 + d_q Q_0 + d_w W_0,  X = x_p P_0 + x_d D,  Y = y_q Q_0 + y_d D; (S,) each."""
+
+    d_p: Float[Array, " S"]
+    d_q: Float[Array, " S"]
+    d_w: Float[Array, " S"]
+    d_y: Float[Array, " S"]  # dDelta/dy = -d_y at fixed p_0, q_0, V_0
+    x_p: Float[Array, " S"]
+    x_d: Float[Array, " S"]
+    y_q: Float[Array, " S"]
+    y_d: Float[Array, " S"]
+    bath: Float[Array, "T S"]  # -dV(n)/dDelta_j = 2 e h_j G(n,j) B(n,j), the weights of W_0; zero at j = n
+
+
+def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local) -> Slopes:
+    """Equation 4.9 with the feedback of row n on itself solved: D = alpha [(1 + epsilon p) P + epsilon q Q + ...].
+
+    There P = a_c (P_0 - k h_n R_c(n,n) (1 + epsilon p) D), Q = a_d (Q_0 - e h_n R_d(n,n) q D) and
+    W = W_0 - 2 e h_n G(n,n) B(n,n) D.
+    """
+    q, gain, feature = local.q, local.gain, 1 + c.epsilon * local.p
+    instant = instant_weights(h, n, row)
+    bath = 2 * c.e * h[:, None] * (local.bath.response * local.bath.correlation).T
+    fed = feature**2 * c.k * instant.common * gain.common
+    fed = fed + c.epsilon * (q**2 * c.e * instant.outlier * gain.outlier + 0.5 * bath[n])
+    answer = 1 / (1 + c.alpha * fed)
+    return Slopes(
+        d_p=c.alpha * feature * gain.common * answer,
+        d_q=c.alpha * c.epsilon * q * gain.outlier * answer,
+        d_w=0.5 * c.alpha * c.epsilon * answer,
+        d_y=answer,
+        x_p=c.epsilon * local.residual * gain.common,
+        x_d=feature * gain.common,
+        y_q=local.residual * gain.outlier,
+        y_d=q * gain.outlier,
+        bath=bath.at[n].set(0.0),
+    )
+
+
+def tangent_row(c: Couplings, h: Float[Array, " T"], past: Tangent, row: Row, s: Slopes, *, on_common: bool) -> Tangent:
+    """Equation 4.9 at row n: D, X, Y of every sample under a force on c (or on d), arrays (S, T)."""
+    p_0 = -c.k * past_sum(row.response_common * h, past.common)
+    q_0 = -c.e * past_sum(row.response_outlier * h, past.outlier)
+    w_0 = -jnp.einsum("js,jsm->sm", s.bath, past.residual)
+    if on_common:
+        p_0 = p_0 + row.response_common
+    else:
+        q_0 = q_0 + row.response_outlier
+    d = s.d_p[:, None] * p_0 + s.d_q[:, None] * q_0 + s.d_w[:, None] * w_0
+    return Tangent(
+        residual=d,
+        common=s.x_p[:, None] * p_0 + s.x_d[:, None] * d,
+        outlier=s.y_q[:, None] * q_0 + s.y_d[:, None] * d,
+    )
+
+
+class TargetTangent(NamedTuple):
+    """Derivatives with respect to u at row n, (S,) each."""
+
+    target_residual: Float[Array, " S"]  # dDelta/du
+    target_common: Float[Array, " S"]  # d[(1 + epsilon p) Delta]/du
+    target_outlier: Float[Array, " S"]  # d[q Delta]/du
+
+
+def target_tangent_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, s: Slopes) -> TargetTangent:
+    """The same under a change of u, which moves y = u^2/2 and zeta^q = b u + ...: for Stein's identity in u."""
+    fields = state.fields
+    p_0 = -c.k * ((row.response_common * h) @ fields.target_common)
+    q_0 = row.target_overlap - c.e * ((row.response_outlier * h) @ fields.target_outlier)
+    w_0 = -jnp.sum(s.bath * fields.target_residual, 0)
+    moved = state.samples.u * (1 + state.labels.initial_slope)  # d(y + f(0))/du
+    d = s.d_p * p_0 + s.d_q * q_0 + s.d_w * w_0 - s.d_y * moved
+    return TargetTangent(d, s.x_p * p_0 + s.x_d * d, s.y_q * q_0 + s.y_d * d)
