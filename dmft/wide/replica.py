@@ -27,7 +27,7 @@ from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
-from dmft.wide.start import first_state
+from dmft.wide.start import first_state, initial_fields, labels
 from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 
@@ -60,9 +60,10 @@ def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequ
     """The state at t = 0, with row 0 of the flow."""
     c = couplings(model, sampling.precision)
     samples = draw_samples(sampling.samples, sampling.modes, seed, c.alpha.dtype)
-    numbers = (initial_overlap(model), model.label_noise, model.centered)
-    arrays = (np.asarray(x, c.alpha.dtype) for x in numbers)
-    return first_state(c, samples, *arrays, capacity=capacity, flow=not grid.explicit)
+    about = labels(c, samples, initial_overlap(model), model.label_noise, float(model.centered))
+    m_0 = np.asarray(initial_overlap(model) ** 0.5, c.alpha.dtype)
+    row = None if grid.explicit else initial_fields(c, samples, m_0, about)
+    return first_state(c, about, samples, m_0, row, capacity=capacity)
 
 
 def state_shapes(sampling: Sampling, capacity: int) -> State:
