@@ -40,7 +40,7 @@ from dmft import Committee
 from sim import simulate
 from sim.request import Request
 from sim.systems.committee import committee_system, start
-from sim.systems.committee_draws import CommitteeReplica, draw_committee
+from sim.systems.draws import Replica, draw_committee
 from sim.training.driver import run
 
 #: Steps of every case.
@@ -175,7 +175,7 @@ def measure(case: Case, dim: int, count: int) -> dict[str, np.ndarray]:
     return found | {"time": parts[0]["time"].to_numpy()}
 
 
-def controls(model: Committee, replica: CommitteeReplica) -> dict[str, np.ndarray]:
+def controls(model: Committee, replica: Replica) -> dict[str, np.ndarray]:
     """Means over samples of products of Hermite polynomials of the whitened fields; "degree-n": those of degree n."""
     m, c = model.initial_overlaps
     root = np.linalg.cholesky(np.block([[np.eye(model.teacher_dim), m.T], [m, c]]))

@@ -4,8 +4,8 @@
     python benchmarks/reference_numbers.py --check    says instead how far each case is from that file
 
 All go through the public interface.  Points, samples, replicas and steps are given, and the inner iteration is tight:
-nothing adaptive decides what comes out.  `tests/test_reference_numbers.py` compares.  Where numbers are meant to change,
-raise `dmft.version.NUMERICS` and write the file anew.
+nothing adaptive decides what comes out.  `tests/test_reference_numbers.py` compares.  Where numbers are meant to
+change, raise `dmft.version.NUMERICS` and write the file anew.
 """
 
 from __future__ import annotations
@@ -65,12 +65,8 @@ def simulation(model: Any, optimizer: Any = "gd", **settings: Any) -> dict[str, 
 
 def followed(experiment: Experiment) -> dict[str, Any]:
     """An experiment with its linearisation and its tangent kernel."""
-    if "linearized" in inspect.signature(simulate).parameters:
-        run = simulate
-    else:
-        from sim import simulate_experiment as run
     settings = {"step": 0.1, "times": [0.5, 1.0, 2.0], "seeds": 2, "seed": 3, "kernel": True, "linearized": True}
-    return numbers(run(experiment, 2.0, **settings))
+    return numbers(simulate(experiment, 2.0, **settings))
 
 
 def laid_over() -> dict[str, Any]:
@@ -169,7 +165,7 @@ CASES: dict[str, Case] = {
     "experiment_hermite": lambda: simulation(Experiment(model=VARIANT, activation="hermite3", target="hermite3")),
     "experiment_eigenvector": lambda: simulation(Experiment(model=VARIANT, target="eigenvector", eigenvector=2)),
     "experiment_interpolated": lambda: simulation(Experiment(model=VARIANT, interpolation=0.3, weight_scale=0.5)),
-    "experiment_readouts": lambda: simulation(Experiment(model=VARIANT, readouts="trained")),
+    "experiment_readouts": lambda: simulation(Experiment(model=VARIANT, train_readout=True)),
     "overlay": laid_over,
     "sweep_theory": lambda: swept(rtol=0.5),
     "sweep_simulation": lambda: swept(dim=20, theory=False, simulate_every=1, seeds=2),
@@ -195,15 +191,23 @@ def rounded(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
 
 
-def deviations(stored: Mapping[str, list[float | None]], now: Mapping[str, list[float | None]]) -> dict[str, float]:
-    """Largest |now - stored| of every variable, over what it may be: 1e-9 of the value and 1e-11 of its observable.
+def deviations(
+    stored: Mapping[str, list[float | None]], now: Mapping[str, list[float | None]], floor: float = 1e-11
+) -> dict[str, float]:
+    """Largest |now - stored| of every variable, over what it may be: 1e-9 of the value and `floor` of its observable.
 
     An error is a difference of curves, or made from some: it is known to the rounding of these.  It is inf where a
     variable or a number is missing on one side.
     """
     return {
-        name: _excess(stored.get(name), now.get(name), _scale(name, stored)) for name in sorted(set(stored) | set(now))
+        name: _excess(stored.get(name), now.get(name), floor * _scale(name, stored))
+        for name in sorted(set(stored) | set(now))
     }
+
+
+def floor_of(case: str) -> float:
+    """Rounding of a case, over its observable: that of sums, or what the inner iteration of the flow leaves."""
+    return 1e-9 if "flow" in case else 1e-11
 
 
 def _scale(name: str, stored: Mapping[str, list[float | None]]) -> float:
@@ -213,7 +217,7 @@ def _scale(name: str, stored: Mapping[str, list[float | None]]) -> float:
     return max(values, default=0.0)
 
 
-def _excess(stored: list[float | None] | None, now: list[float | None] | None, scale: float) -> float:
+def _excess(stored: list[float | None] | None, now: list[float | None] | None, floor: float) -> float:
     if stored is None or now is None or len(stored) != len(now):
         return np.inf
     worst = 0.0
@@ -221,7 +225,7 @@ def _excess(stored: list[float | None] | None, now: list[float | None] | None, s
         if one is None or other is None:
             worst = worst if one is other else np.inf
         else:
-            worst = max(worst, abs(one - other) / (1e-9 * abs(one) + 1e-11 * scale + 1e-300))
+            worst = max(worst, abs(one - other) / (1e-9 * abs(one) + floor + 1e-300))
     return worst
 
 
@@ -238,6 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--all", action="store_true", help="show every variable that differs")
     chosen = parser.parse_args()
     stored = json.loads(FILE.read_text()) if FILE.exists() else {"numerics": numerics(), "cases": {}}
     for name, case in CASES.items():
@@ -247,9 +252,11 @@ def main() -> None:
         now = case()
         line = f"{name:32} {time.perf_counter() - start:6.1f} s"
         if name in stored["cases"]:
-            found = deviations(stored["cases"][name], now)
+            found = deviations(stored["cases"][name], now, floor_of(name))
             worst = max(found, key=lambda key: found[key])
             line += f"   largest deviation over allowed {found[worst]:9.2g} ({worst})"
+            for key in [key for key in found if chosen.all and found[key] > 1]:
+                line += f"\n    {key}: {stored['cases'][name].get(key)} -> {now.get(key)}"
         print(line, flush=True)
         if not chosen.check:
             stored["cases"][name] = now

@@ -59,7 +59,7 @@ def cold_start() -> float:
     """Wall time of `dmft compare` in a fresh process, files written."""
     options = {"alpha": 1, "epsilon": 0.5, "kappa": 3, "dim": 50, "initial-overlap": 0.1, "t-max": 2, "seeds": 2}
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    program = "from compare.cli.commands import main; main()"
+    program = "from compare.cli import main; main()"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", program, "compare", *arguments, "--out", folder]
         return timed(lambda: subprocess.run(command, check=True, capture_output=True))[1]

@@ -6,18 +6,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compare.agreement import Agreement, overlay
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
-    from compare.sweep.phase import phase_diagram
+    from compare.report.page import write_report
+    from compare.sweep.phase import PointFailedWarning, phase_diagram
 
-__all__ = ["Agreement", "GrokkingDelay", "Regime", "grokking_delay", "overlay", "phase_diagram", "regime"]
+__all__ = [
+    "Agreement",
+    "GrokkingDelay",
+    "PointFailedWarning",
+    "Regime",
+    "grokking_delay",
+    "overlay",
+    "phase_diagram",
+    "regime",
+    "write_report",
+]
 
 _HOMES = {
     "Agreement": "compare.agreement",
     "GrokkingDelay": "compare.grokking",
+    "PointFailedWarning": "compare.sweep.phase",
     "Regime": "compare.grokking",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
     "phase_diagram": "compare.sweep.phase",
     "regime": "compare.grokking",
+    "write_report": "compare.report.page",
 }
 
 
@@ -26,3 +39,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'compare' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, imported yet or not."""
+    return sorted({*globals(), *__all__})

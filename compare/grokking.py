@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray
 
-from dmft.checks import ParameterError, check_real
+from compare.curves import Side, read_side
+from compare.measured import LOSSES, missing
+from dmft.checks import check_real
+
+#: The loss that counts as learnt, and the factor between the threshold times from which a run groks, if not given.
+THRESHOLD, RATIO = 0.1, 3.0
 
 
 class Duration(NamedTuple):
@@ -17,7 +22,7 @@ class Duration(NamedTuple):
 
     Attributes:
         value: the time; the mean over the runs that reached it; NaN if none did.
-        error: its standard error; NaN if unknown (not reached, or reached by a single seed).
+        error: its standard error; NaN if unknown (not reached, reached by a single seed, or a curve without errors).
         reached: whether every run (seed) reached it by t_max. If only some did, `value` is the mean over those,
             and the mean over all of them is later than that.
         runs_reached: how many runs reached it.
@@ -33,12 +38,13 @@ class Duration(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GrokkingDelay:
-    """Times at which the losses first reach `threshold`, and delay = max(0, t_test - t_train)."""
+    """Times at which the losses first reach `threshold`, delay = max(0, t_test - t_train), and notes on the curves."""
 
     threshold: float
     t_train: Duration
     t_test: Duration
     delay: Duration
+    notes: tuple[str, ...] = ()
 
 
 class Regime(enum.StrEnum):
@@ -51,51 +57,39 @@ class Regime(enum.StrEnum):
     UNDECIDED = "undecided at t_max"
 
 
-def grokking_delay(dataset: xarray.Dataset, threshold: float = 0.1) -> GrokkingDelay:
+def grokking_delay(dataset: object, threshold: float = THRESHOLD) -> GrokkingDelay:
     """Times to reach a loss of `threshold`, and the delay of the test loss behind the train loss.
 
     A crossing is the first time at which the curve is at or below the threshold, interpolated linearly in log t
     (in t for the first interval, which begins at t = 0). A loss that never gets there has time NaN and
-    `reached=False`: that is not a delay of zero.
+    `reached=False`: that is not a delay of zero. Values that are missing or not finite are left out, and named in
+    the notes.
 
-    For a simulation the times are those of each seed; the value is their mean, the error their standard error. For
-    theory (or a mean curve) the error is that of the loss at the crossing (`_error`, the total, or else `_stderr`)
-    divided by the slope there, and the error of the delay takes those of the two times as independent.
+    For several runs (seeds) the times are those of each; the value is their mean, the error their standard error. For
+    theory (or a mean curve) the error is that of the loss at the crossing, its total standard error
+    (`compare.curves`), divided by the slope there, and the error of the delay takes those of the two times as
+    independent.
 
     Args:
-        dataset: train_loss and test_loss over ("time",) with their `_stderr`, or over ("seed", "time").
+        dataset: train_loss and test_loss over time, or runs and time, in any form that `compare.overlay` takes.
         threshold: L* > 0.
 
     Raises:
-        ParameterError: the threshold is no positive number, or the dataset lacks a loss.
+        ParameterError: the threshold is no positive number, or the dataset lacks a loss or increasing times.
     """
     threshold = check_real("threshold", threshold, above=0.0)
-    for name in ("time", "train_loss", "test_loss"):
-        if name not in dataset.variables:
-            raise ParameterError(f"Argument `dataset` must hold `{name}`, but holds {', '.join(map(str, dataset))}.")
-    if "seed" in dataset.dims:
-        return _delay_over_seeds(dataset, threshold)
-    train, test = (_crossing_of_mean(dataset, name, threshold) for name in ("train_loss", "test_loss"))
-    both = train.reached and test.reached
-    delay = Duration(
-        max(0.0, test.value - train.value) if both else np.nan,
-        float(np.hypot(train.error, test.error)),
-        both,
-        int(both),
-        1,
-    )
-    return GrokkingDelay(threshold, train, test, delay)
+    return _delay(_with_losses(dataset), threshold)
 
 
 def regime(
-    dataset: xarray.Dataset,
-    threshold: float = 0.1,
+    dataset: object,
+    threshold: float = THRESHOLD,
     *,
-    ratio: float = 3.0,
+    ratio: float = RATIO,
     plateau_change: float = 0.05,
     plateau_span: float = 3.0,
 ) -> Regime:
-    """Which regime the run is in, judged on the mean curves (over seeds).
+    """Which regime the run is in, judged on the mean curves (over seeds), where every seed has a finite value.
 
     - groks: both losses reach `threshold`, and t_test > ratio * t_train;
     - generalises: both do, and t_test <= ratio * t_train;
@@ -107,7 +101,7 @@ def regime(
     `plateau_span` in time.
 
     Args:
-        dataset: train_loss and test_loss over ("time",) or ("seed", "time").
+        dataset: as in `grokking_delay`.
         threshold: L* > 0.
         ratio: > 0.
         plateau_change: > 0.
@@ -119,14 +113,14 @@ def regime(
     ratio = check_real("ratio", ratio, above=0.0)
     plateau_change = check_real("plateau_change", plateau_change, above=0.0)
     plateau_span = check_real("plateau_span", plateau_span, above=1.0)
-    means = dataset.mean("seed") if "seed" in dataset.dims else dataset
-    times = grokking_delay(means, threshold)
+    threshold = check_real("threshold", threshold, above=0.0)
+    means = dataclasses.replace(_with_losses(dataset), each=None)
+    times = _delay(means, threshold)
     if times.t_train.reached and times.t_test.reached:
         return Regime.GROKS if times.t_test.value > ratio * times.t_train.value else Regime.GENERALISES
     decisive, ending = ("test_loss", Regime.MEMORISES) if times.t_train.reached else ("train_loss", Regime.NOT_TRAINED)
-    level = _has_levelled_off(
-        means["time"].to_numpy(), means[decisive].to_numpy(), change=plateau_change, span=plateau_span
-    )
+    time, (curve,) = _known(means.curves, decisive)
+    level = _has_levelled_off(time, curve, change=plateau_change, span=plateau_span)
     return ending if level else Regime.UNDECIDED
 
 
@@ -137,13 +131,46 @@ def _has_levelled_off(time: np.ndarray, curve: np.ndarray, *, change: float, spa
     return bool(np.ptp(late) < change * abs(curve[-1]))
 
 
-def _delay_over_seeds(dataset: xarray.Dataset, threshold: float) -> GrokkingDelay:
-    time = dataset["time"].to_numpy()
-    train, test = (
-        np.array([_crossing(time, curve, threshold)[0] for curve in dataset[name].transpose("seed", "time").to_numpy()])
-        for name in ("train_loss", "test_loss")
+def _with_losses(source: object) -> Side:
+    """The side that `source` holds; ParameterError unless it has both losses."""
+    side = read_side("dataset", source)
+    for name in LOSSES:
+        if name not in side.observables:
+            raise missing("dataset", name, side.observables)
+    return side
+
+
+def _known(curves: xarray.Dataset, *names: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Times and curves (T,), where the first of these is known."""
+    values = [curves[name].to_numpy() for name in names]
+    there = np.isfinite(values[0])
+    return curves["time"].to_numpy()[there], [value[there] for value in values]
+
+
+def _delay(side: Side, threshold: float) -> GrokkingDelay:
+    """Threshold times of every run, or of the mean where only that is known."""
+    if side.each is not None:
+        train, test = (
+            np.array([_crossing_of_run(side.each.isel(seed=run), name, threshold) for run in range(side.runs or 0)])
+            for name in LOSSES
+        )
+        durations = _over_runs(train), _over_runs(test), _over_runs(np.maximum(0.0, test - train))
+        return GrokkingDelay(threshold, *durations, side.notes)
+    first, second = (_crossing_of_mean(side.curves, name, threshold) for name in LOSSES)
+    both = first.reached and second.reached
+    delay = Duration(
+        max(0.0, second.value - first.value) if both else np.nan,
+        float(np.hypot(first.error, second.error)),
+        both,
+        int(both),
+        1,
     )
-    return GrokkingDelay(threshold, _over_runs(train), _over_runs(test), _over_runs(np.maximum(0.0, test - train)))
+    return GrokkingDelay(threshold, first, second, delay, side.notes)
+
+
+def _crossing_of_run(run: xarray.Dataset, name: str, threshold: float) -> float:
+    time, (curve,) = _known(run, name)
+    return _crossing(time, curve, threshold)[0]
 
 
 def _over_runs(times: np.ndarray) -> Duration:
@@ -155,15 +182,13 @@ def _over_runs(times: np.ndarray) -> Duration:
     return Duration(value, error, count == times.size, count, times.size)
 
 
-def _crossing_of_mean(dataset: xarray.Dataset, name: str, threshold: float) -> Duration:
-    time, curve = dataset["time"].to_numpy(), dataset[name].to_numpy()
+def _crossing_of_mean(curves: xarray.Dataset, name: str, threshold: float) -> Duration:
+    time, (curve, errors) = _known(curves, name, f"{name}_stderr")
     value, slope = _crossing(time, curve, threshold)
     if np.isnan(value):
         return Duration(np.nan, np.nan, False, 0, 1)
-    error = np.nan
-    own = next((own for own in (f"{name}_error", f"{name}_stderr") if own in dataset), None)
-    if own is not None:
-        error = 0.0 if value == time[0] else float(np.interp(value, time, dataset[own].to_numpy())) / abs(slope)
+    at_once = value == time[0] and not np.all(np.isnan(errors))
+    error = 0.0 if at_once else float(np.interp(value, time, errors)) / abs(slope)
     return Duration(value, error, True, 1, 1)
 
 

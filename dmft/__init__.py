@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from dmft.checks import ConvergenceError, DivergenceError, MemoryLimitError, ParameterError, RunError
 from dmft.models.model import Model
+from dmft.version import __version__
 
 if TYPE_CHECKING:
     from dmft import limits
+    from dmft.losses.quadratic import OBSERVABLES
     from dmft.models.committee import Committee
     from dmft.solver import solve
-
-from dmft.version import __version__ as __version__
+    from dmft.twotime.prediction import ToleranceWarning
+    from dmft.wide.solution import KERNELS
 
 __all__ = [
+    "KERNELS",
+    "OBSERVABLES",
     "Committee",
     "ConvergenceError",
     "DivergenceError",
@@ -21,17 +25,31 @@ __all__ = [
     "Model",
     "ParameterError",
     "RunError",
+    "ToleranceWarning",
+    "__version__",
     "limits",
     "solve",
 ]
 
+#: Where each name is that is imported, and with it numpy or jax, only when it is asked for: `dmft --help` is instant.
+_HOMES = {
+    "KERNELS": "dmft.wide.solution",
+    "OBSERVABLES": "dmft.losses.quadratic",
+    "Committee": "dmft.models.committee",
+    "ToleranceWarning": "dmft.twotime.prediction",
+    "solve": "dmft.solver",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the solver (and with it jax) only when it is asked for, so that `dmft --help` is instant."""
-    if name == "solve":
-        return import_module("dmft.solver").solve
-    if name == "Committee":
-        return import_module("dmft.models.committee").Committee
+    """Import what is asked for."""
     if name == "limits":
         return import_module("dmft.limits")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'dmft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PRECISIONS = ("float64", "float32")
 
@@ -40,6 +45,14 @@ class MemoryLimitError(RunError):
     """The run would need more memory than the machine has. Raised before it starts."""
 
 
+def plain(value: Any) -> Any:
+    """A scalar of numpy, jax or xarray, or an array without dimensions, as plain Python; all else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        with contextlib.suppress(Exception):  # a traced number has no value: the check that follows names it
+            return value.item()
+    return value
+
+
 def check_real(
     name: str,
     value: object,
@@ -54,6 +67,7 @@ def check_real(
         allowed += f" > {above:g}"
     if at_least is not None:
         allowed += f" >= {at_least:g}"
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
     number = float(value)
@@ -68,12 +82,83 @@ def check_real(
     return number
 
 
-def check_integer(name: str, value: object, *, at_least: int) -> int:
-    """Return `value` as int; ParameterError unless it is an integer >= `at_least`."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or int(value) < at_least:  # type: ignore[arg-type]
-        raise ParameterError(f"Argument `{name}` must be an integer >= {at_least}, but is {value!r}.")
-    return int(value)  # type: ignore[arg-type]
+def check_integer(name: str, value: object, *, at_least: int, below: int | None = None) -> int:
+    """Return `value` as int; ParameterError unless it is a whole number (100.0 is one) >= `at_least`, < `below`."""
+    number = plain(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if not whole or int(number) < at_least or (below is not None and int(number) >= below):
+        allowed = f"an integer >= {at_least}" + (f" and < {below}" if below is not None else "")
+        raise ParameterError(f"Argument `{name}` must be {allowed}, but is {value!r}.")
+    return int(number)
+
+
+def check_seed(seed: object) -> int:
+    """Return a random seed as int; ParameterError unless it fits into 63 bits: files and random keys hold no more."""
+    return check_integer("seed", seed, at_least=0, below=2**63)
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` as bool; ParameterError unless it is True or False."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise ParameterError(f"Argument `{name}` must be True or False, but is {value!r}.")
+    return flag
+
+
+def check_times(times: Any, t_max: float) -> np.ndarray:
+    """`times` as float64 (T,); ParameterError unless 1-D, not empty, finite, strictly increasing within [0, t_max]."""
+    import numpy as np
+
+    allowed = f"be a one-dimensional, strictly increasing sequence of numbers between 0 and t_max = {t_max:g}"
+    try:
+        array = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ParameterError(f"Argument `times` must {allowed}, but is {times!r}.") from None
+    if array.ndim != 1 or array.size == 0:
+        raise ParameterError(f"Argument `times` must {allowed}, but has shape {array.shape}.")
+    if not np.all(np.isfinite(array)):
+        raise ParameterError(f"Argument `times` must {allowed}, but contains {array[~np.isfinite(array)][0]}.")
+    if not np.all(np.diff(array) > 0.0):
+        first = int(np.argmin(np.diff(array) > 0.0))
+        raise ParameterError(
+            f"Argument `times` must {allowed}, but {array[first]:g} is followed by {array[first + 1]:g}."
+        )
+    outside = array[(array < 0.0) | (array > t_max * (1.0 + 1e-12))]
+    if outside.size:
+        raise ParameterError(f"Argument `times` must {allowed}, but contains {outside[0]:g}.")
+    return array
+
+
+def nearest_steps(times: np.ndarray, step: float, count: int) -> np.ndarray:
+    """Numbers of the steps nearest to `times`, (T,), integers in 0 .. count.
+
+    Raises:
+        ParameterError: one step is nearest to two of them, so that fewer would come back than were asked for.
+    """
+    import numpy as np
+
+    steps = np.clip(np.rint(times / step), 0, count).astype(np.int64)
+    if not np.all(np.diff(steps) > 0):
+        first = int(np.argmin(np.diff(steps) > 0))
+        raise ParameterError(
+            f"Argument `times` must lie nearest to different steps, but {times[first]:g} and {times[first + 1]:g} are "
+            f"both nearest to t = {steps[first] * step:g}: steps of {step:g} up to {count * step:g} are all there are."
+        )
+    return steps
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
+    try:
+        path = Path(value).expanduser()  # type: ignore[arg-type]
+        valid = str(value) != "" and "\0" not in str(value)
+    except (TypeError, RuntimeError):  # no path; a user nobody knows
+        valid = False
+    if not valid:
+        raise ParameterError(f"Argument `{name}` must be a path, not empty, but is {value!r}.")
+    return path
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -85,20 +170,51 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
 
 def available_memory() -> float:
     """Bytes of memory this process may still take (machine and container limit), or infinity if unknown."""
-    import os
-
     limits = []
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)
         limits.append(1024.0 * float(fields["MemAvailable"].split()[0]))
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError), open(path) as file:
-            limits.append(float(file.read()))
+    limits += [free for folder in _control_groups() if (free := _free_in(folder)) is not None]
     if not limits:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
     return min(limits, default=math.inf)
+
+
+#: Where Linux says to which control groups this process belongs, and where these are.
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+#: Files of a control group: its limit, what is in use, and the word for pages that are given back when asked for.
+GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _control_groups() -> list[Path]:
+    """The folders of the process' control groups that may limit its memory, up to the outermost."""
+    groups = [(GROUPS, "/"), (GROUPS / "memory", "/")]
+    with contextlib.suppress(OSError, ValueError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                groups.append((GROUPS / "memory", path))
+            elif not controllers:
+                groups.append((GROUPS, path))
+    inside = [(root, root / path.lstrip("/")) for root, path in groups]
+    return list(dict.fromkeys(at for root, own in inside for at in (own, *own.parents) if at.is_relative_to(root)))
+
+
+def _free_in(folder: Path) -> float | None:
+    """Bytes that the control group in `folder` may still take; None if it has no limit."""
+    for limit, usage, given_back in GROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            most, used = float((folder / limit).read_text()), float((folder / usage).read_text())
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                used -= float(rows[given_back])
+            return max(most - used, 0.0)
+    return None
 
 
 def check_memory(what: str, needed: float, remedy: str) -> None:
@@ -113,7 +229,11 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
 
 @contextlib.contextmanager
 def precision_context(precision: str) -> Iterator[None]:
-    """Run jax code in "float64" or "float32" inside this block only; global settings stay untouched."""
+    """Run jax code in "float64" or "float32" inside this block only; global settings stay untouched.
+
+    Settings of the user's that would change the numbers (the random stream, the precision of products), or stop code
+    that is right (strict promotion, guarded transfers, no compilation), do not reach inside.
+    """
     import jax
 
     check_choice("precision", precision, PRECISIONS)
@@ -124,6 +244,16 @@ def precision_context(precision: str) -> Iterator[None]:
         from jax import experimental
 
         context = getattr(experimental, "enable_x64" if wide else "disable_x64")()
-    # On GPU and TPU the default matrix product rounds its inputs; a theory curve must not.
-    with context, jax.default_matmul_precision("highest"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(context)
+        # On GPU and TPU the default matrix product rounds its inputs; a theory curve must not.
+        stack.enter_context(jax.default_matmul_precision("highest"))
+        stack.enter_context(jax.threefry_partitionable(True))
+        # What diverges is looked for, and reported in words.
+        stack.enter_context(jax.debug_nans(False))
+        stack.enter_context(jax.debug_infs(False))
+        stack.enter_context(jax.numpy_dtype_promotion("standard"))
+        stack.enter_context(jax.numpy_rank_promotion("allow"))
+        stack.enter_context(jax.transfer_guard("allow"))
+        stack.enter_context(jax.disable_jit(False))
         yield

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from compare import grokking_delay
 from dmft import limits, solve
 from gallery import ACCURACY, TEST, TRAIN, draw_losses, draw_simulation, draw_theory, finish, key, run, say, times
-from sim import preset, simulate_experiment
+from sim import preset, simulate
 
 #: Draws, training time and learning rate relative to the paper's, which trains to t = 2000.
 SIZES = {"full": (2, 2000.0, 1.0), "default": (4, 2000.0, 5.0), "quick": (2, 4.0, 5.0)}
@@ -19,7 +19,7 @@ def draw(size: str) -> Figure:
     """Losses of network and linearisation; alignment and movement of the tangent kernel."""
     seeds, t_max, faster = SIZES[size]
     (paper,) = preset("fig1").runs
-    network = simulate_experiment(
+    network = simulate(
         paper.experiment,
         t_max,
         step=faster * paper.step,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dmft import Model, solve
 from gallery import ACCURACY, key, run, times
-from sim import Experiment, simulate_experiment
+from sim import Experiment, simulate
 
 #: Output scales, weight scales, draws, learning rate relative to the paper's, training time at weight scale 1.
 SIZES = {
@@ -47,9 +47,7 @@ def draw(size: str) -> Figure:
             step, end = min(faster * 0.01 / sigma**2, 0.16), t_max / sigma**2
             model = Model(alpha=alpha, epsilon=0.25, kappa=4.5, dim=100, width=500, centered=True)
             experiment = Experiment(model=model, strengths=(2.0,), weight_scale=sigma)
-            network = simulate_experiment(
-                experiment, end, step=step, seeds=seeds, times=times(end, count=9), precision="float32"
-            )
+            network = simulate(experiment, end, step=step, seeds=seeds, times=times(end, count=9), precision="float32")
             same = model.replace(alpha=sigma * alpha / 2, epsilon=sigma * 0.25)
             theory = solve(same, end, **ACCURACY, kernels=True, times=np.array([0.0, end]))
             ends = [network[name].to_numpy()[:, -1] for name in ("parameter_movement", "test_loss")]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compare import overlay
-from compare.figures.plots import LOOK, thin
+from compare.figures.style import LOOK, thin
 from compare.grokking import Duration
 
 #: Okabe and Ito's colours; train and test differ in line style too.
@@ -137,7 +137,7 @@ def say(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
         row = agreement.summary()["observables"][name]
         late = agreement.difference[name].to_numpy()
         words.append(
-            f"{name} max |z| {row['max_abs_z'] or np.nan:.1f} (may reach {row.get('threshold', np.nan):.1f}), "
+            f"{name} max |z| {row['max_abs_z'] or np.nan:.1f} (may reach {row['threshold'] or np.nan:.1f}), "
             f"median difference {np.median(np.abs(late)):.1%}, largest {np.max(np.abs(late)):.0%}, "
             f"at the end {late[-1]:+.0%}"
         )

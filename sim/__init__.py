@@ -4,22 +4,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.experiment_simulation import simulate_experiment
-    from sim.presets import preset, run_preset
+    from sim.presets import Preset, preset, run_preset
+    from sim.request import Request
     from sim.simulation import simulate
     from sim.training.optimizers import Optimizer
+    from sim.training.system import Equations, Presence, System
     from sim.variants.experiment import Experiment
 
-__all__ = ["Experiment", "Optimizer", "preset", "run_preset", "simulate", "simulate_experiment"]
+__all__ = [
+    "Equations",
+    "Experiment",
+    "Optimizer",
+    "Presence",
+    "Preset",
+    "Request",
+    "System",
+    "preset",
+    "run_preset",
+    "simulate",
+]
 
 #: Where each name is; jax is imported only when one is asked for.
 _HOMES = {
+    "Equations": "sim.training.system",
     "Experiment": "sim.variants.experiment",
     "Optimizer": "sim.training.optimizers",
+    "Presence": "sim.training.system",
+    "Preset": "sim.presets",
+    "Request": "sim.request",
+    "System": "sim.training.system",
     "preset": "sim.presets",
     "run_preset": "sim.presets",
     "simulate": "sim.simulation",
-    "simulate_experiment": "sim.experiment_simulation",
 }
 
 
@@ -28,3 +44,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`simulate_experiment`: train a variant of the network, with its linearisation and its tangent kernel beside it."""
+"""A variant of the network trained, with its linearisation and its tangent kernel beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from dmft.checks import ParameterError, precision_context
 from sim.request import Request
+from sim.systems.state import Parameters
 from sim.training.driver import run
 from sim.variants.experiment import Experiment
 from sim.variants.linearized import (
@@ -24,7 +25,7 @@ from sim.variants.linearized import (
     residuals,
 )
 from sim.variants.ntk import minimum_norm_coefficients
-from sim.variants.ridge_functions import Components, Parameters, components, difference, outputs, preactivations
+from sim.variants.ridge_functions import Components, components, difference, outputs, preactivations
 from sim.variants.system import choose_experiment_form, experiment_system
 from sim.variants.task import Task, draw_task, gram_matrix
 
@@ -41,65 +42,29 @@ REGRESSION = {
 }
 
 
-def simulate_experiment(
-    experiment: Experiment,
-    t_max: float,
-    *,
-    step: float,
-    form: str = "auto",
-    kernel: bool = False,
-    linearized: bool = False,
-    **request: Any,
+def run_experiment(
+    experiment: Experiment, form: str, asked: Request, *, kernel: bool = False, linearized: bool = False
 ) -> xarray.Dataset:
-    """Train an experiment on several fresh draws; the counterpart of `sim.simulate` for the paper's variants.
+    """Train the network of an experiment, with its tangent kernel or its linearised network beside it.
 
     Args:
         experiment: the network and its task.
-        t_max: training time > 0, in the units of THEORY section 1.
-        step: time per step of gradient descent, > 0 (`Model.step_from_learning_rate` converts a learning rate).
         form: "network", "reduced" (quadratic activation with fixed readouts only) or "auto", the cheaper.
-        kernel: follow the tangent kernel: its alignment with the labels, and its distance from the start.
-        linearized: train the linearised network beside it, and add regression with the initial kernel; only for
-            plain gradient descent without weight decay.
-        **request: seeds, times, precision, seed, optimizer, stop_below, checkpoint, checkpoint_every and progress, as
-            in `sim.simulate`.
-
-    Returns:
-        A dataset over ("seed", "time") with train_loss, test_loss, order parameters where they make sense, and what was
-        asked for besides; `<name>_stderr` over ("time",). Regression errors are over ("seed",). The test loss is
-        exact; for eigenvector labels it is an average over the test inputs, with `test_loss_sampling_error`.
+        asked: how long, how often, by which optimiser.
+        kernel: follow the tangent kernel.
+        linearized: add the curves of the linearised network, and regression with the initial kernel.
 
     Raises:
         ParameterError: an argument is out of range, or does not go with another; the message names it.
         DivergenceError: the network, or its linearisation, does not stand steps of this size.
         MemoryLimitError: one draw does not fit into memory.
-
-    Example:
-        >>> from dmft import Model
-        >>> model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20, width=10)
-        >>> hermite = Experiment(model=model, activation="hermite3", target="hermite3")
-        >>> dict(simulate_experiment(hermite, 1.0, step=0.1, seeds=2).sizes)
-        {'seed': 2, 'time': 11}
     """
-    if not isinstance(experiment, Experiment):
-        raise ParameterError(f"Argument `experiment` must be a sim.Experiment, but is {experiment!r}.")
-    for name, flag in (("kernel", kernel), ("linearized", linearized)):
-        if not isinstance(flag, bool):
-            raise ParameterError(f"Argument `{name}` must be True or False, but is {flag!r}.")
-    asked = Request(t_max=t_max, step=step, **request)
     if linearized:
         _check_linearizable(experiment, asked)
-    dataset = run_experiment(experiment, form, asked, kernel=kernel, linearized=linearized)
-    return _add_linearized(dataset, experiment, str(dataset.attrs["form"])) if linearized else dataset
-
-
-def run_experiment(
-    experiment: Experiment, form: str, asked: Request, *, kernel: bool = False, linearized: bool = False
-) -> xarray.Dataset:
-    """Train the network of an experiment; `linearized` says in the attributes whether its linearisation will follow."""
     chosen = choose_experiment_form(experiment, form, asked.optimizer)
     settings = {"form": chosen, "form_requested": form, "kernel": int(kernel), "linearized": int(linearized)}
-    return run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
+    dataset = run(experiment_system(experiment, chosen, kernel), asked, experiment.to_attributes() | settings)
+    return _add_linearized(dataset, experiment, chosen) if linearized else dataset
 
 
 def _check_linearizable(experiment: Experiment, asked: Request) -> None:
@@ -163,9 +128,9 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     centered = experiment.model.centered
     with precision_context("float64"):
         x, start = jnp.asarray(task.inputs), jax.tree.map(jnp.asarray, parameters)
-        f = np.asarray(outputs(jax.tree.map(jnp.asarray, task.rule), start, preactivations(start, x)))
+        f = np.asarray(outputs(jax.tree.map(jnp.asarray, task.fixed), start, preactivations(start, x)))
     residual = (0.0 if centered else f) - task.labels
-    matrix = gram_matrix(task.rule, parameters, task.inputs)
+    matrix = gram_matrix(task.fixed, parameters, task.inputs)
     spectrum = decompose(matrix, experiment.model.kappa, residual)
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
@@ -197,22 +162,22 @@ test_losses.__test__ = False  # type: ignore[attr-defined]  # not a test functio
 def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
     assert task.target is not None
     minus_target = Components(task.target.vectors, -task.target.amplitudes)
-    base = minus_target if centered else difference(components(task.rule, parameters), task.target)
+    base = minus_target if centered else difference(components(task.fixed, parameters), task.target)
 
     def loss(c: jax.Array) -> jax.Array:
-        moved = displacement(task.rule, parameters, task.inputs, c)
-        return jnp.sum(error_by_degree(task.rule, parameters, moved, base))
+        moved = displacement(task.fixed, parameters, task.inputs, c)
+        return jnp.sum(error_by_degree(task.fixed, parameters, moved, base))
 
     return jax.lax.map(loss, many)
 
 
 @partial(jax.jit, static_argnames="centered")
 def _sampled_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
-    f = outputs(task.rule, parameters, preactivations(parameters, task.test_inputs))
+    f = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
     base = (0.0 if centered else f) - task.test_targets
 
     def loss(c: jax.Array) -> jax.Array:
-        moved = displacement(task.rule, parameters, task.inputs, c)
-        return jnp.mean((base + change_of_outputs(task.rule, parameters, moved, task.test_inputs)) ** 2)
+        moved = displacement(task.fixed, parameters, task.inputs, c)
+        return jnp.mean((base + change_of_outputs(task.fixed, parameters, moved, task.test_inputs)) ** 2)
 
     return jax.lax.map(loss, many)

@@ -204,7 +204,7 @@ def run_preset(
         progress: show a progress bar per run if standard error is a terminal.
 
     Returns:
-        Label -> dataset (`sim.experiment_simulation.simulate_experiment`), with the preset's name, the learning rate
+        Label -> dataset (`sim.simulate`), with the preset's name, the learning rate
         and the loss factor among the attributes. Of several runs, one that diverges is warned of, and kept up to there
         (attribute `complete` = 0).
 
@@ -212,14 +212,14 @@ def run_preset(
         ParameterError: there is no such preset, or an argument is out of range.
         DivergenceError: the only run diverged.
     """
-    from sim.experiment_simulation import simulate_experiment
+    from sim.simulation import simulate
 
     made = preset(chosen) if isinstance(chosen, str) else chosen
     count = made.steps if steps is None else steps
     results = {}
     for run in made.runs:
         try:
-            dataset = simulate_experiment(
+            dataset = simulate(
                 run.experiment,
                 count * run.step,
                 step=run.step,

@@ -5,14 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import PRECISIONS, ParameterError, check_choice, check_integer, check_real
-from sim.training.optimizers import Optimizer, as_optimizer
-from sim.training.schedule import check_times, observed_steps
+from dmft.checks import (
+    PRECISIONS,
+    ParameterError,
+    check_bool,
+    check_choice,
+    check_integer,
+    check_real,
+    check_seed,
+    check_times,
+)
+from sim.training.checkpoint import checked_path
+from sim.training.optimizers import Optimizer, as_optimizer, needs_value
+from sim.training.schedule import observed_steps
 from sim.training.stepsize import default_step
 from sim.training.system import System
 
@@ -51,18 +60,18 @@ class Request:
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
         check_choice("precision", self.precision, PRECISIONS)
-        put("seed", check_integer("seed", self.seed, at_least=0))
-        if self.seed >= 2**63:
-            raise ParameterError(f"Argument `seed` must be an integer below 2^63, but is {self.seed}.")
+        put("seed", check_seed(self.seed))
+        put("progress", check_bool("progress", self.progress))
         put("optimizer", as_optimizer(self.optimizer))
         if self.step is None and not self.optimizer.is_flow:
+            settings = ", ".join(f"{name} = {value}" for name, value in self.optimizer.to_attributes().items())
             raise ParameterError(
-                f"Argument `step` must be given with {' '.join(map(str, self.optimizer.to_attributes().values()))}: "
+                f"Argument `step` must be given with {settings}: "
                 "only plain gradient descent on all samples follows gradient flow, for which a step can be chosen."
             )
         put("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, at_least=0.0))
         if self.checkpoint is not None:
-            put("checkpoint", Path(self.checkpoint))
+            put("checkpoint", checked_path(self.checkpoint))
 
 
 class Plan(NamedTuple):
@@ -112,7 +121,12 @@ def make_plan(system: System, request: Request) -> Plan:
 
 
 def check_optimizer(system: System, optimizer: Optimizer) -> None:
-    """ParameterError if the optimiser's batches do not fit the system."""
+    """ParameterError if the optimiser, or its batches, do not fit the system."""
+    if system.equations.objective is None and needs_value(optimizer.rule):
+        raise ParameterError(
+            "Argument `optimizer` must be a rule that does without the value of the loss here, but asks for it: "
+            "trained readouts have a speed of their own, so that no loss is there whose gradient all parameters follow."
+        )
     if system.presence is not None and optimizer.batch_size is not None:
         raise ParameterError(
             f"Argument `batch_size` must be None where the model's `batch_fraction` is below 1, but is "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, check_bool
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim.experiment_simulation import run_experiment
@@ -35,6 +35,8 @@ def simulate(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
     progress: bool = False,
+    kernel: bool = False,
+    linearized: bool = False,
 ) -> xarray.Dataset:
     """Gradient descent on the real network (THEORY sections 1 to 3), on several fresh draws.
 
@@ -43,7 +45,7 @@ def simulate(
 
     Args:
         model: the network and its task; `dim` must be set, `width` may be infinite (None). An `Experiment` has
-            observables of its own and needs a `step` (`sim.simulate_experiment`, which can follow its kernel too). A
+            observables of its own and needs a `step`. A
             `dmft.Committee` has those of `dmft.losses.committee`; its `batch_fraction` below 1 needs a `step`.
         t_max: training time > 0, in the units of THEORY section 1.
         seeds: number S >= 1 of draws.
@@ -51,8 +53,9 @@ def simulate(
             gradient flow: a small step that divides t_max (`sim.training.stepsize.default_step`).
         form: "network" moves the N x D weights of a finite width; "reduced" is the exact form of at most D + 1 rows,
             for any width; "auto" takes the cheaper one. A committee has the network form alone.
-        times: times to report, strictly increasing in [0, t_max], each answered by the nearest step. None reports
-            every step up to 1000 of them, beyond that enough for linear interpolation to err by under 0.3 %.
+        times: times to report, strictly increasing in [0, t_max], each answered by the nearest step, of which no two
+            may be the same. None reports every step up to 1000 of them, beyond that enough for linear interpolation to
+            err by under 0.3 %.
         precision: "float64" or "float32".
         seed: random stream, an integer >= 0.
         optimizer: "gd" (plain gradient descent on all samples, the counterpart of the theory), "momentum", "nesterov",
@@ -65,6 +68,10 @@ def simulate(
             the same numbers to the last bit on the same device. The file stays when the run is done.
         checkpoint_every: seconds between two saves, >= 0.
         progress: show a progress bar if standard error is a terminal.
+        kernel: of an `Experiment`: follow the tangent kernel, its alignment with the labels and its distance from the
+            start.
+        linearized: of an `Experiment`: train the linearised network beside it, and add regression with the initial
+            kernel, over ("seed",); only for plain gradient descent without weight decay.
 
     Returns:
         A dataset over ("seed", "time") of the `dmft.losses.quadratic.OBSERVABLES`, exact for the weights reached, and
@@ -97,8 +104,12 @@ def simulate(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    kernel, linearized = check_bool("kernel", kernel), check_bool("linearized", linearized)
     if isinstance(model, Experiment):
-        return run_experiment(model, form, request)
+        return run_experiment(model, form, request, kernel=kernel, linearized=linearized)
+    if kernel or linearized:
+        name = "kernel" if kernel else "linearized"
+        raise ParameterError(f"Argument `{name}` must be False unless the model is a sim.Experiment, but is True.")
     if isinstance(model, Committee):
         settings = {"samples": model.samples, "form": "network", "form_requested": form} if model.dim else {}
         return run(committee_system(model, form), request, model.to_attributes() | settings)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 #: What one process has compiled, the others (workers, commands under test) read: set before anyone imports jax.
@@ -25,6 +26,12 @@ def compiled_anew(monkeypatch):
     executables.forget()
     yield executables.forget
     executables.forget()
+
+
+#: Property tests take the same examples every time; HYPOTHESIS_PROFILE=random draws others, from the --hypothesis-seed.
+settings.register_profile("fixed", derandomize=True, max_examples=20)
+settings.register_profile("random", derandomize=False, max_examples=200, print_blob=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

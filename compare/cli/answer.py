@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compare.cli.estimate import Estimate
+
+#: How far to trust an estimate.
+TRUST = "Times are estimates, good to a factor of 2 where nothing else runs; see the documentation of the command line."
 
 
 class Answer:
@@ -31,3 +38,12 @@ class Answer:
             print(json.dumps(content, allow_nan=False), flush=True)
         elif files:
             print("wrote " + ", ".join(map(str, files)), flush=True)
+
+    def tell_plan(self, settings: dict[str, Any], estimates: Sequence[Estimate]) -> None:
+        """What --dry-run says: settings as a TOML file, estimates as its comments; or both as JSON."""
+        # JSON writes booleans, numbers and texts as TOML does.
+        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
+        lines += [f"# {estimate.describe()}" for estimate in estimates]
+        self.say("\n".join([f"# dmft {self.command} would run with", *lines, f"# {TRUST}", "# Nothing was run."]))
+        found = [dataclasses.asdict(estimate) for estimate in estimates]
+        self.finish([], dry_run=True, settings=settings, estimates=found)

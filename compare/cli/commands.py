@@ -1,36 +1,27 @@
 """The console command `dmft`: solve the theory, simulate the network, compare the two.
 
-Exit codes: 0 done, 1 the run failed, 2 bad usage, 130 interrupted. Errors are one line on standard error; with --json
-standard output holds one JSON object, or nothing if the command fails. Results appear when the whole command has
-succeeded; a run that fails on its way leaves its curves up to there in theory-partial.nc or simulation-partial.nc, and
-nothing else. jax, xarray and matplotlib are imported inside the commands, so that `--help` is instant.
+Errors are one line on standard error; with --json standard output holds one JSON object, or nothing if the run fails.
+Results appear when the whole command has succeeded; a run that fails on its way leaves its curves up to there in
+theory-partial.nc or simulation-partial.nc, and nothing else. jax, xarray and matplotlib are imported inside the
+commands, so that `--help` is instant.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 import dmft
 from compare.cli.answer import Answer
+from compare.cli.faults import exit_code
 from compare.cli.help import examples
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
-from compare.files import finished, output_folder, write_dataset
-
-if TYPE_CHECKING:
-    import xarray
-
-    from compare.cli.estimate import Estimate
-
+from compare.files import output_folder
 
 app = App(
     name="dmft",
@@ -42,43 +33,14 @@ app = App(
 app.register_install_completion_command(help="Install completion for the shell in use, and exit.")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line `arguments` (without the program's name; None: those of the process); the exit code."""
-    try:
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Run the command line `arguments` (None: those of the process); the exit code."""
+
+    def run() -> None:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        with _plain_warnings():
-            command(*bound.args, **bound.kwargs)
-    except (CycloptsError, dmft.ParameterError) as error:
-        return _complain(error, 2)
-    except (dmft.RunError, OSError) as error:
-        return _complain(error, 1)
-    except KeyboardInterrupt:
-        if arguments is None:  # the process is ours: do not wait for threads still at work
-            sys.stdout.flush()
-            os._exit(130)
-        return 130
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            return _complain("Out of memory; a smaller --dim, --width, --seeds or --t-max needs less.", 1)
-        raise
-    return 0
+        command(*bound.args, **bound.kwargs)
 
-
-def _complain(error: object, code: int) -> int:
-    print(f"dmft: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
-
-
-@contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show warnings as one line each, without the place in the code."""
-
-    def show(message: object, *_: object, **__: object) -> None:
-        print(f"dmft: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    return exit_code(run)
 
 
 @app.command(help_epilogue=examples("solve"))
@@ -93,14 +55,12 @@ def solve(*, options: SolveOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import theory_estimate
 
-        return _tell_plan(answer, keys, theory_estimate(settings))
+        return answer.tell_plan(keys, [theory_estimate(settings)])
     from compare.cli.outputs import write_curves
 
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
-        with _curves_kept(folder / "theory-partial.nc"):
-            theory = _solve(settings)
-        write_curves(answer, folder / "theory.nc", theory, keys)
+        write_curves(answer, folder / "theory.nc", solve_theory(settings, folder), keys)
 
 
 @app.command(help_epilogue=examples("simulate"))
@@ -120,42 +80,16 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate
 
-        return _tell_plan(answer, keys, simulation_estimate(settings))
+        return answer.tell_plan(keys, [simulation_estimate(settings)])
     from compare.cli.outputs import write_curves
 
     with output_folder(settings.out) as folder:
-        checkpoint = _checkpoint(answer, settings, folder)
+        training = training_arguments(answer, settings, folder)
         _say_model(answer, settings)
-        with _curves_kept(folder / "simulation-partial.nc"):
-            simulation = _simulate(
-                settings,
-                optimizer=settings.optimizer,
-                stop_below=settings.stop_below,
-                checkpoint=checkpoint,
-                checkpoint_every=60.0 if settings.checkpoint_every is None else settings.checkpoint_every,
-            )
+        simulation = simulate_network(settings, folder, **training)
         write_curves(answer, folder / "simulation.nc", simulation, keys)
-        if checkpoint is not None:
-            checkpoint.unlink()
-
-
-def _checkpoint(answer: Answer, settings: Settings, folder: Path) -> Path | None:
-    """Where the run is saved as it goes; None if it is not.
-
-    Raises:
-        ParameterError: there is a checkpoint already, and nobody said to go on from it.
-    """
-    if settings.checkpoint_every is None and not settings.resume:
-        return None
-    path = folder / "simulation.checkpoint.npz"
-    if path.exists() and not settings.resume:
-        raise dmft.ParameterError(
-            f"Argument `resume` must be given to go on from the checkpoint {str(path)!r}, but is not; remove the file "
-            "to start from the beginning."
-        )
-    if settings.resume and not path.exists():
-        answer.say(f"no checkpoint in {folder}: starting from the beginning")
-    return path
+        if training["checkpoint"] is not None:
+            training["checkpoint"].unlink()
 
 
 def _simulate_preset(answer: Answer, settings: PresetSettings, options: SimulateOptions) -> None:
@@ -164,14 +98,14 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
     if options.dry_run:
         from compare.cli.estimate import preset_estimate
 
-        return _tell_plan(answer, keys, preset_estimate(settings.preset, settings.seeds))
+        return answer.tell_plan(keys, [preset_estimate(settings.preset, settings.seeds)])
     from compare.cli.outputs import write_preset
     from sim.presets import preset, run_preset
 
     chosen = preset(settings.preset)
     with output_folder(settings.out) as folder:
         answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
-        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=sys.stderr.isatty())
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=True)
         write_preset(answer, folder, chosen, results, keys)
 
 
@@ -188,16 +122,16 @@ def compare(*, options: CompareOptions | None = None) -> None:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
         sides = theory_estimate(settings), simulation_estimate(settings)
-        return _tell_plan(answer, resolved(options, settings), *sides)
+        return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
 
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
-        with _curves_kept(folder / "theory-partial.nc"):
-            theory, solve_seconds = _timed(lambda: _solve(settings))
-        with _curves_kept(folder / "simulation-partial.nc"):
-            simulation, simulate_seconds = _timed(lambda: _simulate(settings))
-        timings = {"solve_seconds": solve_seconds, "simulate_seconds": simulate_seconds}
+        start = time.perf_counter()
+        theory = solve_theory(settings, folder)
+        middle = time.perf_counter()
+        simulation = simulate_network(settings, folder)
+        timings = {"solve_seconds": middle - start, "simulate_seconds": time.perf_counter() - middle}
         write_comparison(answer, folder, theory, simulation, timings)
 
 
@@ -214,16 +148,14 @@ def phase(*, options: PhaseOptions | None = None) -> None:
     if options.dry_run:
         from compare.cli.estimate import phase_estimates
 
-        return _tell_plan(answer, keys, *phase_estimates(settings))
+        return answer.tell_plan(keys, phase_estimates(settings.sweep))
     from compare.cli.outputs import write_phase
-    from compare.sweep.phase import phase_diagram
+    from compare.sweep.phase import run_sweep
 
     with output_folder(settings.out) as folder:
-        axes = [(axis.field, axis.values) for axis in settings.axes]
-        answer.say(f"{len(axes)}-dimensional sweep over {' and '.join(field for field, _ in axes)}")
-        diagram = phase_diagram(
-            settings.model, *axes, **settings.arguments, folder=folder, progress=sys.stderr.isatty()
-        )
+        fields = [axis.field for axis in settings.sweep.axes]
+        answer.say(f"{len(fields)}-dimensional sweep over {' and '.join(fields)}")
+        diagram = run_sweep(settings.sweep, folder, progress=True)
         write_phase(answer, folder, diagram, keys)
 
 
@@ -244,67 +176,7 @@ def _answer(command: str, options: AnswerOptions) -> Answer:
     return Answer(command, as_json=options.json)
 
 
-def _tell_plan(answer: Answer, settings: dict[str, Any], *estimates: Estimate) -> None:
-    from compare.cli.dry_run import tell_plan
-
-    tell_plan(answer, settings, estimates)
-
-
-def _solve(settings: Settings) -> xarray.Dataset:
-    return dmft.solve(
-        settings.model,
-        settings.t_max,
-        step=settings.step,
-        rtol=settings.rtol,
-        atol=settings.atol,
-        precision=settings.precision,
-        seed=settings.seed,
-        kernels=settings.kernels,
-        progress=sys.stderr.isatty(),
-    )
-
-
-def _simulate(settings: Settings, **more: Any) -> xarray.Dataset:
-    import sim
-
-    return sim.simulate(
-        settings.model,
-        settings.t_max,
-        seeds=settings.seeds,
-        step=settings.step,
-        form=settings.form,
-        precision=settings.precision,
-        seed=settings.seed,
-        progress=sys.stderr.isatty(),
-        **more,
-    )
-
-
-@contextlib.contextmanager
-def _curves_kept(path: Path) -> Iterator[None]:
-    """If the run in this block fails on its way, write the curves up to there to `path`, and say so."""
-    try:
-        yield
-    except dmft.RunError as error:
-        if error.curves is None:
-            raise
-        with finished(path) as part:
-            write_dataset(part, error.curves)
-        raise type(error)(f"{error} The curves so far are in {path}.") from None
-
-
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What `run` returns, and the seconds it took."""
-    start = time.perf_counter()
-    result = run()
-    return result, time.perf_counter() - start
-
-
 def _say_model(answer: Answer, settings: Settings) -> None:
     from compare.cli.tables import model_line
 
     answer.say(f"{model_line(settings.model)}; t_max = {settings.t_max:g}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

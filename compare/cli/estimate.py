@@ -18,9 +18,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compare.cli.settings import PhaseSettings, Settings
+from compare.cli.settings import Settings
+from compare.sweep.request import Sweep
 from dmft import Model
 from dmft.checks import precision_context
 
@@ -69,7 +70,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60.0:.2g} min" if seconds < 5400.0 else f"{seconds / 3600.0:.2g} h"
 
 
-def theory_cost(model: Any, t_max: float, step: float | None, rtol: float, precision: str, kernels: bool) -> Cost:
+def theory_cost(model: object, t_max: float, step: float | None, rtol: float, precision: str, kernels: bool) -> Cost:
     """What `dmft.solve` begins with.
 
     Raises:
@@ -181,43 +182,37 @@ def preset_estimate(name: str, seeds: int) -> Estimate:
     return Estimate(side="simulation", work=work, memory_bytes=PROCESS + memory, seconds=_on_cpu(seconds))
 
 
-def phase_estimates(settings: PhaseSettings) -> list[Estimate]:
+def phase_estimates(sweep: Sweep) -> list[Estimate]:
     """The estimates of both sides of a sweep of which no point is there yet.
 
     Raises:
-        ParameterError: the model at some point is out of range.
         MemoryLimitError: a point does not fit into memory.
     """
-    from compare.sweep.phase import models_on
     from compare.sweep.workers import CORES, cores
 
-    arguments = settings.arguments
-    models = models_on(settings.model, list(settings.axes))
-    processes = min(len(models), arguments["workers"] or max(1, len(cores()) // CORES))
-    elsewhere = arguments["scheduler"] is not None
+    count = len(sweep.models)
+    processes = min(count, sweep.workers or max(1, len(cores()) // CORES))
+    elsewhere = sweep.scheduler is not None
     found = []
-    if arguments["theory"]:
-        accuracy = (arguments[name] for name in ("t_max", "step", "rtol", "precision"))
-        cost = theory_cost(settings.model, *accuracy, kernels=False)
-        seconds = _compilation(cost) + len(models) * _work(cost) / processes
+    if sweep.theory:
+        cost = theory_cost(sweep.base_model, sweep.t_max, sweep.step, sweep.rtol, sweep.precision, kernels=False)
+        seconds = _compilation(cost) + count * _work(cost) / processes
         memory = processes * (PROCESS + SOLVER + cost.side_by_side * cost.bytes_each)
-        work = f"{len(models)} points of {cost.describe()}"
+        work = f"{count} points of {cost.describe()}"
         found.append(Estimate(side="theory", work=work, memory_bytes=memory, seconds=_on_cpu(seconds, elsewhere)))
-    every = arguments["simulate_every"]
-    simulated = [model for at, model in models.items() if every and all(index % every == 0 for index in at)]
-    if simulated:
-        found.append(_simulated_points(simulated, arguments, processes, elsewhere))
+    if sweep.simulate_every:
+        found.append(_simulated_points(sweep, processes, elsewhere))
     return found
 
 
-def _simulated_points(models: list[Model], arguments: dict[str, Any], processes: int, elsewhere: bool) -> Estimate:
+def _simulated_points(sweep: Sweep, processes: int, elsewhere: bool) -> Estimate:
     """All simulations of a sweep, from some of them, evenly picked."""
     from sim.request import Request
 
-    step = arguments["simulation_step"] or arguments["step"]
-    request = Request(step=step, **{name: arguments[name] for name in ("t_max", "seeds", "precision", "seed")})
+    models, settings = list(sweep.simulated.values()), dict(sweep.simulation_settings)
+    form, request = settings.pop("form"), Request(**settings)
     picked = models[:: -(-len(models) // PICKED)]
-    steps, memory, seconds = zip(*(_trained(model, arguments["form"], request) for model in picked), strict=True)
+    steps, memory, seconds = zip(*(_trained(model, form, request) for model in picked), strict=True)
     total = processes * START + len(models) * sum(seconds) / len(picked)
     return Estimate(
         side="simulation",

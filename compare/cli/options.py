@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from compare.sweep.axes import SYNTAX
+from compare.sweep.request import Sweep
 
 #: The built-in case: it learns its training set first and the rule much later.
 BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
 
-#: What the other options are when left out.
+#: What the other options are when left out, as in `dmft.solve` and `sim.simulate` (a test compares them).
 DEFAULTS: dict[str, Any] = {
     "t_max": 60.0,
     "step": None,
@@ -24,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "seeds": 8,
     "form": "auto",
     "kernels": False,
+    "max_seconds": None,
     "precision": "float64",
     "seed": 0,
     "out": "dmft-out",
@@ -32,21 +34,13 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_every": None,
     "resume": False,
     "stop_below": None,
-    "x": None,
-    "y": None,
-    "threshold": 0.1,
-    "ratio": 3.0,
-    "theory": True,
-    "simulate_every": 0,
-    "simulation_step": None,
-    "workers": None,
-    "scheduler": None,
-    "retry_failed": False,
-    "yes": False,
 }
 
-#: What `dmft phase` takes instead; its axes are these if none is given.
-PHASE_DEFAULTS: dict[str, Any] = {"t_max": 100.0, "rtol": 0.03, "atol": 1e-3}
+#: What those of `dmft phase` are; its axes are PHASE_AXES if none is given.
+PHASE_DEFAULTS: dict[str, Any] = {
+    "t_max": 100.0,
+    **{field.name: field.default for field in dataclasses.fields(Sweep) if field.default is not dataclasses.MISSING},
+}
 PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
 #: Points beyond which `dmft phase` asks for --yes.
 MANY = 10**5
@@ -72,10 +66,10 @@ _Real = float | None
 _Whole = Annotated[int | None, Parameter(converter=_whole)]
 
 
-def _help(text: str, name: str | None = None, defaults: dict[str, Any] = DEFAULTS) -> Parameter:
-    """Help for an option, with the value it takes when it is left out."""
+def _help(text: str, name: str = "", defaults: dict[str, Any] = DEFAULTS) -> Parameter:
+    """Help for the option `name`, with the value it takes when it is left out."""
     for label, values in (("default", defaults), ("built-in case", BUILT_IN_CASE)):
-        if name in values and values[name] is not None:
+        if values.get(name) is not None:
             value = values[name]
             text += f" [{label}: {f'{value:g}' if isinstance(value, float) else value}]"
     return Parameter(help=text)
@@ -160,6 +154,9 @@ class SolveOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft solve`."""
 
     kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
+    max_seconds: Annotated[_Real, _help("The best curves within so many seconds, > 0; left out: as --rtol asks.")] = (
+        None
+    )
 
 
 @Parameter(name="*")
@@ -184,11 +181,11 @@ class SweepOptions:
         None
     )
     y: Annotated[str | None, _help("Second axis, likewise; left out: a sweep along x.")] = None
-    threshold: Annotated[_Real, _help("Loss that counts as learnt, > 0.", "threshold")] = None
-    ratio: Annotated[_Real, _help("A run groks if t_test > ratio * t_train.", "ratio")] = None
-    theory: Annotated[bool | None, _help("Solve the theory at every point.", "theory")] = None
+    threshold: Annotated[_Real, _help("Loss that counts as learnt, > 0.", "threshold", PHASE_DEFAULTS)] = None
+    ratio: Annotated[_Real, _help("A run groks if t_test > ratio * t_train.", "ratio", PHASE_DEFAULTS)] = None
+    theory: Annotated[bool | None, _help("Solve the theory at every point.", "theory", PHASE_DEFAULTS)] = None
     simulate_every: Annotated[
-        _Whole, _help("Simulate at every so many values of each axis; 0: nowhere.", "simulate_every")
+        _Whole, _help("Simulate at every so many values of each axis; 0: nowhere.", "simulate_every", PHASE_DEFAULTS)
     ] = None
     simulation_step: Annotated[_Real, _help("Step of the simulation alone, > 0; left out: as --step.")] = None
     workers: Annotated[_Whole, _help("Processes on this machine; left out: one per two cores.")] = None

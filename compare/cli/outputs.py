@@ -1,28 +1,71 @@
-"""The files of a finished command: all of them appear, or none; and what the command says of them."""
+"""The files of a finished command, and what it says of them: data first, all of it or none; then the pictures."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.cli.answer import Answer
-from compare.files import FIGURE_FORMATS, finished, write_dataset, write_figure, write_json
+from compare.files import FIGURE_FORMATS, finished, write_dataset, write_figure, write_json, write_results
+from dmft.checks import RunError
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
     from sim.presets import Preset
+
+
+def give(
+    answer: Answer,
+    folder: Path,
+    data: Mapping[str, Callable[[Path], None]],
+    pictures: Mapping[str, Callable[[], Figure]],
+    *,
+    forms: tuple[str, ...] = ("png",),
+    **found: Any,
+) -> None:
+    """Write the files of a command and answer.
+
+    Args:
+        answer: whom to tell.
+        folder: where they go.
+        data: by name, what writes a file.
+        pictures: by name without ending, what draws a picture.
+        forms: the formats of every picture.
+        **found: what was found, for a program.
+
+    Raises:
+        RunError: the data could not be written to `folder`; or a picture could not be drawn, where all else is done.
+    """
+    files, failures = write_results(folder, data), []
+    for stem, draw in pictures.items():
+        paths = [folder / f"{stem}.{form}" for form in forms]
+        try:
+            figure = draw()
+            for path, form in zip(paths, forms, strict=True):
+                with finished(path) as part:
+                    write_figure(part, figure, form)
+                files.append(path)
+        except Exception as error:  # fonts, a full disk: whatever it is, the data are there
+            failures.append(f"{stem} ({' '.join(f'{type(error).__name__}: {error}'.split())})")
+            for path in set(paths) - set(files):
+                with contextlib.suppress(OSError):  # one of an earlier run would not be of these data
+                    path.unlink()
+    answer.finish(files, **found)
+    if failures:
+        raise RunError(f"The data were written, but a picture could not be drawn: {'; '.join(failures)}.")
 
 
 def write_curves(answer: Answer, path: Path, dataset: xarray.Dataset, settings: dict[str, Any]) -> None:
     """Write the curves of `dmft solve` or `dmft simulate`."""
     from compare.cli.records import curves_record
 
-    with finished(path) as part:
-        write_dataset(part, dataset)
-    answer.finish([path], settings=settings, result=curves_record(dataset))
+    data = {path.name: partial(write_dataset, dataset=dataset)}
+    give(answer, path.parent, data, {}, settings=settings, result=curves_record(dataset))
 
 
 def write_comparison(
@@ -30,8 +73,9 @@ def write_comparison(
 ) -> None:
     """Write the four files of `dmft compare` and print its tables."""
     from compare.agreement import overlay
-    from compare.cli.tables import agreement_table, grokking_table
+    from compare.cli.tables import grokking_table
     from compare.grokking import grokking_delay, regime, regime_record
+    from compare.verdicts import agreement_table
 
     agreement = overlay(theory, simulation)
     measures = {
@@ -41,60 +85,58 @@ def write_comparison(
     summary = agreement.summary()
     summary["grokking"] = {name: regime_record(*measure) for name, measure in measures.items()}
     summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
-    with contextlib.ExitStack() as stack:
-        # Moved to their places in reverse order, the summary last.
-        parts = {
-            name: stack.enter_context(finished(folder / name))
-            for name in ("summary.json", "overlay.png", "simulation.nc", "theory.nc")
-        }
-        write_dataset(parts["theory.nc"], theory)
-        write_dataset(parts["simulation.nc"], simulation)
-        write_figure(parts["overlay.png"], agreement.figure(), "png")
-        write_json(parts["summary.json"], summary)
     for note in summary["notes"]:
         answer.say(f"note: {note}")
     answer.say(f"\n{agreement_table(summary)}\n\n{grokking_table(measures)}\n")
-    names = ("theory.nc", "simulation.nc", "overlay.png", "summary.json")
-    answer.finish([folder / name for name in names], result=summary)
+    data = {
+        "theory.nc": partial(write_dataset, dataset=theory),
+        "simulation.nc": partial(write_dataset, dataset=simulation),
+        "summary.json": partial(write_json, content=summary),
+    }
+    give(answer, folder, data, {"overlay": agreement.figure}, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:
-    """Write phase.nc and the pictures, and print how many points are in which regime."""
+    """Write phase.nc and the pictures, and print how many points are in which regime.
+
+    Raises:
+        RunError: every point failed; or see `give`.
+    """
     from compare.cli.records import phase_record
     from compare.cli.tables import regimes_table
-    from compare.figures.panels import panels_figure
-    from compare.figures.phase_plots import phase_figure
+    from compare.figures.phase.figure import phase_figure
+    from compare.figures.phase.panels import panels_figure
     from compare.sweep.store import Store, both_sides
 
-    figures = {"phase": phase_figure(diagram)}
+    record = phase_record(diagram)
+    pictures = {"phase": lambda: phase_figure(diagram)}
     pairs = both_sides(Store(folder / "points"), diagram)
     if pairs:
-        figures["panels"] = panels_figure(pairs, diagram.attrs["x"], diagram.attrs["y"])
-    names = [f"{name}.{form}" for name in figures for form in FIGURE_FORMATS]
-    with contextlib.ExitStack() as stack:
-        parts = {name: stack.enter_context(finished(folder / name)) for name in (*names, "phase.nc")}
-        write_dataset(parts["phase.nc"], diagram)
-        for name in names:
-            stem, form = name.split(".")
-            write_figure(parts[name], figures[stem], form)
-    answer.say(f"\n{regimes_table(diagram)}\n")
-    paths = [folder / name for name in ("phase.nc", *names)]
-    answer.finish(paths, settings=settings, result=phase_record(diagram))
+        pictures["panels"] = lambda: panels_figure(pairs, diagram.attrs["x"], diagram.attrs["y"])
+    answer.say(f"\n{regimes_table(diagram, record)}\n")
+    data = {"phase.nc": partial(write_dataset, dataset=diagram)}
+    give(answer, folder, data, pictures, forms=FIGURE_FORMATS, settings=settings, result=record)
+    sides = [side for name, side in record.items() if name != "axes"]
+    if all(side["failed"] == side["points"] for side in sides):
+        message = next(str(text) for name in ("message", "simulation_message") for text in _texts(diagram, name))
+        raise RunError(f"All points failed; the first: {message}")
+
+
+def _texts(diagram: xarray.Dataset, name: str) -> list[str]:
+    """Texts of a variable that are not empty."""
+    return [text for text in diagram[name].to_numpy().ravel() if text] if name in diagram else []
 
 
 def write_preset(
     answer: Answer, folder: Path, chosen: Preset, results: Mapping[str, xarray.Dataset], settings: dict[str, Any]
 ) -> None:
-    """Write DIR/NAME-RUN.nc for every run of a preset, DIR/NAME.png and DIR/NAME.json."""
+    """Write DIR/NAME-RUN.nc for every run of a preset, DIR/NAME.json and DIR/NAME.png."""
     from compare.figures.paper import preset_figure, preset_summary
 
-    figure, summary = preset_figure(chosen, results), preset_summary(chosen, results)
-    files = {f"{chosen.name}-{label}.nc": dataset for label, dataset in results.items()}
-    with contextlib.ExitStack() as stack:
-        parts = {name: stack.enter_context(finished(folder / name)) for name in files}
-        for name, dataset in files.items():
-            write_dataset(parts[name], dataset)
-        write_figure(stack.enter_context(finished(folder / f"{chosen.name}.png")), figure, "png")
-        write_json(stack.enter_context(finished(folder / f"{chosen.name}.json")), summary)
-    paths = [folder / name for name in (*files, f"{chosen.name}.png", f"{chosen.name}.json")]
-    answer.finish(paths, settings=settings, result=summary)
+    summary = preset_summary(chosen, results)
+    data: dict[str, Callable[[Path], None]] = {
+        f"{chosen.name}-{label}.nc": partial(write_dataset, dataset=dataset) for label, dataset in results.items()
+    }
+    data[f"{chosen.name}.json"] = partial(write_json, content=summary)
+    pictures = {chosen.name: lambda: preset_figure(chosen, results)}
+    give(answer, folder, data, pictures, settings=settings, result=summary)

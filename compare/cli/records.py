@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from compare.sweep.measures import REGIMES, STATES
+from compare.files import number
+from compare.sweep.measures import PREFIXES, REGIMES, State
 
 if TYPE_CHECKING:
     import xarray
-
-
-def number(value: Any) -> float | None:
-    """A float; None for what is no finite number."""
-    value = float(value)
-    return value if math.isfinite(value) else None
 
 
 def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
@@ -23,6 +18,7 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
     `final` holds for each observable its last value, mean over seeds, and the error of that: the theory's total
     error (`_error`), or the standard error over seeds.
     """
+    from compare.curves import total_error
     from compare.grokking import grokking_delay, regime, regime_record
     from dmft.losses.quadratic import OBSERVABLES
 
@@ -31,8 +27,8 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
     for name in OBSERVABLES:
         if name in last:
             value = last[name].mean("seed") if "seed" in last[name].dims else last[name]
-            error = next((last[key] for key in (f"{name}_error", f"{name}_stderr") if key in last), math.nan)
-            final[name] = {"value": number(value), "error": number(error)}
+            error = total_error(last, name)
+            final[name] = {"value": number(value), "error": number(math.nan if error is None else error)}
     record = {
         "time": float(dataset["time"][-1]),
         "final": final,
@@ -49,13 +45,13 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
 def phase_record(phase: xarray.Dataset) -> dict[str, Any]:
     """How many points of a diagram are in which state and regime, for each side that was computed."""
     sides = {}
-    for side, prefix in (("theory", ""), ("simulation", "simulation_")):
+    for side, prefix in PREFIXES.items():
         if f"{prefix}state" not in phase:
             continue
         states, regimes = (phase[f"{prefix}{name}"].to_numpy() for name in ("state", "regime"))
         sides[side] = {
-            "points": int((states != STATES.index("absent")).sum()),
-            "failed": int((states == STATES.index("failed")).sum()),
+            "points": int((states != State.ABSENT).sum()),
+            "failed": int((states == State.FAILED).sum()),
             "regimes": {str(kind): int((regimes == place).sum()) for kind, place in REGIMES.items()},
         }
     return {"axes": {str(name): phase[name].to_numpy().tolist() for name in phase.dims}, **sides}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from pathlib import Path
 from typing import Any, get_args
 
 from compare.cli.options import (
@@ -26,8 +25,9 @@ from compare.cli.options import (
     SimulateOptions,
 )
 from compare.sweep.axes import Axis
-from dmft import Model, ParameterError
-from dmft.checks import check_choice, check_integer, check_real
+from compare.sweep.request import Sweep, check_simulated, check_step
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_path, check_real, check_seed
+from dmft.models.model import Model
 from sim.training.optimizers import Optimizer
 
 #: Options that are no keys of the TOML file.
@@ -35,12 +35,6 @@ NOT_IN_FILE = ("config", "json", "dry_run")
 
 #: Without these there is no model.
 REQUIRED = ("alpha", "epsilon", "kappa")
-
-#: Options of `dmft phase` that `compare.phase_diagram` takes as they are, and checks.
-PHASE_ARGUMENTS = (
-    *("t_max", "threshold", "ratio", "step", "rtol", "atol", "precision", "seed"),
-    *("simulate_every", "simulation_step", "seeds", "form", "workers", "scheduler"),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +49,7 @@ class Settings:
     seeds: int
     form: str
     kernels: bool
+    max_seconds: float | None
     precision: str
     seed: int
     out: str
@@ -76,31 +71,29 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
     """
     given = _given(options)
     model = _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
-    if simulated and model.dim is None:
-        raise ParameterError("Argument `dim` must be an integer >= 2 to simulate, but is not given (infinite).")
-    if simulated and model.width is None and given.get("form") == "network":
-        raise ParameterError("Argument `form` must be auto or reduced at infinite width, but is 'network'.")
+    if simulated:
+        check_simulated(model, given.get("form", "auto"))
     rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
-    step = None if rest["step"] is None else check_real("step", rest["step"], above=0.0)
     t_max = check_real("t_max", rest["t_max"], above=0.0)
-    if step is not None and step > t_max:
-        raise ParameterError(f"Argument `step` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
     return Settings(
         model=model,
         t_max=t_max,
-        step=step,
+        step=check_step("step", rest["step"], t_max),
         rtol=check_real("rtol", rest["rtol"], above=0.0),
         atol=check_real("atol", rest["atol"], at_least=0.0),
         seeds=check_integer("seeds", rest["seeds"], at_least=1),
         form=check_choice("form", rest["form"], get_args(Form)),
-        kernels=_check_flag("kernels", rest["kernels"]),
+        kernels=check_bool("kernels", rest["kernels"]),
+        max_seconds=None if rest["max_seconds"] is None else check_real("max_seconds", rest["max_seconds"], above=0.0),
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
-        seed=check_integer("seed", rest["seed"], at_least=0),
-        out=_check_text("out", rest["out"]),
+        seed=check_seed(rest["seed"]),
+        out=_check_folder(rest["out"]),
         optimizer=_build_optimizer(given),
         stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
-        checkpoint_every=_check_seconds(rest["checkpoint_every"]),
-        resume=_check_flag("resume", rest["resume"]),
+        checkpoint_every=None
+        if rest["checkpoint_every"] is None
+        else check_real("checkpoint_every", rest["checkpoint_every"], at_least=0.0),
+        resume=check_bool("resume", rest["resume"]),
     )
 
 
@@ -136,23 +129,21 @@ def settle_preset(options: SimulateOptions) -> PresetSettings | None:
     return PresetSettings(
         preset=_check_text("preset", given["preset"]),
         seeds=check_integer("seeds", given.get("seeds", 1), at_least=1),
-        seed=check_integer("seed", given["seed"], at_least=0) if "seed" in given else None,
-        out=_check_text("out", given.get("out", DEFAULTS["out"])),
+        seed=check_seed(given["seed"]) if "seed" in given else None,
+        out=_check_folder(given.get("out", DEFAULTS["out"])),
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseSettings:
-    """What `dmft phase` runs with: a base model, the axes, and arguments of `compare.phase_diagram`."""
+    """What `dmft phase` runs with."""
 
-    model: Model
-    axes: tuple[Axis, ...]
-    arguments: dict[str, Any]
+    sweep: Sweep
     out: str
 
 
 def settle_phase(options: PhaseOptions) -> PhaseSettings:
-    """Merge options, TOML file and defaults; what is not checked here is by `compare.phase_diagram`.
+    """Merge options, TOML file and defaults, and check every value at every point.
 
     Raises:
         ParameterError: the message names the option or the key, its value and what is allowed.
@@ -169,19 +160,13 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     named = {**fields, **{axis.field: axis.values[0] for axis in axes}}
     chosen = [name for name in REQUIRED if name in fields]
     model = _build_model(named if chosen else {**BUILT_IN_CASE, **named})
-    rest = DEFAULTS | PHASE_DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
     count = math.prod(len(axis.values) for axis in axes)
-    if count > MANY and not _check_flag("yes", rest["yes"]):
+    if count > MANY and not check_bool("yes", given.get("yes", False)):
         raise ParameterError(f"Argument `yes` must be given for more than {MANY} points, and these are {count}.")
-    return PhaseSettings(
-        model=model,
-        axes=axes,
-        arguments={
-            **{name: rest[name] for name in PHASE_ARGUMENTS},
-            **{name: _check_flag(name, rest[name]) for name in ("theory", "retry_failed")},
-        },
-        out=_check_text("out", rest["out"]),
-    )
+    out = _check_folder(given.get("out", DEFAULTS["out"]))
+    arguments = {name: value for name, value in given.items() if name in _names(Sweep)}
+    arguments.setdefault("t_max", PHASE_DEFAULTS["t_max"])
+    return PhaseSettings(sweep=Sweep(base_model=model, axes=axes, **arguments), out=out)
 
 
 def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSettings) -> dict[str, Any]:
@@ -193,12 +178,12 @@ def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSet
     if isinstance(settings, PresetSettings):
         values = dataclasses.asdict(settings)
     elif isinstance(settings, PhaseSettings):
-        swept = {axis.field: None for axis in settings.axes}
-        axes = {} if values["x"] else dict(zip("xy", PHASE_AXES, strict=True))
-        values |= settings.arguments | axes | dataclasses.asdict(settings.model) | swept
+        swept = {axis.field: None for axis in settings.sweep.axes}
+        axes = {} if "x" in values else dict(zip("xy", PHASE_AXES, strict=True))
+        values |= vars(settings.sweep) | axes | vars(settings.sweep.base_model) | swept | {"out": settings.out}
     else:
         trained = {name: value for name, value in vars(settings.optimizer).items() if name != "rule"}
-        values |= trained | dataclasses.asdict(settings.model)
+        values |= trained | dataclasses.asdict(settings.model) | {"out": settings.out}
     names = (name for name in _names(options) if name not in NOT_IN_FILE)
     return {name: values[name] for name in names if values.get(name) is not None}
 
@@ -217,7 +202,7 @@ def _given(options: RunOptions) -> dict[str, Any]:
 def _read_config(path: str, allowed: list[str]) -> dict[str, Any]:
     """The flat keys of the TOML file at `path`; ParameterError if it cannot be read or a key is not `allowed`."""
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(check_path("config", path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ParameterError(
@@ -257,14 +242,8 @@ def _read_thresholds(text: object) -> dict[str, float]:
         ) from None
 
 
-def _check_seconds(value: object) -> float | None:
-    return None if value is None else check_real("checkpoint_every", value, at_least=0.0)
-
-
-def _check_flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ParameterError(f"Argument `{name}` must be true or false, but is {value!r}.")
-    return value
+def _check_folder(value: object) -> str:
+    return str(check_path("out", _check_text("out", value)))
 
 
 def _check_text(name: str, value: object) -> str:

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from compare.grokking import Duration, GrokkingDelay, Regime
-from compare.sweep.measures import REGIMES, STATES
+from compare.sweep.measures import PREFIXES, REGIMES, State
+from compare.verdicts import aligned
 from dmft import Model
 
 if TYPE_CHECKING:
@@ -23,20 +24,6 @@ def model_line(model: Model) -> str:
     return "model: " + ", ".join(shown)
 
 
-def agreement_table(summary: dict[str, Any]) -> str:
-    """Largest |z| of each observable, when, the difference then, what |z| may reach, and the verdict."""
-    rows: list[tuple[str, ...]] = [("observable", "max |z|", "may reach", "at time", "difference", "verdict")]
-    for name, row in summary["observables"].items():
-        numbers = ("-" if row.get(key) is None else f"{row[key]:.3g}" for key in ("max_abs_z", "threshold", "time"))
-        difference = "-" if row.get("difference") is None else f"{row['difference']:+.1%}"
-        verdict = row["verdict"]
-        if row["exact_differences"]:
-            verdict += f" ({row['exact_differences']} times with no error on either side)"
-        entry = ",".join(str(index) for index in row.get("entry", {}).values())
-        rows.append((f"{name}[{entry}]" if entry else name, *numbers, difference, verdict))
-    return _aligned(rows)
-
-
 def grokking_table(sides: dict[str, tuple[GrokkingDelay, Regime]]) -> str:
     """Threshold times, delay and regime, one column for each side."""
     threshold = next(iter(sides.values()))[0].threshold
@@ -48,7 +35,7 @@ def grokking_table(sides: dict[str, tuple[GrokkingDelay, Regime]]) -> str:
     ):
         rows.append((label, *(_duration(getattr(times, name)) for times, _ in sides.values())))
     rows.append(("regime", *(str(ending) for _, ending in sides.values())))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _duration(duration: Duration) -> str:
@@ -62,24 +49,14 @@ def _duration(duration: Duration) -> str:
     return text
 
 
-def regimes_table(phase: xarray.Dataset) -> str:
-    """How many points are in which regime, for theory and simulation, and how many failed or missed the tolerance."""
-    sides = {"theory": "", "simulation": "simulation_"}
-    sides = {side: prefix for side, prefix in sides.items() if f"{prefix}state" in phase}
+def regimes_table(phase: xarray.Dataset, record: dict[str, Any]) -> str:
+    """How many points of each side of the `record` are in which regime, failed, or missed the tolerance."""
+    sides = {side: counts for side, counts in record.items() if side in PREFIXES}
     rows: list[tuple[str, ...]] = [("points", *sides)]
-    regimes = [phase[f"{prefix}regime"].to_numpy() for prefix in sides.values()]
-    for kind, number in REGIMES.items():
-        rows.append((str(kind), *(str(int((found == number).sum())) for found in regimes)))
-    states = [phase[f"{prefix}state"].to_numpy() for prefix in sides.values()]
-    rows.append(("failed", *(str(int((state == STATES.index("failed")).sum())) for state in states)))
+    for kind in map(str, REGIMES):
+        rows.append((kind, *(str(counts["regimes"][kind]) for counts in sides.values())))
+    rows.append(("failed", *(str(counts["failed"]) for counts in sides.values())))
     if "tolerance_met" in phase:
-        missed = int(((phase["state"] == STATES.index("done")) & (phase["tolerance_met"] == 0)).sum())
+        missed = int(((phase["state"] == State.DONE) & (phase["tolerance_met"] == 0)).sum())
         rows.append(("above the tolerance", str(missed), *("" for _ in list(sides)[1:])))
-    return _aligned(rows)
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    """Rows of cells in columns, two spaces apart."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import xarray
 from matplotlib import colormaps
@@ -14,7 +13,18 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from compare.figures.plots import LOOK
+from compare.figures.style import (
+    BLUE,
+    DASHED,
+    DOTTED,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    finish,
+    house_style,
+)
+from compare.files import number
 from compare.grokking import Duration, grokking_delay
 
 if TYPE_CHECKING:
@@ -29,12 +39,12 @@ MOST_WORDS = 36
 #: The threshold of figures 3 (a) and (b), where the loss is divided by its first value.
 HALF = 0.5
 
-TRAIN, TEST = ("#0072B2", (0.0, (5.0, 1.5))), ("#D55E00", "-")
-LINEAR, REGRESSION, ALIGNMENT = "0.35", "#CC79A7", "#009E73"
+TRAIN, TEST = (BLUE, DASHED), (VERMILION, "-")
+LINEAR, REGRESSION, ALIGNMENT = "0.35", PURPLE, GREEN
 PARTS = {
-    "variance_error": ("variance", "#0072B2", (0.0, (5.0, 1.5))),
-    "misalignment_error": ("misalignment", "#D55E00", "-"),
-    "linear_power": ("linear power", "#009E73", (0.0, (1.0, 1.0))),
+    "variance_error": ("variance", *TRAIN),
+    "misalignment_error": ("misalignment", *TEST),
+    "linear_power": ("linear power", GREEN, DOTTED),
 }
 
 
@@ -49,7 +59,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig4": _draw_parts,
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
-    with matplotlib.rc_context(LOOK):
+    with house_style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained", dpi=200)
         draw[preset.name](figure, results)
         figure.suptitle(f"{preset.name}: {preset.title}", fontsize=9.5)
@@ -83,7 +93,7 @@ def _draw_linearised(figure: Figure, results: Mapping[str, xarray.Dataset]) -> N
     aligned.plot(steps, _mean(dataset, "kernel_alignment"), color=ALIGNMENT, ls=":", label="not centred")
     aligned.set(ylabel="kernel alignment")
     moved.plot(steps, _mean(dataset, "kernel_distance"), color=LINEAR, ls="--", label="kernel")
-    moved.plot(steps, _mean(dataset, "parameter_movement"), color="#E69F00", ls="-.", label="parameters")
+    moved.plot(steps, _mean(dataset, "parameter_movement"), color=ORANGE, ls="-.", label="parameters")
     moved.set(ylabel="distance from start", yscale="log")
     _finish(losses, aligned, moved)
     aligned.set_xlabel("")
@@ -192,9 +202,7 @@ def _finish(*panels: Axes) -> None:
     for axes in panels:
         axes.set(xscale="log", xlabel="steps of gradient descent")
         axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
-        axes.grid(which="major", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
+        finish(axes)
         axes.legend(frameon=False)
 
 
@@ -219,16 +227,13 @@ def preset_summary(preset: Preset, results: Mapping[str, xarray.Dataset]) -> dic
     Times are means over the seeds that reach the threshold; how many of the `seeds` do is said beside them.
     """
 
-    def number(value: float) -> float | None:
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-
     runs = {}
     for label, dataset in results.items():
         delay = grokking_delay(dataset, THRESHOLD)
         record: dict[str, Any] = {"steps": int(steps_of(dataset)[-1]), "seeds": dataset.sizes["seed"]}
         for loss, time in (("train_loss", delay.t_train), ("test_loss", delay.t_test)):
-            record[loss] = number(float(dataset[loss].mean("seed")[-1]))
-            record[f"steps_to_{loss}_{THRESHOLD:g}"] = number(_in_steps(time, dataset))
+            record[loss] = number(dataset[loss].mean("seed")[-1], 6)
+            record[f"steps_to_{loss}_{THRESHOLD:g}"] = number(_in_steps(time, dataset), 6)
             record[f"seeds_reaching_{loss}_{THRESHOLD:g}"] = time.runs_reached
         runs[label] = record
     return {"preset": preset.name, "title": preset.title, "assumed": preset.assumed, "runs": runs}

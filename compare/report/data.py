@@ -5,7 +5,6 @@ Numbers are rounded to what a screen can show, curves thinned evenly over log ti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,27 @@ import numpy as np
 import xarray
 
 from compare.agreement import overlay
-from compare.cli.options import DEFAULTS
 from compare.curves import Side, read_side
-from compare.figures.phase_axes import CellAxis
-from compare.figures.plots import thin, time_range
+from compare.figures.overlay import time_range
+from compare.figures.phase.axes import CellAxis
+from compare.figures.style import thin
+from compare.files import number
 from compare.report.repeat import command, settings_of
-from compare.sweep.measures import REGIMES, STATES, measure
+from compare.sweep.measures import PREFIXES, REGIMES, State, measure
 from compare.sweep.point_file import Damaged, decode
+from compare.sweep.request import Sweep
 from dmft import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import field_names
 
-#: Theory and simulation, with the prefix of their variables in a phase diagram.
-SIDES = {"theory": "", "simulation": "simulation_"}
-
 #: Numbers of a cell that the diagram can show.
 NUMBERS = ("delay", "t_train", "t_test", "final_test_loss", "peak_test_loss", "final_train_loss")
-
-ABSENT, DONE, FAILED = range(len(STATES))
 
 #: Points kept of a curve of theory, of a simulation, and of z-scores.
 POINTS = {"theory": 120, "simulation": 40}
 SCORES = 60
+#: Digits of the numbers shown.
+DIGITS = 5
 
 #: Settings of a sweep beside the model that a reader should know.
 SHOWN = (
@@ -62,7 +60,7 @@ def report_data(folder: Path) -> dict[str, Any]:
             return _of_phase(folder, phase)
         except KeyError as error:
             raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
-    runs = {side: _load(path) for side in SIDES if (path := folder / f"{side}.nc").exists()}
+    runs = {side: _load(path) for side in PREFIXES if (path := folder / f"{side}.nc").exists()}
     if not runs:
         raise ParameterError(f"{allowed} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
     for run in runs.values():
@@ -97,7 +95,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
     phase = phase.sortby(fields).transpose(*reversed(fields))
     tables = {
         side: {name: phase[prefix + name].to_numpy() for name in _columns(side)}
-        for side, prefix in SIDES.items()
+        for side, prefix in PREFIXES.items()
         if f"{prefix}state" in phase
     }
     if not tables:
@@ -110,7 +108,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
         curves = {
             side: _load_point(folder / "points" / f"{record['point']}.nc")
             for side, record in records.items()
-            if int(record["state"]) == DONE
+            if int(record["state"]) == State.DONE
         }
         cells.append(_cell(attributes | base | swept, records, curves))
     return {
@@ -137,9 +135,9 @@ def _of_run(runs: dict[str, xarray.Dataset]) -> dict[str, Any]:
     records = {}
     for side, run in runs.items():
         settings |= settings_of(run.attrs)
-        finished = {"state": DONE, "message": "", "tolerance_met": run.attrs.get("tolerance_met", 1)}
-        records[side] = finished | measure(run, DEFAULTS["threshold"], DEFAULTS["ratio"])
-    settings |= {"threshold": DEFAULTS["threshold"], "version": settings.get("package_version")}
+        finished = {"state": State.DONE, "message": "", "tolerance_met": run.attrs.get("tolerance_met", 1)}
+        records[side] = finished | measure(run, Sweep.threshold, Sweep.ratio)
+    settings |= {"threshold": Sweep.threshold, "version": settings.get("package_version")}
     return {
         "axes": [],
         "settings": _settings(settings),
@@ -195,23 +193,28 @@ def _cell(
         f"The {side}'s curves are not shown: {run}" for side, run in loaded.items() if isinstance(run, str)
     ]
     datasets = {side: run for side, run in loaded.items() if not isinstance(run, str)}
-    asked = {side: side in records and int(records[side]["state"]) != ABSENT for side in SIDES}
-    cell["command"] = command(settings, **asked) if any(asked.values()) else None
+    asked = {side: side in records and int(records[side]["state"]) != State.ABSENT for side in PREFIXES}
+    said = not any(name in settings for name in _NO_OPTION)
+    cell["command"] = command(settings, **asked) if said and any(asked.values()) else None
     if not datasets:
         return cell
     sides = {side: read_side(side, dataset) for side, dataset in datasets.items()}
     cell["notes"] += [note for side in sides.values() for note in side.notes]
     start, end = time_range(list(sides.values()))
-    cell["range"] = [_number(start), _number(end)]
+    cell["range"] = [number(start, DIGITS), number(end, DIGITS)]
     for name, side in sides.items():
         cell[name]["curves"] = _curves(side, start, POINTS[name])
         cell[name]["runs"] = side.runs
-    if len(datasets) == len(SIDES):
+    if len(datasets) == len(PREFIXES):
         try:
             cell["agreement"] = _agreement(datasets["theory"], datasets["simulation"])
         except ParameterError as error:
             cell["notes"].append(f"Theory and simulation cannot be laid over each other: {error}")
     return cell
+
+
+#: What no option of the command line asks for: committees, further arguments of a sweep.
+_NO_OPTION = ("activation", "model_activation", "solve_options", "simulate_options")
 
 
 def _record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,8 +227,8 @@ def _record(record: Mapping[str, Any]) -> dict[str, Any]:
         "tolerance_met": bool(record.get("tolerance_met", True)),
         "numbers": {
             name: [
-                _number(record[name]),
-                _number(record[f"{name}_error"], 3),
+                number(record[name], DIGITS),
+                number(record[f"{name}_error"], 3),
                 bool(record.get(f"{name}_reached", True)),
             ]
             for name in NUMBERS
@@ -254,7 +257,7 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
     rows = agreement.summary()["observables"]
     time = agreement.z["time"].to_numpy()
     positive = np.flatnonzero(time > 0.0)
-    worst = [int(np.argmin(np.abs(time - row["time"]))) for row in rows.values() if "time" in row]
+    worst = [int(np.argmin(np.abs(time - row["time"]))) for row in rows.values() if row["time"] is not None]
     kept = np.unique([*positive[thin(time[positive], SCORES)], *(index for index in worst if time[index] > 0.0)])
     kept = kept.astype(int)
     limits = np.stack([np.nan_to_num(agreement.threshold(name)[kept], nan=np.inf) for name in rows])
@@ -265,18 +268,12 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
         "z": {name: _rounded(agreement.z[name].to_numpy()[kept], 4) for name in rows},
         "threshold": _rounded(limits.min(axis=0), 4),
         "rows": {
-            name: {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
+            name: {key: number(value, DIGITS) if isinstance(value, float) else value for key, value in row.items()}
             for name, row in rows.items()
         },
         "significance": agreement.significance,
     }
 
 
-def _rounded(values: Iterable[float], digits: int = 5) -> list[float | None]:
-    return [_number(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()]
-
-
-def _number(value: Any, digits: int = 5) -> float | None:
-    """`value` to so many digits; None if it is no finite number."""
-    number = float(value)
-    return float(f"{number:.{digits}g}") if math.isfinite(number) else None
+def _rounded(values: Iterable[float], digits: int = DIGITS) -> list[float | None]:
+    return [number(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.files import finished
-from dmft import ParameterError
+from dmft.checks import ParameterError, check_path
 
 #: Files of the page's script, in order.
 SCRIPTS = ("words.js", "diagram.js", "point.js", "choose.js")
@@ -32,8 +32,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     plotly = _plotly_source()
     from compare.report.data import report_data
 
-    path = Path(folder) / "report.html"
-    page = report_page(report_data(Path(folder)), plotly)
+    path = check_path("folder", folder) / "report.html"
+    page = report_page(report_data(path.parent), plotly)
     with finished(path) as part:
         part.write_text(page, encoding="utf-8")
     return path
@@ -41,7 +41,10 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 def report_page(data: dict[str, Any], plotly: str) -> str:
     """The page that shows `data` (of `report_data`) with the source text of plotly.js."""
-    from compare.figures.plots import DECADES, DECOMPOSITION, LOSSES, ORDER_PARAMETERS
+    from compare.fields import FIELDS
+    from compare.figures.overlay import DECOMPOSITION, LOSSES, ORDER_PARAMETERS
+    from compare.figures.phase.words import LOOKS
+    from compare.figures.style import DECADES
 
     panels = {"losses": LOSSES, "decomposition": DECOMPOSITION, "order": ORDER_PARAMETERS}
     styles = {
@@ -49,7 +52,10 @@ def report_page(data: dict[str, Any], plotly: str) -> str:
         for panel, (_, observables) in panels.items()
         for name, style in observables.items()
     }
-    content = json.dumps(data | {"styles": styles, "decades": DECADES}, allow_nan=False, separators=(",", ":"))
+    fields = {name: [field.sign, f"{field.words} {field.sign}{field.definition}"] for name, field in FIELDS.items()}
+    colors = ["#ffffff", *(look.color.lower() for look in LOOKS.values())]  # 0 is no regime
+    looks = {"styles": styles, "decades": DECADES, "fields": fields, "colors": colors}
+    content = json.dumps(data | looks, allow_nan=False, separators=(",", ":"))
     # A text in the data must not end the script that holds it. What was filled in is not searched for marks again:
     # neither titles, script nor escaped data hold any, and plotly comes last.
     filled = {

@@ -7,19 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from dmft import Model, ParameterError
-
-#: Fields that can be swept, with the type of their values.
-SWEPT: dict[str, type] = {
-    "alpha": float,
-    "epsilon": float,
-    "kappa": float,
-    "dim": int,
-    "width": int,
-    "initial_overlap": float,
-    "label_noise": float,
-    "weight_decay": float,
-}
+from compare.fields import FIELDS
+from dmft.checks import ParameterError
 
 #: How an axis is written on the command line.
 SYNTAX = "FIELD=VALUES, VALUES a list 0.5,1,2 or a range FROM:TO:NUMBER:log (or lin)"
@@ -30,7 +19,7 @@ class Axis:
     """A field of the model and its values.
 
     Attributes:
-        field: one of SWEPT.
+        field: one of FIELDS.
         values: distinct, in the order given; whole numbers for dim and width.
     """
 
@@ -45,8 +34,10 @@ class Axis:
             ParameterError: no such field, no values, or a value given twice. Whether the model allows the values is
                 checked when the models are built.
         """
-        if not isinstance(field, str) or field not in SWEPT:
-            raise ParameterError(f"Argument `{name}` must name one of the fields {', '.join(SWEPT)}, but is {field!r}.")
+        if not isinstance(field, str) or field not in FIELDS:
+            raise ParameterError(
+                f"Argument `{name}` must name one of the fields {', '.join(FIELDS)}, but is {field!r}."
+            )
         try:
             numbers = [float(value) for value in values]
         except (TypeError, ValueError):
@@ -57,7 +48,7 @@ class Axis:
             raise ParameterError(f"Argument `{name}` must give {field} at least one value, but is an empty list.")
         if len(set(numbers)) < len(numbers):
             raise ParameterError(f"Argument `{name}` must give {field} different values, but is {_short(numbers)}.")
-        if SWEPT[field] is int:
+        if FIELDS[field].kind is int:
             fractions = [number for number in numbers if number != round(number)]
             if fractions:
                 raise ParameterError(f"Argument `{name}` must give {field} whole numbers, but has {fractions[0]:g}.")
@@ -75,18 +66,18 @@ class Axis:
             raise ParameterError(f"Argument `{name}` must be {SYNTAX}, but is {text!r}.")
         field, values = (part.strip() for part in text.split("="))
         field = field.replace("-", "_")
-        if field not in SWEPT:
+        if field not in FIELDS:
             return cls.of(name, field, [])
         try:
             numbers = _range(values.split(":")) if ":" in values else [float(value) for value in values.split(",")]
         except ValueError as error:
             reason = f"; {error}" if isinstance(error, _RangeError) else ""
             raise ParameterError(f"Argument `{name}` must be {SYNTAX}{reason}, but is {text!r}.") from None
-        if SWEPT[field] is int and ":" in values:
+        if FIELDS[field].kind is int and ":" in values:
             numbers = sorted({float(round(number)) for number in numbers})
         return cls.of(name, field, numbers)
 
-    def models(self, base: Model) -> list[Model]:
+    def models(self, base: Any) -> list[Any]:
         """`base` with each value in turn.
 
         Raises:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from typing import Any
 
 import numpy as np
 import xarray
 
+from compare.curves import total_error
 from compare.grokking import Duration, Regime, grokking_delay, regime
 
 #: Standard errors by which the losses are moved to see whether the regime stays what it is.
@@ -16,8 +18,17 @@ MARGIN = 2.0
 #: Numbers of the regimes in a dataset; 0 is for a point without curves.
 REGIMES: dict[Regime, int] = {kind: number for number, kind in enumerate(Regime, start=1)}
 
-#: States of a point, by their numbers in a dataset.
-STATES = ("absent", "done", "failed")
+#: What the variables of theory and simulation begin with in a dataset.
+PREFIXES = {"theory": "", "simulation": "simulation_"}
+
+
+class State(enum.IntEnum):
+    """State of a point in a dataset."""
+
+    ABSENT = 0
+    DONE = 1
+    FAILED = 2
+
 
 _TIMES = ("t_train", "t_test", "delay")
 _LOSSES = ("final_train_loss", "final_test_loss", "peak_test_loss")
@@ -53,22 +64,23 @@ def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str,
         values[f"{name}_error"] = duration.error if duration.reached else np.nan
         values[f"{name}_reached"] = np.int8(duration.reached)
     for name, loss, at in zip(_LOSSES, ("train_loss", "test_loss", "test_loss"), (-1, -1, peak), strict=True):
-        values[name], values[f"{name}_error"] = float(means[loss][at]), float(error_of(curves, loss)[at])
+        values[name], values[f"{name}_error"] = float(means[loss][at]), float(_errors(curves, loss)[at])
     kind = regime(means, threshold, ratio=ratio)
     values["regime"] = np.int8(REGIMES[kind])
     values["regime_certain"] = np.int8(_is_certain(curves, means, kind, threshold, ratio))
     return values
 
 
-def error_of(curves: xarray.Dataset, name: str) -> np.ndarray:
-    """One standard error of a curve's (mean) values, (T,): the total error of a theory, else the scatter's."""
-    return curves[f"{name}_error" if f"{name}_error" in curves else f"{name}_stderr"].to_numpy()
+def _errors(curves: xarray.Dataset, name: str) -> np.ndarray:
+    """One total standard error of a curve's (mean) values, (T,); NaN if unknown."""
+    error = total_error(curves, name)
+    return np.full(curves.sizes["time"], np.nan) if error is None else error.to_numpy()
 
 
 def _is_certain(curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, threshold: float, ratio: float) -> bool:
     """Whether the regime is the same with each loss moved by MARGIN errors, either way."""
     losses = ("train_loss", "test_loss")
-    errors = {name: error_of(curves, name) for name in losses}
+    errors = {name: _errors(curves, name) for name in losses}
     if not all(np.isfinite(error).all() for error in errors.values()):
         return False
     for signs in itertools.product((-MARGIN, MARGIN), repeat=2):

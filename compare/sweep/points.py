@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
 import hashlib
-import importlib
-import importlib.metadata
 import json
-import threading
 import warnings
-from pathlib import Path
 from typing import Any
 
 from compare.sweep.point_file import encode
-from dmft import Model, RunError, solve
+from dmft import solve
+from dmft.checks import MemoryLimitError, ParameterError, RunError
+from dmft.models.committee import Committee
+from dmft.models.model import Model
 from dmft.twotime.prediction import ToleranceWarning
+from dmft.version import numerics
 
-#: Python's parser must not run in two threads at once (3.11).
-_one_at_a_time = threading.Lock()
-
-#: Packages whose code decides the numbers.
-COMPUTING = ("dmft", "sim")
-
-
-def numerics() -> str:
-    """The version of the numerics: a digest of the code that computes (comments aside) and of jax's version."""
-    with _one_at_a_time:
-        return _numerics()
-
-
-@functools.cache
-def _numerics() -> str:
-    digest = hashlib.sha256(importlib.metadata.version("jax").encode())
-    for package in COMPUTING:
-        folder = Path(str(importlib.import_module(package).__file__)).parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.name.encode())
-            digest.update(_code(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-def _code(source: str) -> str:
-    """The syntax tree of `source` without docstrings: what a change of comments or layout leaves as it is."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value.value = None
-    return ast.dump(tree)
+#: Model classes by name.
+MODELS = {"Model": Model, "Committee": Committee}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,23 +26,33 @@ class Point:
 
     Attributes:
         side: "theory" or "simulation".
-        model: the parameters; the theory knows no width.
+        model: the parameters; the theory of a Model knows no width.
         settings: the other arguments of `dmft.solve` or `sim.simulate`: plain numbers and texts.
+
+    Raises:
+        ParameterError: the model holds a function of one's own, which no name stands for.
     """
 
     side: str
-    model: Model
+    model: Model | Committee
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if self.side == "theory":
+        if self.side == "theory" and isinstance(self.model, Model):
             object.__setattr__(self, "model", self.model.replace(width=None))
+        for name in ("activation", "teacher"):
+            if callable(getattr(self.model, name, None)):
+                raise ParameterError(
+                    f"Argument `{name}` must be a name in a sweep, whose points are kept by what they are called, but "
+                    f"is {getattr(self.model, name)!r}."
+                )
 
     def to_json(self) -> str:
         """Everything that determines the curves, always in the same words."""
         content = {
             "side": self.side,
-            "model": dataclasses.asdict(self.model),
+            "class": type(self.model).__name__,
+            "model": self.model.to_attributes(),
             "settings": self.settings,
             "numerics": numerics(),
         }
@@ -86,19 +65,25 @@ class Point:
 
     def describe(self) -> str:
         """The point in a few words, for messages."""
-        fields = (f"{key} = {value:g}" for key, value in dataclasses.asdict(self.model).items() if value)
-        return f"{self.side} at {', '.join(fields)}"
+        numbers = ((key, value) for key, value in vars(self.model).items() if isinstance(value, (int, float)) and value)
+        return f"{self.side} at {', '.join(f'{key} = {value:g}' for key, value in numbers)}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why a point has no curves: one line."""
+    """Why a point has no curves.
+
+    Attributes:
+        message: one line.
+        lasting: whether it is a result, that of any machine: a divergence, a time point without solution.
+    """
 
     message: str
+    lasting: bool = True
 
 
-class OtherNumerics(RuntimeError):
-    """This process would compute with other code, or another jax, than the one that asked."""
+class OtherNumerics(RunError):
+    """This process would compute with other versions than the one that asked."""
 
 
 def compute(request: str) -> bytes | Failure:
@@ -108,12 +93,14 @@ def compute(request: str) -> bytes | Failure:
         OtherNumerics: the point was asked for by another version of the numerics.
     """
     content = json.loads(request)
-    if content["numerics"] != numerics():
+    asked, mine = content["numerics"], numerics()
+    if asked != mine:
+        differing = (name for name in {**asked, **mine} if asked.get(name) != mine.get(name))
+        changes = "; ".join(f"{name} {mine.get(name)} there, {asked.get(name)} here" for name in differing)
         raise OtherNumerics(
-            f"A worker computes with other versions of dmft, sim or jax ({numerics()}) than the process that "
-            f"runs the sweep ({content['numerics']}); install the same on both."
+            f"A worker computes with other versions than the process that runs the sweep ({changes}); install the same."
         )
-    model = Model(**content["model"])
+    model = MODELS[content["class"]].from_attributes(content["model"])
     try:
         if content["side"] == "theory":
             with warnings.catch_warnings():
@@ -124,10 +111,12 @@ def compute(request: str) -> bytes | Failure:
 
             curves = simulate(model, **content["settings"])
         return encode(curves)
+    except MemoryLimitError as error:
+        return Failure(_line(error), lasting=False)
     except RunError as error:
         return Failure(_line(error))
     except Exception as error:  # an error nobody foresaw must not stop the other points
-        return Failure(_line(f"unexpected {type(error).__name__}: {error}"))
+        return Failure(_line(f"unexpected {type(error).__name__}: {error}"), lasting=False)
 
 
 def _line(error: object) -> str:

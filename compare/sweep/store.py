@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compare.files import finished
+from compare.files import finished, write_json
 from compare.sweep.point_file import Damaged, decode
 from compare.sweep.points import Failure, Point
 
@@ -39,10 +39,10 @@ class Store:
         if isinstance(outcome, Failure):
             with finished(failed) as part:
                 content = {"message": outcome.message, "point": json.loads(point.to_json())}
-                _write_durably(part, (json.dumps(content, indent=2) + "\n").encode())
+                write_json(part, content)
             return
         with finished(self.path(point.name)) as part:
-            _write_durably(part, outcome)
+            part.write_bytes(outcome)
         failed.unlink(missing_ok=True)
 
     def read(self, name: str) -> xarray.Dataset | Failure | None:
@@ -80,11 +80,3 @@ def both_sides(store: Store, phase: xarray.Dataset) -> list[tuple[Any, Any, xarr
             x, y = (*(axis[i] for axis, i in zip(axes, at, strict=True)), None)[:2]
             pairs.append((x, y, *sides))
     return pairs
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it: a name must never stand for less than the whole."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

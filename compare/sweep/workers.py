@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
 
-from compare.sweep.points import Failure, OtherNumerics, Point, compute
-from dmft import ParameterError
+from compare.sweep.points import Failure, Point, compute
+from dmft.checks import ParameterError, RunError
 
-#: What runs a worker.
-COMMAND = (sys.executable, "-m", "compare.sweep.worker")
+#: What a worker runs, given where it finds modules.
+PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from compare.sweep.worker import main; main()"
 #: A point on which so many workers died counts as failed.
 DEATHS = 3
 #: Seconds to wait for a scheduler.
@@ -27,10 +29,26 @@ Outcome = bytes | Failure
 #: Yields points with their outcomes, in the order in which they end.
 Runner = Callable[[Sequence[Point]], Generator[tuple[Point, Outcome], None, None]]
 
-_DIED = Failure(f"The process that computed it died {DEATHS} times; killed for want of memory?")
+_DIED = Failure(f"The process that computed it died {DEATHS} times; killed for want of memory?", lasting=False)
+
+
+class WorkersError(RunError):
+    """No worker can compute any point: what is wrong is not with the points."""
 
 
 # Processes of this machine
+
+
+def command() -> list[str]:
+    """What starts a worker: the same Python with the same modules, but never those of the working folder.
+
+    A user's own `queue.py` or `sim.py` there must not stand for the real one; where the packages themselves lie in the
+    working folder, they are found last.
+    """
+    here = os.path.realpath(os.curdir)
+    path = [place for place in sys.path if place and os.path.realpath(place) != here]
+    roots = {str(Path(str(sys.modules[name].__file__)).parents[1]) for name in ("compare", "dmft")}
+    return [sys.executable, "-P", "-c", PROGRAM, *path, *sorted(roots - set(path))]
 
 
 def cores() -> list[int]:
@@ -92,13 +110,10 @@ class _Slot:
             with contextlib.suppress(BrokenPipeError, ValueError):
                 process.stdin.write(point.to_json().encode() + b"\n")
                 process.stdin.flush()
-                head = process.stdout.readline()
-                if head.endswith(b"\n"):
-                    answer = json.loads(head)
-                    if "refused" in answer:
-                        raise OtherNumerics(answer["refused"])
-                    if "failure" in answer:
-                        return Failure(answer["failure"])
+                answer = _read_head(process)
+                if answer and "failure" in answer:
+                    return Failure(answer["failure"], answer["lasting"])
+                if answer:
                     content = process.stdout.read(answer["bytes"])
                     if len(content) == answer["bytes"]:
                         return content
@@ -107,14 +122,22 @@ class _Slot:
         return _DIED
 
     def _living(self) -> subprocess.Popen[bytes]:
+        """A process that can compute."""
         with self.lock:
             if self.stopped:
                 raise InterruptedError
-            if self.process is None or self.process.poll() is not None:
-                self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-                if self.cores:
-                    os.sched_setaffinity(self.process.pid, self.cores)
-            return self.process
+            if self.process is not None and self.process.poll() is None:
+                return self.process
+            heard = None if _is_open(2) else subprocess.DEVNULL
+            process = subprocess.Popen(command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=heard)
+            self.process = process
+            if self.cores:
+                os.sched_setaffinity(process.pid, self.cores)
+        if not _read_head(process) and not self.stopped:
+            raise WorkersError(
+                f"A worker ended with code {process.wait()} before it could compute anything; what it said is above."
+            )
+        return process
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -123,6 +146,28 @@ class _Slot:
             if self.process is not None:
                 self.process.kill()
                 self.process.wait()
+
+
+def _read_head(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """The next line of what a worker says; None if it has died.
+
+    Raises:
+        WorkersError: it says that it cannot compute.
+    """
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    answer = json.loads(line) if line.endswith(b"\n") else None
+    if answer and "refused" in answer:
+        raise WorkersError(answer["refused"])
+    return answer
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 # A dask cluster
@@ -136,8 +181,6 @@ def dask_runner(address: str) -> Runner:
     Raises:
         ParameterError: dask is not installed, or nobody answers at `address`.
     """
-    if not isinstance(address, str):
-        raise ParameterError(f"Argument `scheduler` must be an address such as tcp://host:8786, but is {address!r}.")
     try:
         import distributed
     except ImportError:
@@ -161,6 +204,8 @@ def dask_runner(address: str) -> Runner:
                         yield futures[future], future.result()
                     except distributed.KilledWorker:
                         yield futures[future], _DIED
+                    except (ImportError, RuntimeError) as error:
+                        raise WorkersError(f"A worker cannot compute: {error}") from None
             finally:
                 client.cancel(list(futures))
 

@@ -13,10 +13,10 @@ step. What the corrections leave counts as an error (`dmft.twotime.members`).
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 
 from dmft.checks import precision_context
 from dmft.committee.replica import Solution
@@ -87,23 +87,23 @@ def order_parameters(solution: Solution) -> Curves:
 
 def with_test_loss(model: Committee, curves: Curves) -> Curves:
     """The same with the test loss that the overlaps imply."""
-    amplitudes = model.alpha / model.width * curves["readouts"]
-    overlaps = (curves[name] for name in ("teacher_overlap", "self_overlap", "across"))
-    network = {"activation": model.phi, "teacher": model.psi, "subtract": model.centered}
     with precision_context("float64"):
-        return curves | {"test_loss": np.asarray(_test_losses(amplitudes, *overlaps, **network))}
+        parts = (curves[name] for name in ("readouts", "teacher_overlap", "self_overlap", "across"))
+        scale = np.asarray(model.alpha / model.width)
+        loss = _test_losses(model.phi, scale, *parts, psi=model.psi, of_change=model.centered)
+        return curves | {"test_loss": np.asarray(loss)}
 
 
 @compilable()
 def _test_losses(
-    amplitudes: Array, m: Array, c: Array, across: Array, *, activation: Activation, teacher: Teacher, subtract: bool
-) -> Array:
-    """Test losses (T,) of amplitudes, m, C(t, t) and C(t, 0), time first; f(0) subtracted or not."""
-    loss = test_loss(activation, teacher)
-    start = Neurons(amplitudes[0], m[0], c[0])
+    phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any, *, psi: Teacher, of_change: bool
+) -> jax.Array:
+    """Test losses (T,) of a, m, C(t, t) and C(t, 0), time first; of f - f(0) where `of_change`; scale = alpha / N."""
+    loss = test_loss(phi, psi)
+    start = Neurons(scale * readout[0], m[0], c[0])
 
-    def one(part: tuple[Array, ...]) -> Array:
-        now = Neurons(*part[:3])
-        return loss(centered(now, start, part[3]) if subtract else now)
+    def one(part: tuple[jax.Array, ...]) -> jax.Array:
+        now = Neurons(scale * part[0], part[1], part[2])
+        return loss(centered(now, start, part[3]) if of_change else now)
 
-    return jax.lax.map(one, (amplitudes, m, c, across))
+    return jax.lax.map(one, (readout, m, c, across))

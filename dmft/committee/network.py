@@ -25,7 +25,7 @@ OVERSHOOT = 2.0 * math.sqrt(2.0) - 2.0
 
 
 class Network(NamedTuple):
-    """Everything about the network that is compiled in (hashable: a static argument)."""
+    """All of the network that is compiled in (hashable: a static argument); epsilon is a number like others."""
 
     activation: Activation
     centered: bool

@@ -64,13 +64,13 @@ class Solution(NamedTuple):
 
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
-    numbers = (model.alpha, model.kappa, model.weight_decay, sampling.kink_width)
+    numbers = (model.alpha, model.kappa, model.weight_decay, sampling.kink_width, model.epsilon or 0.0)
     return Couplings(*(np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def network(model: Committee) -> Network:
     """What of the model is compiled in."""
-    return Network(model.phi, model.centered, model.train_readout)
+    return Network(model.phi.at(0.0), model.centered, model.train_readout)
 
 
 def state_shapes(model: Committee, sampling: Sampling, rows: int, capacity: int) -> State:

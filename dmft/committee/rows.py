@@ -59,7 +59,7 @@ def past_fields(state: State, row: Row, memory: Array) -> Float[Array, "N S"]:
 
 def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Array, h: Float[Array, "N S"]) -> Local:
     """Residual and forces of fields h at row n."""
-    value, first, second = smoothed(network.activation, h, c.kink_width)
+    value, first, second = smoothed(network.activation.at(c.epsilon), h, c.kink_width)
     amplitude = c.alpha / h.shape[0] * row.readout
     residual = amplitude @ value - state.start.output - state.start.label
     shared = state.presence[n] * row.readout[:, None] * first

@@ -24,6 +24,7 @@ class Couplings(NamedTuple):
     kappa: Float[Array, ""]
     weight_decay: Float[Array, ""]
     kink_width: Float[Array, ""]
+    epsilon: Float[Array, ""]  # of the quadratic activation; others have none
 
     @property
     def k(self) -> Float[Array, ""]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import pickle
 import threading
 import zlib
@@ -47,10 +48,9 @@ class Compilable:
     """A function of arrays that is compiled when it is called; made by `compilable`."""
 
     def __init__(self, function: Callable[..., Any], donated: Sequence[str]) -> None:
-        self.__wrapped__: Callable[..., Any]
-        self.__name__: str
         functools.update_wrapper(self, function)
-        self.donated = [list(inspect.signature(function).parameters).index(name) for name in donated]
+        names = list(inspect.signature(function).parameters)
+        self.function, self.donated = function, tuple(names.index(name) for name in donated)
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         return executable(self, arguments, static)(*arguments)
@@ -90,7 +90,7 @@ def executable(
     Returns:
         A function of the positional arguments.
     """
-    kind = Kind.of(function, arguments, static, options or {})
+    kind = Kind.of(function.function, function.donated, arguments, static, options or {})
     with _guard:
         slot = _slots.setdefault(kind, _Slot())
         _slots.move_to_end(kind)
@@ -141,10 +141,10 @@ def _compile(kind: Kind, arguments: Sequence[Any]) -> Any:
     function, static = kind.function, dict(kind.static)
 
     def run(*arrays: Any) -> Any:
-        return function.__wrapped__(*arrays, **static)
+        return function(*arrays, **static)
 
     run.__name__ = function.__name__
-    lowered = jax.jit(run, donate_argnums=function.donated).lower(*arguments)
+    lowered = jax.jit(run, donate_argnums=kind.donated).lower(*arguments)
     with _jax_events() as events:
         compiled = lowered.compile(compiler_options=dict(kind.options) or None)
     name = kind.name() if folder.place() else None
@@ -152,7 +152,8 @@ def _compile(kind: Kind, arguments: Sequence[Any]) -> Any:
         try:
             devices = {device for leaf in jax.tree.leaves(compiled.output_shardings) for device in leaf.device_set}
             platform, used = min(device.platform for device in devices), sorted(device.id for device in devices)
-            content = pickle.dumps((platform, used, *serialize_executable.serialize(compiled)))
+            written, _, out = serialize_executable.serialize(compiled)
+            content = _dumped((platform, used, written, out), kind.tree)
         except Exception:  # not every platform can write down what it compiles: the next process compiles again
             return compiled
         folder.write(name, zlib.compress(content, 1))
@@ -193,9 +194,44 @@ def _load(kind: Kind) -> Any:
         return None
     _prepare()
     try:
-        platform, used, *parts = pickle.loads(zlib.decompress(content))
+        platform, used, written, out = _loaded(zlib.decompress(content), kind.tree)
+        tree = jax.tree.structure((jax.tree.unflatten(kind.tree, range(len(kind.leaves))), {}))
         devices = {device.id: device for device in jax.devices(platform)}
         where = {"execution_devices": [devices[identity] for identity in used]} if len(devices) > 1 else {}
-        return serialize_executable.deserialize_and_load(*parts, backend=platform, **where)
+        return serialize_executable.deserialize_and_load(written, tree, out, backend=platform, **where)
     except Exception:  # whatever is wrong with it, compiling it again is right
         return None
+
+
+def _dumped(content: Any, tree: Any) -> bytes:
+    """A pickle, in which what the nodes of the arguments' tree hold is named by its place there.
+
+    The result's tree may hold the same, such as functions, which cannot be written down.
+    """
+    places = {id(value): place for place, value in enumerate(_held(tree))}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> int | None:
+            return places.get(id(obj))
+
+    file = io.BytesIO()
+    Pickler(file).dump(content)
+    return file.getvalue()
+
+
+def _loaded(content: bytes, tree: Any) -> Any:
+    """The content of such a pickle."""
+    values = _held(tree)
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, pid: int) -> Any:
+            return values[pid]
+
+    return Unpickler(io.BytesIO(content)).load()
+
+
+def _held(tree: Any) -> list[Any]:
+    """What the nodes of a tree hold beside arrays, piece by piece."""
+    _, held = tree.node_data() or (None, None)
+    own = list(held) if isinstance(held, tuple) else []
+    return own + [value for child in tree.children() for value in _held(child)]

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import os
 import platform
 import re
 import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dmft import version
+from dmft.models.fingerprint import OURS, UnknownCode, fingerprint
 
-if TYPE_CHECKING:
-    from dmft.compiled.executables import Compilable
-
-#: Packages whose functions may be kept in the folder: the name of an entry contains a hash of their sources.
-OURS = ("dmft", "sim")
-#: Packages whose functions may be compiled in; the name contains their versions.
-LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "optax")
 #: Settings of jax that do not change what is compiled.
 _BESIDE = re.compile("cache|log|dump|traceback|pprint|timeout|jax_platforms")
 #: Variables that change what is compiled.
@@ -40,14 +31,16 @@ class Kind(NamedTuple):
 
     Attributes:
         function: what is compiled.
-        tree: how its arguments are nested.
+        donated: positions of the arguments whose memory the result may take.
+        tree: how the arguments are nested.
         leaves: shape, type and devices of each array.
         static: what is compiled in, by name.
         options: of the compiler, by name.
         settings: jax's, by name, as they are in this thread.
     """
 
-    function: Compilable
+    function: Callable[..., Any]
+    donated: tuple[int, ...]
     tree: Any
     leaves: tuple[Any, ...]
     static: tuple[tuple[str, Any], ...]
@@ -56,51 +49,63 @@ class Kind(NamedTuple):
 
     @classmethod
     def of(
-        cls, function: Compilable, arguments: Sequence[Any], static: Mapping[str, Any], options: Mapping[str, Any]
+        cls,
+        function: Callable[..., Any],
+        donated: tuple[int, ...],
+        arguments: Sequence[Any],
+        static: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> Kind:
         """The kind of these arguments."""
         leaves, tree = jax.tree.flatten(tuple(arguments))
-        described = tuple((leaf.shape, str(leaf.dtype), _devices(leaf)) for leaf in leaves)
         names = [name for name in sorted(jax.config.values) if not _BESIDE.search(name)]
         settings = tuple((name, repr(getattr(jax.config, name, None))) for name in names)
-        return cls(function, tree, described, tuple(sorted(static.items())), tuple(sorted(options.items())), settings)
+        inside, wanted = (tuple(sorted(given.items())) for given in (static, options))
+        return cls(function, donated, tree, tuple(map(_leaf, leaves)), inside, wanted, settings)
 
     def name(self) -> str | None:
-        """The name of the entry, the same in every process; None if the code that runs is not all known.
+        """The name of the entry, the same in every process; None if not all of the code is known.
 
-        It is not known if a function of the user's is compiled in, or if a file was changed since it was imported.
+        It is not if a file was changed since it was imported, or if a value that is compiled in has no fingerprint.
         """
-        function = self.function.__wrapped__
+        function = self.function
         package = function.__module__.split(".")[0]
-        sources = [_sources(name) for name in {"dmft", package}] if package in OURS else [None]
+        sources = [_sources(name) for name in sorted({"dmft", package})] if package in OURS else [None]
         if None in sources or "<locals>" in function.__qualname__:
             return None
         try:
-            static = [(name, _code(value)) for name, value in self.static]
-        except (_UnknownError, RecursionError):
+            inside = fingerprint(self.static), fingerprint(_nodes(self.tree))
+        except (UnknownCode, RecursionError):
             return None
-        what = function.__module__, function.__qualname__, self.function.donated, str(self.tree), self.leaves
-        whole = what, static, self.options, self.settings, sorted(map(str, sources)), _machine()
+        where = function.__module__, function.__qualname__, self.donated
+        whole = where, inside, self.leaves, self.options, self.settings, sources, _machine()
         return f"{function.__name__}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:40]}"
 
 
-def _devices(leaf: Any) -> str | None:
-    """How an array is spread over devices; None if it is all on the device where arrays are put."""
+def _leaf(leaf: Any) -> tuple[Any, ...]:
+    """Shape and type of an array or a number, and devices of an array that is not where arrays are put."""
+    of_type = str(getattr(leaf, "dtype", type(leaf))), getattr(leaf, "weak_type", False)
     sharding = getattr(leaf, "sharding", None)
-    default = getattr(jax.config, "jax_default_device")  # noqa: B009  (made at run time)
-    usual = default if isinstance(default, jax.Device) else jax.devices(default)[0]
-    return None if sharding is None or sharding.device_set == {usual} else repr(sharding)
+    if sharding is not None:
+        default = getattr(jax.config, "jax_default_device")  # noqa: B009  (made at run time)
+        usual = default if isinstance(default, jax.Device) else jax.devices(default)[0]
+        sharding = None if sharding.device_set == {usual} else repr(sharding)
+    return np.shape(leaf), *of_type, sharding
+
+
+def _nodes(tree: Any) -> Any:
+    """How a tree is nested, with what its nodes hold beside arrays."""
+    return tree.node_data(), [_nodes(child) for child in tree.children()]
 
 
 @functools.cache
 def _machine() -> tuple[Any, ...]:
-    """Versions, processor and device; code made for one machine may fail on another."""
+    """Versions, processor and device: code made for one machine may fail on another."""
     device = jax.devices()[0]
-    versions = [(name, importlib.metadata.version(name)) for name in LIBRARIES]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     backend = device.client.platform, device.client.platform_version, device.device_kind, jax.device_count()
     variables = [os.environ.get(name) for name in _VARIABLES]
-    return sys.version_info[:2], versions, platform.machine(), _processor(), cores, backend, variables
+    return sys.version_info[:2], version.numerics(), platform.machine(), _processor(), cores, backend, variables
 
 
 def _processor() -> Any:
@@ -128,74 +133,3 @@ def _content(files: tuple[Path, ...]) -> str:
     for path in files:
         content.update(hashlib.sha256(path.read_bytes()).digest())
     return content.hexdigest()
-
-
-class _UnknownError(Exception):
-    """The code of a value is not known from the sources."""
-
-
-def _code(value: Any) -> Any:
-    """Everything that a compiled-in value is made of, the same in every process."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.dtype):
-        return type(value).__name__, repr(value)
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        array = np.asarray(value)
-        return "array", array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()
-    if isinstance(value, functools.partial):
-        return "partial", _code(value.func), _code(value.args), _code(tuple(value.keywords.items()))
-    if isinstance(value, types.FunctionType):
-        return _function(value)
-    if isinstance(value, tuple):
-        return _path(type(value)), *_parts(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _path(type(value)), *(_code(getattr(value, field.name)) for field in dataclasses.fields(value))
-    return _path(value)
-
-
-def _parts(value: tuple[Any, ...]) -> Any:
-    """What is in a tuple; if a function of the user's is, what the tuple itself says that they compute."""
-    try:
-        return [_code(part) for part in value]
-    except _UnknownError:
-        computed = getattr(value, "computed", None)
-        if computed is None:
-            raise
-    try:
-        return ["computed", computed()]
-    except Exception:  # the functions cannot be traced after all
-        raise _UnknownError from None
-
-
-def computed(function: Callable[..., Any], *arguments: Any) -> str:
-    """Hash of the operations of `function` on arguments of these shapes and types, and of all numbers in it."""
-    return hashlib.sha256(jax.jit(function).lower(*arguments).as_text().encode()).hexdigest()
-
-
-def _function(function: types.FunctionType) -> Any:
-    """A function of a known package: where it stands, and what it has from the functions around it."""
-    if not _known(function.__module__):
-        raise _UnknownError
-    code = function.__code__
-    constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
-    place = function.__module__, function.__qualname__, code.co_firstlineno, code.co_code, code.co_names, constants
-    try:
-        cells = [_code(cell.cell_contents) for cell in function.__closure__ or ()]
-    except ValueError:  # a cell that is still empty
-        raise _UnknownError from None
-    return place, cells, _code(function.__defaults__), _code(tuple((function.__kwdefaults__ or {}).items()))
-
-
-def _path(value: Any) -> tuple[str, str]:
-    """Where a known package has this class or function."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if isinstance(name, str) and _known(module):
-        found: Any = sys.modules.get(str(module))
-        for part in name.split("."):
-            found = getattr(found, part, None)
-        if found is value:
-            return str(module), name
-    raise _UnknownError
-
-
-def _known(module: Any) -> bool:
-    return isinstance(module, str) and module.split(".")[0] in (*OURS, *LIBRARIES, "builtins")

@@ -86,7 +86,6 @@ def centered(now: Neurons, start: Neurons, cross: Any) -> Neurons:
     )
 
 
-@functools.cache
 def test_loss(phi: Activation, psi: Teacher) -> Callable[[Neurons], jax.Array]:
     """The function Neurons -> test loss of activation phi and teacher psi; it can be compiled and mapped."""
     return functools.partial(_committee_teacher, phi, psi) if psi.feature else _other_teacher(phi, psi)

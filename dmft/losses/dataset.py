@@ -29,7 +29,8 @@ def build_dataset(
         time: float64 (T,), strictly increasing, in the units of THEORY section 1.
         values: arrays over `dims` (and those of `inner`), keyed by the names in `meanings`.
         stderr: arrays (T, ...), keyed likewise; stored as `<name>_stderr`.
-        attributes: model, settings, precision, version, seed: enough to run it again.
+        attributes: model, settings, precision, version, seed: enough to run it again; the last time is added as
+            `t_reached`, beside the `t_max` asked for.
         meanings: the observables, with their meanings.
         inner: dimensions of those observables that are arrays.
     """
@@ -50,5 +51,5 @@ def build_dataset(
             {"long_name": f"standard error of the mean of {name}", "units": "1"},
         )
     time = np.asarray(time, dtype=np.float64)
-    coordinates = {"time": ("time", time, {"long_name": "training time", "units": "N D / alpha^2 x learning rate"})}
-    return xarray.Dataset(variables, coordinates, attributes)
+    about = {"long_name": "training time", "units": "steps x learning rate x alpha^2 / (N D)"}
+    return xarray.Dataset(variables, {"time": ("time", time, about)}, attributes | {"t_reached": float(time[-1])})

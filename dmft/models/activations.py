@@ -16,20 +16,21 @@ instead: phi''(h) = curvature(h) + sum over (place, jump) in `kinks` of jump del
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
-from dmft.compiled.kind import computed
+from dmft.models.fingerprint import Known, describe
 from dmft.models.polynomials import FEATURES, derivative, evaluate
 
-#: Activations that are polynomials, lowest power first; "quadratic" depends on epsilon.
+#: Activations that are polynomials, lowest power first; "quadratic" is apart, since it depends on epsilon.
 POLYNOMIALS: dict[str, tuple[float, ...]] = {
     "linear": (0.0, 1.0),
     "half_square": (0.0, 0.0, 0.5),
@@ -48,31 +49,45 @@ _HALVINGS, _LEFT = 26, 1e-4
 _STEEPEST = 1e4
 
 
-class Activation(NamedTuple):
-    """An activation phi; the functions map arrays of any shape elementwise and can be compiled.
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["epsilon"], meta_fields=["name", "functions", "kinks"]
+)
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """An activation phi: an argument of compiled functions, which see epsilon as a number like any other.
 
     Attributes:
         name: as in a model's attributes.
-        value: phi.
-        slope: phi'.
-        curvature: phi'' without the delta functions of the kinks.
+        functions: phi, phi' and phi'' without the delta functions of the kinks, elementwise for arrays of any shape; of
+            (epsilon, h) if there is an epsilon, of h otherwise.
         kinks: ((place, jump of phi'), ...): phi'' also has jump delta(h - place).
-        polynomial: coefficients, lowest power first, or None if phi is no polynomial.
+        epsilon: of the quadratic activation, else None.
     """
 
     name: str
-    value: Callable[[Any], Any]
-    slope: Callable[[Any], Any]
-    curvature: Callable[[Any], Any]
+    functions: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
     kinks: tuple[tuple[float, float], ...] = ()
-    polynomial: tuple[float, ...] | None = None
+    epsilon: Any = None
 
-    def computed(self) -> Any:
-        """What the functions compute, the same in every process."""
-        with precision_context("float64"):
-            shapes = [jax.ShapeDtypeStruct((5,), name) for name in ("float64", "float32")]
-            functions = self.value, self.slope, self.curvature
-            return [computed(function, h) for function in functions for h in shapes], self.kinks
+    def value(self, h: Any) -> Any:
+        """phi(h)."""
+        return self._apply(0, h)
+
+    def slope(self, h: Any) -> Any:
+        """phi'(h)."""
+        return self._apply(1, h)
+
+    def curvature(self, h: Any) -> Any:
+        """phi''(h), without the delta functions of the kinks."""
+        return self._apply(2, h)
+
+    def at(self, epsilon: Any) -> Activation:
+        """With another epsilon, if it has one."""
+        return self if self.epsilon is None else dataclasses.replace(self, epsilon=epsilon)
+
+    def _apply(self, order: int, h: Any) -> Any:
+        function = self.functions[order]
+        return function(h) if self.epsilon is None else function(self.epsilon, h)
 
 
 def _relu_slope(h: Any) -> Any:
@@ -91,46 +106,74 @@ def _softplus_curvature(h: Any) -> Any:
     return jax.nn.sigmoid(h) * jax.nn.sigmoid(-h)
 
 
-#: Activations that are no polynomials.
-_OTHERS: dict[str, Activation] = {
-    "relu": Activation("relu", lambda h: jnp.maximum(h, 0.0), _relu_slope, jnp.zeros_like, kinks=((0.0, 1.0),)),
-    "erf": Activation("erf", jax.scipy.special.erf, _erf_slope, lambda h: -2.0 * h * _erf_slope(h)),
-    "tanh": Activation("tanh", jnp.tanh, _tanh_slope, lambda h: -2.0 * jnp.tanh(h) * _tanh_slope(h)),
-    "softplus": Activation("softplus", jax.nn.softplus, jax.nn.sigmoid, _softplus_curvature),
-}
-
-#: Names of all activations.
-NAMES = ("linear", "quadratic", *[name for name in POLYNOMIALS if name != "linear"], *_OTHERS)
-
-
-@functools.cache
-def named(name: str, epsilon: float = 0.0) -> Activation:
-    """The activation `name`, one of NAMES; `epsilon` matters to "quadratic" alone. Equal arguments, same object."""
-    if name in _OTHERS:
-        return _OTHERS[name]
-    coefficients = (0.0, 1.0, 0.5 * epsilon) if name == "quadratic" else POLYNOMIALS[name]
-    slope, curvature = derivative(coefficients), derivative(derivative(coefficients)) or [0.0]
-    value, first, second = (functools.partial(_polynomial, tuple(part)) for part in (coefficients, slope, curvature))
-    return Activation(name, value, first, second, polynomial=coefficients)
+def _polynomials(coefficients: tuple[float, ...]) -> Any:
+    """A polynomial and its first two derivatives."""
+    slope = derivative(coefficients)
+    parts = coefficients, slope, derivative(slope) or [0.0]
+    return tuple(functools.partial(_polynomial, tuple(part)) for part in parts)
 
 
 def _polynomial(coefficients: tuple[float, ...], h: Any) -> Any:
     return evaluate(coefficients, h) + 0.0 * h  # a constant gets the shape of h
 
 
-@functools.cache
+#: phi(h) = h + (epsilon/2) h^2 and its derivatives.
+_QUADRATIC = (
+    lambda epsilon, h: (0.5 * epsilon * h + 1.0) * h,
+    lambda epsilon, h: epsilon * h + 1.0,
+    lambda epsilon, h: epsilon + 0.0 * h,
+)
+
+#: All activations by name; epsilon is that of the model.
+_NAMED: dict[str, Activation] = {
+    "linear": Activation("linear", _polynomials(POLYNOMIALS["linear"])),
+    "quadratic": Activation("quadratic", _QUADRATIC),
+    **{name: Activation(name, _polynomials(part)) for name, part in POLYNOMIALS.items() if name != "linear"},
+    "relu": Activation("relu", (lambda h: jnp.maximum(h, 0.0), _relu_slope, jnp.zeros_like), kinks=((0.0, 1.0),)),
+    "erf": Activation("erf", (jax.scipy.special.erf, _erf_slope, lambda h: -2.0 * h * _erf_slope(h))),
+    "tanh": Activation("tanh", (jnp.tanh, _tanh_slope, lambda h: -2.0 * jnp.tanh(h) * _tanh_slope(h))),
+    "softplus": Activation("softplus", (jax.nn.softplus, jax.nn.sigmoid, _softplus_curvature)),
+}
+
+#: Names of all activations.
+NAMES = tuple(_NAMED)
+
+
+def named(name: str, epsilon: float = 0.0) -> Activation:
+    """The activation `name`, one of NAMES; `epsilon` matters to "quadratic" alone."""
+    return dataclasses.replace(_NAMED[name], epsilon=epsilon) if name == "quadratic" else _NAMED[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Derivative:
+    """The derivative of an elementwise function, elementwise."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, h: Any) -> Any:
+        h = jnp.asarray(h)
+        return jax.jvp(self.function, (h,), (jnp.ones_like(h),))[1]
+
+
 def custom(function: Callable[[Any], Any]) -> Activation:
-    """The activation of a function of one's own, its derivatives by jax and its kinks by bisection.
+    """The activation of a function of one's own as it is now, its derivatives by jax and its kinks by bisection.
 
     Raises:
         ParameterError: jax cannot trace or differentiate it; it is not elementwise; it returns another shape, numbers
             that are not finite or not real; or it jumps.
     """
-    slope = _derivative_of(function)
-    curvature = _derivative_of(slope)
+    value = Known(function)
+    slope = Derivative(value)
+    return Activation(describe(function), (value, slope, Derivative(slope)), _checked_kinks(value))
+
+
+@functools.lru_cache(maxsize=64)
+def _checked_kinks(value: Known) -> tuple[tuple[float, float], ...]:
+    """The kinks of a function of one's own; ParameterError if it is no activation."""
+    function, slope = value.function, Derivative(value)
     with precision_context("float64"):
         _check_traceable(function)
-        value_at, slope_at, curvature_at = (jax.jit(part) for part in (function, slope, curvature))
+        value_at, slope_at, curvature_at = (jax.jit(part) for part in (value, slope, Derivative(slope)))
         for meaning, part in (("values", value_at), ("first", slope_at), ("second", curvature_at)):
             meaning += "" if part is value_at else " derivatives"
             if not np.all(np.isfinite(np.asarray(part(_GRID)))):
@@ -150,23 +193,7 @@ def custom(function: Callable[[Any], Any]) -> Activation:
                 f"Argument `activation` must have a bounded derivative, but that of {describe(function)} grows beyond "
                 f"{_STEEPEST:g} at h = {kinks[0][0]:.3g}."
             )
-    return Activation(describe(function), function, slope, curvature, kinks)
-
-
-def _derivative_of(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The derivative of an elementwise function, elementwise."""
-
-    def tangent(h: Any) -> Any:
-        h = jnp.asarray(h)
-        return jax.jvp(function, (h,), (jnp.ones_like(h),))[1]
-
-    return tangent
-
-
-def describe(function: Callable[..., Any]) -> str:
-    """Module and name of a function, as far as it has them."""
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return f"{getattr(function, '__module__', None) or 'unknown'}.{name}"
+    return kinks
 
 
 def _check_traceable(function: Callable[[Any], Any]) -> None:
@@ -187,7 +214,7 @@ def _check_traceable(function: Callable[[Any], Any]) -> None:
                 f"shape {shape} and type float64, but {describe(function)} returns {got}."
             )
     try:
-        jax.eval_shape(_derivative_of(_derivative_of(function)), jax.ShapeDtypeStruct((5,), jnp.float64))
+        jax.eval_shape(Derivative(Derivative(function)), jax.ShapeDtypeStruct((5,), jnp.float64))
     except Exception as error:
         raise ParameterError(
             f"Argument `activation` must be twice differentiable by jax, but {describe(function)} raises "

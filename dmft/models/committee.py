@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import ParameterError, check_choice, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
 from dmft.models import activations, teachers
 from dmft.models.activations import Activation
+from dmft.models.fingerprint import ByContent, describe, short_code
 from dmft.models.teachers import Teacher
 from dmft.models.units import Units
 
@@ -35,23 +36,24 @@ class Overlaps(NamedTuple):
     neurons: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Committee(Units):
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Committee(ByContent, Units):
     """A two-layer network of finite width on a teacher of a few directions.
+
+    Functions of one's own count by what they do (`dmft.models.fingerprint`): two models are equal if these are, and one
+    whose closure or attributes have changed since is used as it is now.
 
     Attributes:
         alpha: output scale, > 0.
         kappa: sample ratio P / D, > 0.
         width: number of neurons N >= 1. The theory's cost grows as N^3: up to about 16.
         activation: phi, by name (`dmft.models.activations`: linear, quadratic, half_square, hermite2, hermite3,
-        hermite4,
-            relu, erf, tanh, softplus) or an elementwise function that jax can differentiate twice.
+            hermite4, relu, erf, tanh, softplus) or an elementwise function that jax can differentiate twice.
         epsilon: weight of the quadratic feature in phi(h) = h + (epsilon/2) h^2, >= 0; with the activation "quadratic",
             and with no other.
         readout: a_i, N numbers; None for ones.
         teacher: psi, by name (`dmft.models.teachers`: (1/K) sum_k g(u_k) with g one of the activations but
-        quadratic) or a
-            function of u, (..., K) -> (...).
+            quadratic) or a function of u, (..., K) -> (...).
         teacher_dim: number of directions K >= 1.
         initial_teacher_overlap: m(0) = w_i.beta_k / D, N x K, exact. None: zeros if `initial_self_overlap` is given.
         initial_self_overlap: C(0) = w_i.w_j / D, N x N, exact. None: the identity. With neither given, weights are
@@ -112,8 +114,7 @@ class Committee(Units):
         for name in ("width", "teacher_dim"):
             put(name, check_integer(name, getattr(self, name), at_least=1))
         for name in ("centered", "train_readout"):
-            if not isinstance(getattr(self, name), bool):
-                raise ParameterError(f"Argument `{name}` must be True or False, but is {getattr(self, name)!r}.")
+            put(name, check_bool(name, getattr(self, name)))
         put("batch_fraction", check_real("batch_fraction", self.batch_fraction, above=0.0))
         if self.batch_fraction > 1.0:
             raise ParameterError(
@@ -220,7 +221,7 @@ class Committee(Units):
         """The fields as NetCDF attributes, `model` = "committee" beside them.
 
         Arrays are written as JSON, None as "none" (an infinite dim as "infinite"), flags as 0 or 1. Of a function of
-        one's own only the name is kept: "function <module>.<name>".
+        one's own the name is kept and the start of its fingerprint: "function <module>.<name>, code <hash>".
         """
         attributes: dict[str, Any] = {"model": "committee"}
         for name in field_names():
@@ -228,7 +229,7 @@ class Committee(Units):
             if value is None:
                 value = "infinite" if name == "dim" else "none"
             elif callable(value):
-                value = f"function {activations.describe(value)}"
+                value = f"function {describe(value)}, code {short_code(value)}"
             elif isinstance(value, tuple):
                 value = json.dumps(value)
             attributes[name] = int(value) if isinstance(value, bool) else value

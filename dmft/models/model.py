@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dmft.checks import ParameterError, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_integer, check_real
 from dmft.models.units import Units
 
 
@@ -60,8 +60,7 @@ class Model(Units):
         if self.width is not None:
             put("width", check_integer("width", self.width, at_least=1))
         put("initial_overlap", check_real("initial_overlap", self.initial_overlap, at_least=0.0))
-        if not isinstance(self.centered, bool):
-            raise ParameterError(f"Argument `centered` must be True or False, but is {self.centered!r}.")
+        put("centered", check_bool("centered", self.centered))
         put("label_noise", check_real("label_noise", self.label_noise, at_least=0.0))
         put("weight_decay", check_real("weight_decay", self.weight_decay, at_least=0.0))
         if self.dim is not None and self.samples < 1:

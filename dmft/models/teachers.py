@@ -14,13 +14,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
-from dmft.compiled.kind import computed
 from dmft.models import activations
 from dmft.models.activations import Activation
+from dmft.models.fingerprint import Known, describe
 
 #: Names of all teachers.
 NAMES = tuple(name for name in activations.NAMES if name != "quadratic")
@@ -42,33 +41,34 @@ class Teacher(NamedTuple):
     function: Callable[[Any], Any]
     feature: Activation | None
 
-    def computed(self) -> Any:
-        """What the function computes, the same in every process."""
-        with precision_context("float64"):
-            shapes = [jax.ShapeDtypeStruct((5, self.directions), name) for name in ("float64", "float32")]
-            return [computed(self.function, u) for u in shapes]
-
     def values(self, u: np.ndarray) -> np.ndarray:
         """psi(u) in float64, (...), for u of shape (..., K)."""
         with precision_context("float64"):
             return np.asarray(self.function(np.asarray(u, np.float64)), np.float64)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def named(name: str, directions: int) -> Teacher:
     """The teacher `name`, one of NAMES, of K directions."""
     feature = activations.named(name)
     return Teacher(name, directions, lambda u: feature.value(u).mean(-1), feature)
 
 
-@functools.cache
 def custom(function: Callable[[Any], Any], directions: int) -> Teacher:
-    """The teacher of a function of one's own.
+    """The teacher of a function of one's own, as it is now.
 
     Raises:
         ParameterError: it fails, returns another shape or numbers that are not finite, or mixes samples.
     """
-    teacher = Teacher(activations.describe(function), directions, function, None)
+    teacher = Teacher(describe(function), directions, Known(function), None)
+    _check(teacher)
+    return teacher
+
+
+@functools.lru_cache(maxsize=64)
+def _check(teacher: Teacher) -> None:
+    """ParameterError unless the function of one's own is a teacher."""
+    directions = teacher.directions
     random = np.random.default_rng(0)
     for shape in ((), (7,), (3, 5)):
         u = random.standard_normal((*shape, directions))
@@ -90,4 +90,3 @@ def custom(function: Callable[[Any], Any], directions: int) -> Teacher:
             raise ParameterError(
                 f"Argument `teacher` must treat every sample alike, but {teacher.name} of one depends on the others."
             )
-    return teacher

@@ -1,7 +1,9 @@
 """Numbers of samples and units of time that every model shares (THEORY section 1).
 
-Gradient descent with learning rate eta on loss_factor * (1/2P) sum Delta^2 moves the weights by
-dt = loss_factor * eta * alpha^2 / (N D) per step.
+One step of gradient descent with learning rate eta on loss_factor * (1/2P) sum Delta^2 lasts the time
+dt = loss_factor * eta * alpha^2 / (N D), so that
+
+    t = steps * loss_factor * eta * alpha^2 / (N D).
 """
 
 from __future__ import annotations

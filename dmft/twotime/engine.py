@@ -223,6 +223,7 @@ class Plan:
     """The resolved settings of one solve."""
 
     engine: Engine
+    t_max: float  # as asked for; the grid of steps may end a little beside it, or before where the rest was not solved
     grid: Grid
     sampling: Any
     rtol: float

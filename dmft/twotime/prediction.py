@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmft.checks import nearest_steps
 from dmft.losses.dataset import build_dataset
 from dmft.twotime.engine import Evidence, KernelStack
 from dmft.twotime.errors import MEANINGS, interpolate, interpolation_error, linear_between
@@ -48,7 +49,7 @@ def output_times(grid: Grid, output: np.ndarray | None) -> np.ndarray:
         inner = np.linspace(0, 1, OUTPUT_PER_POINT, endpoint=False)
         return np.append((times[:-1, None] + np.diff(times)[:, None] * inner).ravel(), times[-1])
     if grid.explicit:
-        return times[np.unique(np.clip(np.round(output / grid.weights[0]).astype(int), 0, len(times) - 1))]
+        return times[nearest_steps(output, float(grid.weights[0]), len(times) - 1)]
     return output
 
 
@@ -123,7 +124,7 @@ def _attributes(evidence: Evidence, excess: Excess) -> dict[str, Any]:
     return plan.engine.model.to_attributes() | {
         "kind": "theory",
         "engine": plan.engine.title,
-        "t_max": float(grid.times[-1]),
+        "t_max": plan.t_max,
         "step": float(grid.weights[0]) if grid.explicit else "flow",
         "points": grid.size - 1,
         "rtol": plan.rtol,

@@ -11,10 +11,14 @@ from dmft.checks import (
     PRECISIONS,
     ParameterError,
     available_memory,
+    check_bool,
     check_choice,
     check_integer,
     check_memory,
     check_real,
+    check_seed,
+    check_times,
+    nearest_steps,
 )
 from dmft.twotime.engine import Engine, Iteration, Plan
 from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
@@ -51,7 +55,8 @@ class Request:
         put("rtol", check_real("rtol", self.rtol, above=0.0))
         put("atol", check_real("atol", self.atol, at_least=0.0))
         check_choice("precision", self.precision, PRECISIONS)
-        put("seed", check_integer("seed", self.seed, at_least=0))
+        put("seed", check_seed(self.seed))
+        put("kernels", check_bool("kernels", self.kernels))
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
         if self.max_seconds is not None:
@@ -64,6 +69,8 @@ class Request:
                 raise ParameterError(f"Argument `points` must be None when `step` is given, but is {self.points!r}.")
             if round(self.t_max / self.step) < 1:
                 raise ParameterError(f"Argument `step` must be at most t_max = {self.t_max:g}, but is {self.step:g}.")
+            if self.times is not None:  # refused before the solve
+                nearest_steps(self.times, self.step, round(self.t_max / self.step))
         elif self.points is not None:
             put("points", check_integer("points", self.points, at_least=4))
 
@@ -108,6 +115,7 @@ class Request:
         _check_memory(grid.size, sampling, needed)
         return Plan(
             engine=engine,
+            t_max=self.t_max,
             grid=grid,
             sampling=sampling,
             rtol=self.rtol,
@@ -118,30 +126,6 @@ class Request:
             iteration=choose_iteration(self.precision, self.rtol),
             full=full,
         )
-
-
-def check_times(times: Any, t_max: float) -> np.ndarray:
-    """Output times as a strictly increasing float64 array within [0, t_max]."""
-    try:
-        array = np.asarray(times, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    valid = array.ndim == 1 and array.size > 0 and bool(np.all(np.isfinite(array)))
-    valid = valid and array[0] >= 0 and array[-1] <= t_max * (1 + 1e-12) and bool(np.all(np.diff(array) > 0))
-    if not valid:
-        raise ParameterError(
-            f"Argument `times` must be a non-empty, strictly increasing list of times in [0, {t_max:g}], "
-            f"but is {_shortened(times, array)}."
-        )
-    return array
-
-
-def _shortened(times: Any, array: np.ndarray) -> str:
-    """The times given, in one line."""
-    if array.ndim != 1 or array.size == 0:
-        return repr(times) if array.size == 0 else f"an array of shape {array.shape}"
-    shown = [repr(float(time)) for time in array]
-    return f"[{', '.join(shown if len(shown) <= 8 else [*shown[:3], '...', *shown[-3:]])}]"
 
 
 def check_sample_count(samples: Any, least: int) -> int:

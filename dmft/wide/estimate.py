@@ -173,37 +173,35 @@ def run(plan: Plan, indices: range, report: Any, like: Sequence[Replica] | None 
 
 def errors(evidence: WideEvidence, name: str) -> Errors:
     """Value of an observable and all parts of its error, on the plan's grid."""
-    plan, grid, many = evidence.plan, evidence.grid, evidence.replicas
+    plan = evidence.plan
 
     def here(array: np.ndarray) -> np.ndarray:
-        return array if grid is plan.grid else interpolate(grid, array, plan.grid.times)
+        return array if evidence.grid is plan.grid else interpolate(evidence.grid, array, plan.grid.times)
 
     def size(array: np.ndarray) -> np.ndarray:
         """Linear in time, so that sizes stay positive."""
-        return np.interp(plan.grid.times, grid.times, array)
+        return np.interp(plan.grid.times, evidence.grid.times, array)
 
-    mean, scatter = mean_curve(many, name)
+    mean, scatter = mean_curve(evidence.replicas, name)
     change, change_scatter = refinement(evidence, name, mean)
     value = here(mean) + change
-    bias, bias_stderr = (form(array) for form, array in zip((here, size), sample_bias(evidence, name), strict=True))
-    difference, unexplained, disagreement = consistency(many, name)
-    step = step_error(plan, evidence.pilot, name, value)
-    iteration = AMPLIFICATION * size(residual_sum(many)) * np.abs(value)
-    parts = {
-        "sampling": np.hypot(size(scatter), change_scatter),
-        "step": step,
-        # its square estimates the squared bias without the noise's share
-        "bias": np.sqrt(np.maximum(bias**2 - bias_stderr**2, 0.0)),
-        "iteration": iteration,
-        "consistency": size(disagreement),
-    }
+    bias, bias_stderr = sample_bias(evidence, name)
+    difference, unexplained, disagreement = consistency(evidence.replicas, name)
     reported = {
-        "step_error": step,
-        "bias": bias,
-        "bias_stderr": bias_stderr,
-        "iteration_error": iteration,
+        "step_error": step_error(plan, evidence.pilot, name, value),
+        "bias": here(bias),
+        "bias_stderr": size(bias_stderr),
+        "iteration_error": AMPLIFICATION * size(residual_sum(evidence.replicas)) * np.abs(value),
         "consistency": here(difference),
         "consistency_stderr": size(unexplained),
+    }
+    parts = {
+        "sampling": np.hypot(size(scatter), change_scatter),
+        "step": reported["step_error"],
+        # its square estimates the squared bias without the noise's share
+        "bias": np.sqrt(np.maximum(reported["bias"] ** 2 - reported["bias_stderr"] ** 2, 0.0)),
+        "iteration": reported["iteration_error"],
+        "consistency": size(disagreement),
     }
     return Errors(value, parts, reported)
 

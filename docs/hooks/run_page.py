@@ -75,7 +75,7 @@ class Shell:
         """Run one command; whether it is one that can be run here."""
         command = [word.replace(_PORT, self._port) for word in command]
         if command[0] == "dmft":
-            from compare.cli.commands import main
+            from compare.cli import main
 
             arguments = small(command[1:]) if self._shrink else command[1:]
             code = main(arguments)

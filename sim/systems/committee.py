@@ -10,7 +10,7 @@ probability b. All observables are exact for the weights reached: overlaps, and 
 
 from __future__ import annotations
 
-import functools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,19 +23,13 @@ from dmft.losses.committee import DIMENSIONS, OBSERVABLES, READOUTS, Neurons
 from dmft.models.activations import Activation
 from dmft.models.committee import Committee
 from dmft.models.teachers import Teacher
-from sim.systems.committee_draws import CommitteeReplica, draw_committee
-from sim.training.stepsize import largest_eigenvalue
-from sim.training.system import Equations, Presence, System
+from sim.systems.draws import Replica, draw_committee
+from sim.systems.state import Fields, Parameters, With
+from sim.training.stepsize import batch_curvature, largest_eigenvalue
+from sim.training.system import Equations, Presence, System, keep
 
 
-class Parameters(NamedTuple):
-    """What is trained: weights w, (N, D), and readouts a, (N,), or None if they stay."""
-
-    weights: Any
-    readouts: Any
-
-
-class Data(NamedTuple):
+class CommitteeData(NamedTuple):
     """One replica's constants; numpy arrays as drawn, jax arrays in the loop.
 
     Attributes:
@@ -47,6 +41,7 @@ class Data(NamedTuple):
         alpha: output scale.
         rate: P / (alpha kappa): the gradient is `rate` times a mean over samples.
         start: w(0), (N, D), when centred; None otherwise.
+        phi: the activation.
     """
 
     inputs: Any
@@ -57,76 +52,96 @@ class Data(NamedTuple):
     alpha: Any
     rate: Any
     start: Any
+    phi: Activation
 
 
-class Fields(NamedTuple):
-    """Preactivations h, (N, P), and residuals Delta, (P,)."""
-
-    h: jax.Array
-    residual: jax.Array
-
-
-def amplitudes(parameters: Parameters, data: Data) -> jax.Array:
+def amplitudes(parameters: Parameters, data: CommitteeData) -> jax.Array:
     """a, (N,): trained, or as they were."""
     return data.readouts if parameters.readouts is None else parameters.readouts
 
 
-@functools.cache
-def equations(phi: Activation, psi: Teacher, centered: bool) -> Equations:
-    """The compiled part; one value per activation, teacher and kind, so that compilations are shared."""
-    test_loss = committee_observables.test_loss(phi, psi)
-
-    def outputs(readouts: jax.Array, data: Data, h: jax.Array) -> jax.Array:
-        """f, (P,), from the preactivations h, (N, P)."""
-        return (data.alpha / readouts.size) * (readouts @ phi.value(h))
-
-    def prepare(parameters: Parameters, data: Data) -> Data:
-        if not centered:
-            return data
-        f = outputs(data.readouts, data, parameters.weights @ data.inputs.T)
-        return data._replace(targets=data.targets + f, start=parameters.weights)
-
-    def forward(parameters: Parameters, data: Data) -> Fields:
-        h = parameters.weights @ data.inputs.T
-        return Fields(h, outputs(amplitudes(parameters, data), data, h) - data.targets)
-
-    def gradient(parameters: Parameters, data: Data, fields: Fields) -> Parameters:
-        force, samples = data.presence * fields.residual, fields.residual.size
-        pull = amplitudes(parameters, data)[:, None] * (force * phi.slope(fields.h))
-        weights = (data.rate / samples) * (pull @ data.inputs)
-        if parameters.readouts is None:
-            return Parameters(weights, None)
-        return Parameters(weights, (1.0 / (data.alpha * samples)) * (phi.value(fields.h) @ force))
-
-    def neurons(readouts: jax.Array, weights: jax.Array, data: Data) -> Neurons:
-        dim, scale = weights.shape[1], data.alpha / readouts.size
-        return Neurons(scale * readouts, weights @ data.directions.T / dim, weights @ weights.T / dim)
-
-    def observe(parameters: Parameters, data: Data, fields: Fields) -> jax.Array:
-        now = neurons(amplitudes(parameters, data), parameters.weights, data)
-        seen = now
-        if centered:
-            cross = parameters.weights @ data.start.T / data.start.shape[1]
-            seen = committee_observables.centered(now, neurons(data.readouts, data.start, data), cross)
-        parts = [jnp.mean(fields.residual**2), test_loss(seen), now.teacher, now.neurons]
-        if parameters.readouts is not None:
-            parts.append(parameters.readouts)
-        return jnp.concatenate([jnp.ravel(part) for part in parts])
-
-    def select(data: Data, indices: jax.Array) -> Data:
-        return data._replace(inputs=data.inputs[indices], targets=data.targets[indices])
-
-    def weigh(data: Data, weights: jax.Array) -> Data:
-        return data._replace(presence=weights)
-
-    return Equations(forward, gradient, observe, prepare, select, weigh)
+def outputs(readouts: jax.Array, data: CommitteeData, h: jax.Array) -> jax.Array:
+    """f, (P,), from the preactivations h, (N, P)."""
+    return (data.alpha / readouts.size) * (readouts @ data.phi.value(h))
 
 
-def start(model: Committee, replica: CommitteeReplica) -> tuple[Parameters, Data]:
+def forward(parameters: Parameters, data: CommitteeData) -> Fields:
+    """Preactivations and residuals."""
+    h = parameters.vectors @ data.inputs.T
+    return Fields(h, outputs(amplitudes(parameters, data), data, h) - data.targets)
+
+
+def gradient(parameters: Parameters, data: CommitteeData, fields: Fields) -> Parameters:
+    """Minus the velocities of weights and readouts, as a mean over the samples of `data`."""
+    force, samples = data.presence * fields.residual, fields.residual.size
+    pull = amplitudes(parameters, data)[:, None] * (force * data.phi.slope(fields.h))
+    weights = (data.rate / samples) * (pull @ data.inputs)
+    if parameters.readouts is None:
+        return Parameters(weights, None)
+    return Parameters(weights, (1.0 / (data.alpha * samples)) * (data.phi.value(fields.h) @ force))
+
+
+def objective(parameters: Parameters, data: CommitteeData, fields: Fields) -> jax.Array:
+    """(N P/(alpha^2 kappa)) <s Delta^2> / 2, whose gradient is `gradient` where readouts stay."""
+    scale = 0.5 * len(parameters.vectors) * data.rate / data.alpha
+    return scale * jnp.mean(data.presence * fields.residual**2)
+
+
+def neurons(readouts: jax.Array, weights: jax.Array, data: CommitteeData) -> Neurons:
+    """The neurons as the test loss sees them."""
+    dim, scale = weights.shape[1], data.alpha / readouts.size
+    return Neurons(scale * readouts, weights @ data.directions.T / dim, weights @ weights.T / dim)
+
+
+def prepare(parameters: Parameters, data: CommitteeData) -> CommitteeData:
+    """The data of a centred network: f - f(t=0) is trained."""
+    f = outputs(data.readouts, data, parameters.vectors @ data.inputs.T)
+    return data._replace(targets=data.targets + f, start=parameters.vectors)
+
+
+def observe(psi: Teacher, parameters: Parameters, data: CommitteeData, fields: Fields) -> jax.Array:
+    """All observables one after the other; the network is centred if the data hold its start."""
+    now = neurons(amplitudes(parameters, data), parameters.vectors, data)
+    seen = now
+    if data.start is not None:
+        cross = parameters.vectors @ data.start.T / data.start.shape[1]
+        seen = committee_observables.centered(now, neurons(data.readouts, data.start, data), cross)
+    test_loss = committee_observables.test_loss(data.phi, psi)
+    parts = [jnp.mean(fields.residual**2), test_loss(seen), now.teacher, now.neurons]
+    if parameters.readouts is not None:
+        parts.append(parameters.readouts)
+    return jnp.concatenate([jnp.ravel(part) for part in parts])
+
+
+def select(data: CommitteeData, indices: jax.Array) -> CommitteeData:
+    """The data of the samples `indices`, (B,)."""
+    return data._replace(inputs=data.inputs[indices], targets=data.targets[indices])
+
+
+def weigh(data: CommitteeData, weights: jax.Array) -> CommitteeData:
+    """The data in which each sample counts with its weight, (P,)."""
+    return data._replace(presence=weights)
+
+
+def equations(model: Committee) -> Equations:
+    """The compiled part."""
+    return Equations(
+        forward,
+        gradient,
+        With(observe, (model.psi,)),
+        prepare if model.centered else keep,
+        select,
+        weigh,
+        None if model.train_readout else objective,
+    )
+
+
+def start(model: Committee, replica: Replica) -> tuple[Parameters, CommitteeData]:
     """Parameters at t = 0, and the data before `prepare`: nothing is centred yet."""
     readouts = model.readouts
     alpha, rate = np.float64(model.alpha), np.float64(model.samples / (model.alpha * model.kappa))
-    data = Data(replica.inputs, replica.labels, np.float64(1.0), replica.directions, readouts, alpha, rate, None)
+    fixed = replica.directions, readouts, alpha, rate, None, model.phi
+    data = CommitteeData(replica.inputs, replica.labels, np.float64(1.0), *fixed)
     return Parameters(replica.weights, readouts if model.train_readout else None), data
 
 
@@ -143,16 +158,17 @@ def committee_system(model: Committee, form: str) -> System:
     observables = OBSERVABLES | (READOUTS if model.train_readout else {})
     sizes = {"neuron": width, "neuron2": width, "direction": model.teacher_dim}
 
-    def draw(seed: int, index: int) -> tuple[Parameters, Data]:
+    def draw(seed: int, index: int) -> tuple[Parameters, CommitteeData]:
         return start(model, draw_committee(model, seed, index))
 
     def steepest(seed: int, index: int, batch_size: int | None) -> float:
         if batch_size is None and model.batch_fraction < 1.0:
             batch_size = max(1, round(model.batch_fraction * samples))
-        return curvature(model, draw_committee(model, seed, index), batch_size)
+        bound = partial(curvature, model)
+        return batch_curvature(bound, draw_committee(model, seed, index), batch_size) + model.weight_decay
 
     return System(
-        equations=equations(model.phi, model.psi, model.centered),
+        equations=equations(model),
         draw=draw,
         observables=observables,
         shapes={name: {dim: sizes[dim] for dim in DIMENSIONS[name]} for name in observables if name in DIMENSIONS},
@@ -164,26 +180,23 @@ def committee_system(model: Committee, form: str) -> System:
         sizes=f"dim = {dim}, samples = {samples}, width = {width}",
         description=model.to_attributes(),
         decay=model.weight_decay,
+        functions={name: own for name in ("activation", "teacher") if callable(own := getattr(model, name))},
         presence=None if model.batch_fraction == 1.0 else Presence(model.batch_fraction, model.persistence),
         curvature=steepest,
     )
 
 
-def curvature(model: Committee, replica: CommitteeReplica, batch_size: int | None = None) -> float:
+def curvature(model: Committee, replica: Replica) -> float:
     """Largest rate of the training dynamics of one replica: steps below 2 / curvature are stable, by an estimate.
 
     The residuals relax with the tangent kernel K = (1/kappa) (X X^T) o Phi,
     Phi = (1/N) sum_i a_i^2 phi'(h_i) phi'(h_i)^T, plus (1/(N P)) sum_i phi(h_i) phi(h_i)^T if readouts are trained. Its
     largest eigenvalue is taken at the start, and where all neurons lie along one direction of the teacher, with lengths
     up to that at which the network is as large as the labels (at most 10): for a quadratic activation and target that
-    is the end of training. Weight decay adds lambda. A batch of B samples stands for all P, and its bound is doubled.
+    is the end of training.
     """
-    if batch_size is not None:
-        part = replica._replace(inputs=replica.inputs[:batch_size], labels=replica.labels[:batch_size])
-        bound = curvature(model, part) - model.weight_decay
-        return 2.0 * replica.labels.size / batch_size * bound + model.weight_decay
     phi, inputs, readouts = model.phi, replica.inputs, model.readouts
-    u = inputs @ replica.directions[0]
+    u = inputs @ replica.beta
     size = float(np.sqrt(np.mean(replica.labels**2)))
     fields = [inputs @ replica.weights.T]
     scale = model.alpha * max(float(np.mean(np.abs(readouts))), 1e-12)
@@ -198,4 +211,4 @@ def curvature(model: Committee, replica: CommitteeReplica, batch_size: int | Non
         if model.train_readout:
             rate += float(np.mean(np.asarray(phi.value(h)) ** 2))
         rates.append(rate)
-    return max(rates) + model.weight_decay
+    return max(rates)

@@ -1,8 +1,8 @@
-"""What one replica draws: inputs, target direction, labels and initial weights (THEORY section 1)."""
+"""What one replica draws: inputs, directions of the target, labels and initial weights (THEORY sections 1 and 8)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ import numpy as np
 
 from dmft.checks import precision_context
 from dmft.compiled.executables import compilable
+from dmft.models.committee import Committee
 from dmft.models.model import Model
+from sim.training.batches import key_of, seed_words
 
 
 class Replica(NamedTuple):
@@ -18,19 +20,24 @@ class Replica(NamedTuple):
 
     Attributes:
         inputs: x, (P, D), independent N(0, 1/D).
-        beta: target direction, (D,), uniform on the sphere |beta|^2 = D.
-        labels: y = (1/2)(beta.x)^2 + label noise, (P,).
-        weights: w(0), (N, D), planted if the model says so; (0, D) at infinite width.
+        directions: beta_k, (K, D), orthogonal, |beta_k|^2 = D, uniformly distributed.
+        labels: y with label noise, (P,).
+        weights: w(0), (N, D), with the model's overlaps; (0, D) at infinite width.
     """
 
     inputs: np.ndarray
-    beta: np.ndarray
+    directions: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
 
+    @property
+    def beta(self) -> np.ndarray:
+        """The first direction, (D,)."""
+        return self.directions[0]
+
 
 def draw_replica(model: Model, seed: int, index: int) -> Replica:
-    """Draw replica `index` of the random stream `seed`.
+    """Draw replica `index` of a Model, of the random stream `seed`.
 
     The draw depends on (model, seed, index) alone: not on the number of replicas, the form of the simulation or its
     precision, because numbers are drawn in float64 and rounded later. Inputs, beta and noise are the same at every
@@ -39,25 +46,20 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     dim, width = model.dim, model.width or 0
     assert dim is not None
     with precision_context("float64"):
-        drawn = _normals(np.int64(seed), np.uint32(index), samples=model.samples, dim=dim, width=width)
+        drawn = _normals(seed_words(seed), np.uint32(index), samples=model.samples, dim=dim, width=width)
         inputs, direction, noise, weights = map(np.asarray, drawn)
     inputs = inputs / np.sqrt(dim)
     beta = direction * np.sqrt(dim) / np.linalg.norm(direction)
     labels = 0.5 * (inputs @ beta) ** 2 + model.label_noise * noise
-    return Replica(inputs, beta, labels, plant(model, beta, weights))
+    return Replica(inputs, beta[None, :], labels, plant(model, beta, weights))
 
 
 @compilable()
-def _normals(seed: jax.Array, index: jax.Array, *, samples: int, dim: int, width: int) -> list[jax.Array]:
+def _normals(words: Any, index: Any, *, samples: int, dim: int, width: int) -> list[jax.Array]:
     """Standard normals for inputs, beta, noise and weights."""
-    keys = jax.random.split(replica_key(seed, index), 4)
+    keys = jax.random.split(key_of(words, index), 4)
     shapes = ((samples, dim), (dim,), (samples,), (width, dim))
     return [jax.random.normal(key, shape, jnp.float64) for key, shape in zip(keys, shapes, strict=True)]
-
-
-def replica_key(seed: int | jax.Array, index: int | jax.Array) -> jax.Array:
-    """The random key of replica `index` of the stream `seed`."""
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
 
 
 def plant(model: Model, beta: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -73,3 +75,47 @@ def plant(model: Model, beta: np.ndarray, weights: np.ndarray) -> np.ndarray:
     dim = beta.size
     stretch = np.sqrt(model.initial_overlap * dim) - 1.0
     return weights + (stretch / dim) * np.outer(weights @ beta, beta)
+
+
+def draw_committee(model: Committee, seed: int, index: int) -> Replica:
+    """Draw replica `index` of a Committee, of the random stream `seed`.
+
+    The draw depends on (model, seed, index) alone, not on the number of replicas or the precision of the run; inputs
+    and noise on dim, kappa, seed and index. numpy draws them, several times as fast as jax on a CPU: at large D and
+    with few steps little else takes time.
+    """
+    dim, directions, width = model.dim, model.teacher_dim, model.width
+    assert dim is not None
+    for_inputs, for_beta, for_noise, for_weights = (np.random.default_rng([seed, index, what]) for what in range(4))
+    inputs = for_inputs.standard_normal((model.samples, dim))
+    inputs /= np.sqrt(dim)
+    noise = for_noise.standard_normal(model.samples)
+    drawn = for_beta.standard_normal((directions, dim))
+    weights = for_weights.standard_normal((width, dim))
+    if model.planted:
+        frame = orthogonal(np.vstack([drawn, weights]))
+        beta, weights = frame[:directions], plant_overlaps(model, frame[:directions], frame[directions:])
+    else:
+        beta = orthogonal(drawn)
+    labels = model.psi.values(inputs @ beta.T) + model.label_noise * noise
+    return Replica(inputs, beta, labels, weights)
+
+
+def orthogonal(rows: np.ndarray) -> np.ndarray:
+    """The rows, (n, D), made orthogonal one after the other, each of squared length D."""
+    basis, triangle = np.linalg.qr(rows.T)
+    return np.sqrt(rows.shape[1]) * (basis * np.sign(np.diag(triangle))).T
+
+
+def plant_overlaps(model: Committee, beta: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Weights with w_i.beta_k / D = m_ik and w_i.w_j / D = C_ij: w = m beta + (C - m m^T)^(1/2) others.
+
+    Args:
+        model: gives m(0) and C(0).
+        beta: (K, D), orthogonal with |beta_k|^2 = D.
+        others: (N, D), likewise, and orthogonal to beta.
+    """
+    m, c = model.initial_overlaps
+    values, vectors = np.linalg.eigh(c - m @ m.T)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return m @ beta + root @ others

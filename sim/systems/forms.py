@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 from dmft.checks import ParameterError, check_choice
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
-from sim.systems import network, reduced
+from sim.systems import quadratic
 from sim.systems.draws import draw_replica
 from sim.training.optimizers import LINEAR_RULES, Optimizer
-from sim.training.stepsize import curvature
+from sim.training.stepsize import batch_curvature
 from sim.training.system import System
 
 CHOICES = ("auto", "network", "reduced")
@@ -46,17 +47,17 @@ def choose_form(model: Model, form: str, optimizer: Optimizer) -> str:
 def quadratic_system(model: Model, form: str) -> System:
     """The system of a model with `dim` set, in the form "network" or "reduced"."""
     assert model.dim is not None
-    arrangement = network if form == "network" else reduced
     dim, samples, rows = model.dim, model.samples, row_count(model, form)
 
     def draw(seed: int, index: int) -> tuple[np.ndarray, Any]:
-        return arrangement.start(model, draw_replica(model, seed, index))
+        return quadratic.start(model, draw_replica(model, seed, index), form)
 
     def steepest(seed: int, index: int, batch_size: int | None) -> float:
-        return curvature(model, draw_replica(model, seed, index), batch_size)
+        bound = partial(quadratic.curvature, model)
+        return batch_curvature(bound, draw_replica(model, seed, index), batch_size) + model.weight_decay
 
     return System(
-        equations=arrangement.EQUATIONS,
+        equations=quadratic.EQUATIONS,
         draw=draw,
         observables=OBSERVABLES,
         samples=samples,

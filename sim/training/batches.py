@@ -11,9 +11,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sim.training.optimizers import Optimizer, Pace
 from sim.training.system import Equations, Presence
+
+
+def replica_key(seed: int, index: int) -> jax.Array:
+    """The random key of replica `index` of the stream `seed` < 2^63, the same in every precision."""
+    return key_of(seed_words(seed), index)
+
+
+def seed_words(seed: int) -> Any:
+    """The stream `seed` < 2^63 as two words, uint32."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+
+
+def key_of(words: jax.Array, index: jax.Array | int) -> jax.Array:
+    """The random key of replica `index` of the stream with these words."""
+    return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), index)
 
 
 class Batches(NamedTuple):

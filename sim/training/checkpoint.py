@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, check_path
 
 #: Changes when files of older versions can no longer be continued.
-FORMAT = 2
+FORMAT = 3
 
 
 class Snapshot(NamedTuple):
@@ -44,17 +45,33 @@ class Snapshot(NamedTuple):
     leaves: list[np.ndarray]
 
 
-class Store:
+def checked_path(checkpoint: object) -> Path:
+    """The path of a checkpoint, `~` expanded; ParameterError unless a file of that name can be written, or is there."""
+    path = check_path("checkpoint", checkpoint)
+    allowed = "be the path of a file in a folder that can be written"
+    if path.is_dir():
+        raise ParameterError(f"Argument `checkpoint` must {allowed}, but {str(path)!r} is a folder.")
+    try:
+        part = _part(path)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise ParameterError(f"Argument `checkpoint` must {allowed}, but is {str(path)!r}: {error.strerror}.") from None
+    return path
+
+
+def _part(path: Path) -> Path:
+    """Where a checkpoint is written before it is moved to its place."""
+    return path.with_name(f".{path.name}.part")
+
+
+class Checkpoint:
     """The checkpoint of one run; without a path it neither reads nor writes."""
 
     def __init__(self, path: Path | None, every: float, run: Mapping[str, Any]) -> None:
         """`run`: everything that determines the run, flat and JSON-able; `every`: seconds between two writes."""
         self.path, self.every, self.run = path, every, json.loads(json.dumps(dict(run)))
         self.written = time.monotonic()
-        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise ParameterError(
-                f"Argument `checkpoint` must lie in a folder that can be written, but is {str(path)!r}."
-            )
 
     def load(self) -> Snapshot | None:
         """The snapshot to go on from, or None if there is no file.
@@ -67,8 +84,10 @@ class Store:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 header = json.loads(file["header"].tobytes().decode())
-                if header["hash"] != digest(header["run"]) or header["format"] != FORMAT:
-                    raise ValueError("the header does not fit its hash or this version")
+                if header["hash"] != digest(header["run"]):
+                    raise ValueError("the header does not fit its hash")
+                if header["format"] != FORMAT:
+                    raise ValueError("it is of another version of this package")
                 leaves = [file[f"leaf_{i}"] for i in range(header["leaves"])]
                 arrays = (file["finished"], header["pieces"], file["kept"], file["scale"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -95,13 +114,18 @@ class Store:
         arrays: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
         arrays |= {"finished": finished, "kept": kept, "scale": scale}
         arrays["header"] = np.frombuffer(json.dumps(header, indent=1).encode(), np.uint8)
-        part = self.path.with_name(f".{self.path.name}.part")
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.path)
-        self.written = time.monotonic()
+        part, self.written = _part(self.path), time.monotonic()
+        try:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.path)
+        except OSError as error:  # a full disk must not take the run with it
+            part.unlink(missing_ok=True)
+            warnings.warn(
+                f"The checkpoint {str(self.path)!r} could not be written ({error}); the run goes on.", stacklevel=2
+            )
 
     def remove(self) -> None:
         """Remove the file: there is nothing to go on from."""

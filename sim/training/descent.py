@@ -41,7 +41,7 @@ class Layout(NamedTuple):
     devices: int
 
 
-class Task(NamedTuple):
+class Loop(NamedTuple):
     """What the compiled loop is made for.
 
     Attributes:
@@ -76,19 +76,19 @@ class Chunk(NamedTuple):
 
 
 @compilable()
-def begin(batch: Batch, pace: Pace, *, task: Task) -> Batch:
+def begin(batch: Batch, pace: Pace, *, loop: Loop) -> Batch:
     """The batch at t = 0: data prepared from the initial state, the optimiser's own state and its batches' memory."""
 
     def one(replica: Batch, pace: Pace) -> Batch:
-        data = task.equations.prepare(replica.state, replica.data)
-        rule, batches = make_rule(task.optimizer, pace), _batches(task, pace, replica.key)
+        data = loop.equations.prepare(replica.state, replica.data)
+        rule, batches = make_rule(loop.optimizer, pace), _batches(loop, pace, replica.key)
         return replica._replace(data=data, own=(rule.start(replica.state), batches.start))
 
-    return spread(one, task.layout)(batch, pace)
+    return spread(one, loop.layout)(batch, pace)
 
 
 @compilable()
-def advance(batch: Batch, pace: Pace, chunk: Chunk, *, task: Task) -> tuple[Any, Any, jax.Array]:
+def advance(batch: Batch, pace: Pace, chunk: Chunk, *, loop: Loop) -> tuple[Any, Any, jax.Array]:
     """Take the steps of one chunk. Loop bounds are data: chunks of any length share one compilation.
 
     Where a step sees all samples, the forward pass of an observation is that of the step which follows it.
@@ -97,23 +97,29 @@ def advance(batch: Batch, pace: Pace, chunk: Chunk, *, task: Task) -> tuple[Any,
         batch: replicas; state and own are the parts that change.
         pace: scalars of the run.
         chunk: what to do.
-        task: what is compiled.
+        loop: what is compiled.
 
     Returns:
         State and own state after the last step, and observables, (S, C, O), of which the first `size` are set.
     """
-    equations = task.equations
+    equations, objective = loop.equations, loop.equations.objective
 
     def one(replica: Batch, shared: tuple[Pace, Chunk]) -> tuple[Any, Any, jax.Array]:
         pace, chunk = shared
-        data, rule = replica.data, make_rule(task.optimizer, pace)
-        batches = _batches(task, pace, replica.key)
+        data, rule = replica.data, make_rule(loop.optimizer, pace)
+        batches = _batches(loop, pace, replica.key)
 
         def step(n: jax.Array, moving: tuple[Any, Any], fields: Any = None) -> tuple[Any, Any]:
             state, (own, memory) = moving
             part, memory = batches.part(n, memory, data)
             fields = equations.forward(state, part) if fields is None else fields
-            state, own = rule.move(n, state, equations.gradient(state, part, fields), own)
+            gradient = equations.gradient(state, part, fields)
+
+            def loss(moved: Any) -> jax.Array:
+                assert objective is not None
+                return objective(moved, part, equations.forward(moved, part))
+
+            state, own = rule.move(n, state, gradient, own, None if objective is None else loss)
             return state, (own, memory)
 
         def interval(i: jax.Array, carry: tuple[jax.Array, Any, jax.Array]) -> tuple[jax.Array, Any, jax.Array]:
@@ -127,16 +133,16 @@ def advance(batch: Batch, pace: Pace, chunk: Chunk, *, task: Task) -> tuple[Any,
             last = n + chunk.lengths[i]
             return last, jax.lax.fori_loop(begun, last, step, moving), records
 
-        records = jnp.full((chunk.lengths.size, task.numbers), jnp.nan)
+        records = jnp.full((chunk.lengths.size, loop.numbers), jnp.nan)
         carry = chunk.first, (replica.state, replica.own), records
         _, (state, own), records = jax.lax.fori_loop(0, chunk.size, interval, carry)
         return state, own, records
 
-    return spread(one, task.layout)(batch, (pace, chunk))
+    return spread(one, loop.layout)(batch, (pace, chunk))
 
 
-def _batches(task: Task, pace: Pace, key: jax.Array) -> Batches:
-    return make_batches(task.equations, task.optimizer, task.presence, task.samples, pace, key)
+def _batches(loop: Loop, pace: Pace, key: jax.Array) -> Batches:
+    return make_batches(loop.equations, loop.optimizer, loop.presence, loop.samples, pace, key)
 
 
 def spread(one: Any, layout: Layout) -> Any:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import math
+import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-import dmft
-from dmft.checks import DivergenceError, MemoryLimitError, available_memory, check_memory, precision_context
+from dmft.checks import (
+    DivergenceError,
+    MemoryLimitError,
+    ParameterError,
+    available_memory,
+    check_memory,
+    precision_context,
+)
 from dmft.losses.dataset import build_dataset
+from dmft.models.fingerprint import UnknownCode, describe, fingerprint
+from dmft.version import __version__, numerics
 from sim.request import Plan, Request, make_plan
-from sim.training.checkpoint import Store
+from sim.training.checkpoint import Checkpoint
 from sim.training.descent import Layout
 from sim.training.groups import Diverged, Job, train_groups
-from sim.training.optimizers import fingerprint
+from sim.training.optimizers import is_transformation
 from sim.training.stepsize import round_down, stable_step
 from sim.training.system import System
 
@@ -48,15 +57,17 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
             f"Argument `stop_below` needs all {request.seeds} seeds in memory at once, but only {group} fit; "
             "lower `seeds`, or leave it out."
         )
-    plan = make_plan(system, request)
+    with precision_context("float64"):
+        plan = make_plan(system, request)
     with precision_context(request.precision):
-        store = Store(request.checkpoint, request.checkpoint_every, everything(system, request, plan, layout))
-        job = Job(system, request, plan, layout, store)
-        saved = store.load()
+        known = {} if request.checkpoint is None else everything(system, request, plan, layout)
+        checkpoint = Checkpoint(request.checkpoint, request.checkpoint_every, known)
+        job = Job(system, request, plan, layout, checkpoint)
+        saved = checkpoint.load()
         try:
             values = train_groups(job, saved.group if saved else group, saved)
         except Diverged as failure:
-            store.remove()
+            checkpoint.remove()
             error = divergence_error(job, failure)
             error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
             raise error from None
@@ -64,7 +75,20 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
 
 
 def everything(system: System, request: Request, plan: Plan, layout: Layout) -> dict[str, Any]:
-    """Everything that determines a run to the last bit, flat and JSON-able."""
+    """Everything that determines a run to the last bit, flat and JSON-able.
+
+    Raises:
+        ParameterError: the code of a function of the user's cannot be compared.
+    """
+    codes = {}
+    for name, function in {**system.functions, **request.optimizer.functions}.items():
+        try:
+            codes[f"{name}_code"] = fingerprint(function)
+        except UnknownCode as held:
+            raise ParameterError(
+                f"Argument `checkpoint` must be left out with this `{name}`, {describe(function)}: it holds {held}, "
+                "which cannot be compared with that of another run."
+            ) from None
     device = jax.devices()[0]
     return {
         **system.description,
@@ -75,10 +99,11 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
         "seeds": request.seeds,
         "seed": request.seed,
         "precision": request.precision,
-        **fingerprint(request.optimizer, lambda: system.draw(request.seed, 0)[0]),
+        **request.optimizer.to_attributes(),
+        **codes,
         "stop_below": dict(request.stop_below or {}),
-        "package_version": dmft.__version__,
-        "jax_version": jax.__version__,
+        "python_version": platform.python_version(),
+        **numerics(),
         "device": device.device_kind,
         "devices": layout.devices,
     }
@@ -87,14 +112,19 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
 def divergence_error(job: Job, failure: Diverged) -> DivergenceError:
     """What to tell: when, which seed, and a step that is stable."""
     remedy, system, request = round_down(0.5 * job.plan.step), job.system, job.request
+    own_rate = is_transformation(request.optimizer.rule)
     if system.curvature is not None:
         steepest = system.curvature(request.seed, failure.index, request.optimizer.batch_size)
         if request.optimizer.batch_size is not None:  # the noise of batches adds up over the memory of the momentum
             steepest /= 1.0 - (request.optimizer.momentum or 0.0)
-        remedy = min(stable_step(steepest), remedy)
+        remedy = stable_step(steepest) if own_rate else min(stable_step(steepest), remedy)
+    advice = f"`step` = {job.plan.step:.4g} is too large; a stable one is step = {remedy:g}."
+    if own_rate:  # `step` is but the time that passes
+        advice = "lower the learning rate of the `optimizer`, which is its own"
+        advice += f"; that of optax.sgd is stable at {remedy:g}." if system.curvature is not None else "."
     return DivergenceError(
         f"Training diverged by t = {failure.mark * job.plan.step:.4g} (step {failure.mark}, seed {failure.index}: "
-        f"train loss {failure.loss:.3g}): `step` = {job.plan.step:.4g} is too large; a stable one is step = {remedy:g}."
+        f"train loss {failure.loss:.3g}): {advice}"
     )
 
 
@@ -141,7 +171,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
         "seed": request.seed,
         "precision": request.precision,
         "backend": jax.default_backend(),
-        "package_version": dmft.__version__,
+        "package_version": __version__,
     }
     settings |= request.optimizer.to_attributes()
     if request.stop_below is not None:

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.progress import progress_report
 from sim.request import Plan, Request
-from sim.systems.draws import replica_key
-from sim.training.checkpoint import Snapshot, Store
-from sim.training.descent import Batch, Chunk, Layout, Task, advance, begin
+from sim.training.batches import replica_key
+from sim.training.checkpoint import Checkpoint, Snapshot
+from sim.training.descent import Batch, Chunk, Layout, Loop, advance, begin
 from sim.training.optimizers import Pace
-from sim.training.progress import reporter
 from sim.training.schedule import CAPACITY, Piece, chunks
 from sim.training.system import System
 
@@ -40,20 +40,20 @@ class Job:
         request: what is asked.
         plan: the request fitted to the system.
         layout: how replicas share the machine.
-        store: where the run is saved.
+        checkpoint: where the run is saved.
     """
 
     system: System
     request: Request
     plan: Plan
     layout: Layout
-    store: Store
+    checkpoint: Checkpoint
 
     @property
-    def task(self) -> Task:
+    def loop(self) -> Loop:
         """What the compiled loop is made for."""
         system = self.system
-        return Task(
+        return Loop(
             system.equations,
             self.request.optimizer,
             system.presence,
@@ -65,9 +65,9 @@ class Job:
 
 def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
     """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
-    seeds, total = job.request.seeds, job.request.seeds * job.plan.count
+    seeds = job.request.seeds
     finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
-    with reporter(job.request.progress, total, len(finished) * job.plan.count) as report:
+    with progress_report("simulating", job.request.progress) as report:
         while len(finished) < seeds:
             indices = range(len(finished), min(len(finished) + group, seeds))
             try:
@@ -78,12 +78,12 @@ def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
                 raise
             finished, saved = np.concatenate([finished[:, : values.shape[1]], values]), None
             snapshot = Snapshot(group, finished, 0, *NOTHING)
-            job.store.save(lambda snapshot=snapshot: snapshot, now=len(finished) == seeds)
+            job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == seeds)
     return finished
 
 
 def train_group(
-    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int], None]
+    job: Job, indices: range, start: Snapshot, saved: Snapshot | None, report: Callable[[int, int], None]
 ) -> np.ndarray:
     """Train the replicas `indices` side by side, inside a precision context.
 
@@ -92,20 +92,24 @@ def train_group(
         indices: the replicas.
         start: the run as this group begins.
         saved: the run as it was saved within this group, or None.
-        report: told of steps x replicas as they pass.
+        report: told of steps x replicas, those of all groups.
 
     Returns:
         Their observables at `plan.steps`, float64 (S, T, O); cut where they are all below the thresholds.
     """
     system, plan = job.system, job.plan
     pace = Pace(*np.asarray([plan.step, system.decay, plan.count], job.request.precision))
-    batch = begin(draw_batch(job, indices), pace, task=job.task)
+    batch = begin(draw_batch(job, indices), pace, loop=job.loop)
     pieces = chunks(plan.steps, plan.count, chunk_budget(job, len(indices)))
     done, first, scale, kept = 0, 0, None, []
     if saved is not None and saved.pieces:
         batch, done, scale, kept = restored(batch, saved.leaves), saved.pieces, saved.scale, [saved.kept]
         first = sum(int(piece.lengths.sum()) for piece in islice(pieces, done))
-        report(len(indices) * first)
+
+    def tell() -> None:
+        report(indices.start * plan.count + len(indices) * first, job.request.seeds * plan.count)
+
+    tell()
     for i, piece in enumerate(pieces, done):
         batch, values = run_piece(job, batch, pace, piece, first)
         values = values[: len(indices)]
@@ -116,9 +120,9 @@ def train_group(
         if (reached := first_below(job, kept[-1])) is not None:
             kept[-1] = kept[-1][:, : reached + 1]
             break
-        job.store.save(partial(snapshot, start, i + 1, kept, scale, batch))
+        job.checkpoint.save(partial(snapshot, start, i + 1, kept, scale, batch))
         first += int(piece.lengths.sum())
-        report(len(indices) * int(piece.lengths.sum()))
+        tell()
     return np.concatenate(kept, axis=1)
 
 
@@ -128,21 +132,35 @@ def run_piece(job: Job, batch: Batch, pace: Pace, piece: Piece, first: int) -> t
     lengths = np.zeros(CAPACITY, np.int32)
     lengths[:size] = piece.lengths
     chunk = Chunk(*map(np.asarray, (np.int32(first), lengths, np.int32(size))))  # type: ignore[arg-type]
-    state, own, records = advance(batch, pace, chunk, task=job.task)
+    state, own, records = advance(batch, pace, chunk, loop=job.loop)
     return batch._replace(state=state, own=own), np.asarray(records, np.float64)[:, :size]
 
 
 def snapshot(start: Snapshot, pieces: int, kept: list[np.ndarray], scale: np.ndarray, batch: Batch) -> Snapshot:
     """The run after `pieces` compiled calls of the group that began at `start`."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((batch.state, batch.own))]
+    leaves = [np.asarray(key_words(leaf)) for leaf in jax.tree.leaves((batch.state, batch.own))]
     return start._replace(pieces=pieces, kept=np.concatenate(kept, axis=1), scale=scale, leaves=leaves)
 
 
-def restored(batch: Batch, leaves: list[np.ndarray]) -> Batch:
+def restored(batch: Batch, leaves: list[Any]) -> Batch:
     """The batch with its state and its optimiser's own state as they were saved."""
-    structure = jax.tree.structure((batch.state, batch.own))
-    state, own = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+    begun, structure = jax.tree.flatten((batch.state, batch.own))
+    arrays = [
+        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(before)) if is_key(before) else jnp.asarray(leaf)
+        for before, leaf in zip(begun, leaves, strict=True)
+    ]
+    state, own = jax.tree.unflatten(structure, arrays)
     return batch._replace(state=state, own=own)
+
+
+def is_key(leaf: jax.Array) -> bool:
+    """Whether an array holds random keys, as some optimisers do."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def key_words(leaf: jax.Array) -> jax.Array:
+    """An array as numbers."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def watched(system: System) -> int:

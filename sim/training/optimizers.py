@@ -17,7 +17,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dmft.checks import ParameterError, check_choice, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
+from dmft.models.fingerprint import ByContent, short_code
 
 if TYPE_CHECKING:
     import jax
@@ -29,13 +30,15 @@ LINEAR_RULES = ("gd", "momentum", "nesterov")
 SCHEDULES = ("constant", "linear", "cosine")
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """An optimiser with its batches and its schedule.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Optimizer(ByContent):
+    """An optimiser with its batches and its schedule; two are equal if their rules and schedules do the same.
 
     Attributes:
         rule: one of RULES, or any optax.GradientTransformation. The latter has its own learning rate: with
-            `optax.sgd(step)` it is plain gradient descent.
+            `optax.sgd(step)` it is plain gradient descent. One that asks for the value of the loss (`optax.polyak_sgd`,
+            `optax.lbfgs`) is given that whose gradient per unit of time it gets: N D / alpha^2 times
+            (1/2P) sum Delta^2, with weight decay.
         momentum: mu in [0, 1) of the rules momentum and nesterov, 0.9 if left out; a step of theirs moves as far as
             1 / (1 - mu) steps of gradient descent, once the velocity has built up.
         batch_size: samples B per step, drawn anew for every step from (seed, replica, step); None: all.
@@ -74,8 +77,7 @@ class Optimizer:
             object.__setattr__(self, "momentum", momentum)
         if self.batch_size is not None:
             object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size, at_least=1))
-        if not isinstance(self.replacement, bool):
-            raise ParameterError(f"Argument `replacement` must be True or False, but is {self.replacement!r}.")
+        object.__setattr__(self, "replacement", check_bool("replacement", self.replacement))
         if self.replacement and self.batch_size is None:
             raise ParameterError("Argument `replacement` must be False unless a `batch_size` is given, but is True.")
         if not callable(self.schedule):
@@ -102,9 +104,16 @@ class Optimizer:
         """Whether small steps follow gradient flow, so that a step can be chosen for it."""
         return self.rule == "gd" and self.batch_size is None and not self.scheduled
 
+    @property
+    def functions(self) -> dict[str, Any]:
+        """What was handed in as code, by argument."""
+        own = {"optimizer": self.rule, "schedule": self.schedule}
+        return {name: value for name, value in own.items() if not isinstance(value, str)}
+
     def to_attributes(self) -> dict[str, Any]:
         """The settings that apply, as NetCDF attributes."""
         attributes: dict[str, Any] = {"optimizer": self.name}
+        attributes |= {f"{name}_code": short_code(function) for name, function in self.functions.items()}
         if self.momentum is not None:
             attributes["momentum"] = self.momentum
         if self.batch_size is not None:
@@ -125,21 +134,23 @@ def as_optimizer(optimizer: object) -> Optimizer:
     return optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer)  # type: ignore[arg-type]
 
 
-def fingerprint(optimizer: Optimizer, state: Callable[[], Any]) -> dict[str, Any]:
-    """The attributes, with hashes of what was handed in as code; `state` gives a state to try it on."""
+def needs_value(rule: object) -> bool:
+    """Whether a rule of optax asks for the value of the loss."""
     import jax
 
-    from dmft.compiled.kind import computed
+    if not is_transformation(rule):
+        return False
 
-    known = optimizer.to_attributes()
-    if is_transformation(optimizer.rule):
-        rule, example = optimizer.rule, jax.tree.map(jax.numpy.asarray, state())
-        own = rule.init(example)  # type: ignore[union-attr]
-        known["optimizer_code"] = computed(rule.update, example, own, example)  # type: ignore[union-attr]
-        known["optimizer_start"] = computed(lambda: own)
-    if callable(optimizer.schedule):
-        known["schedule_code"] = computed(optimizer.schedule, 0)
-    return known
+    def update(state: Any) -> Any:
+        return rule.update(state, rule.init(state), state)  # type: ignore[attr-defined]
+
+    try:
+        jax.eval_shape(update, jax.ShapeDtypeStruct((3,), jax.numpy.float32))
+    except TypeError as error:
+        return "required keyword-only argument" in str(error)
+    except Exception:  # not a rule for one array: the run will tell
+        return False
+    return False
 
 
 class Pace(NamedTuple):
@@ -155,11 +166,12 @@ class Rule(NamedTuple):
 
     Attributes:
         start: state -> the optimiser's own state.
-        move: (n, state, gradient, own state) -> (state, own state), one step later; n is the step's number.
+        move: (n, state, gradient, own state, loss) -> (state, own state), one step later; n is the step's number, and
+            `loss` the function of the state whose gradient is given, or None.
     """
 
     start: Callable[[Any], Any]
-    move: Callable[[jax.Array, Any, Any, Any], tuple[Any, Any]]
+    move: Callable[[jax.Array, Any, Any, Any, Callable[[Any], jax.Array] | None], tuple[Any, Any]]
 
 
 def make_rule(optimizer: Optimizer, pace: Pace) -> Rule:
@@ -171,7 +183,8 @@ def _descent(optimizer: Optimizer, pace: Pace) -> Rule:
     """Plain gradient descent, w <- (1 - dt lambda) w - dt g."""
     import jax
 
-    def move(n: jax.Array, state: Any, gradient: Any, own: Any) -> tuple[Any, Any]:
+    def move(n: jax.Array, state: Any, gradient: Any, own: Any, loss: Any) -> tuple[Any, Any]:
+        del loss
         dt = pace.step * schedule_factor(optimizer, pace, n) if optimizer.scheduled else pace.step
         shrink = 1.0 - dt * pace.decay
         return jax.tree.map(lambda w, g: shrink * w - dt * g, state, gradient), own
@@ -197,11 +210,18 @@ def _optax_rule(optimizer: Optimizer, pace: Pace) -> Rule:
     else:
         transformation = optax.sgd(learning_rate, optimizer.momentum, nesterov=optimizer.rule == "nesterov")
 
-    def move(n: jax.Array, state: Any, gradient: Any, own: Any) -> tuple[Any, Any]:
+    def move(n: jax.Array, state: Any, gradient: Any, own: Any, loss: Any) -> tuple[Any, Any]:
         del n  # optax counts the steps itself
         if optimizer.rule != "adamw":
             gradient = jax.tree.map(lambda w, g: g + pace.decay * w, state, gradient)
-        updates, own = transformation.update(gradient, own, state)
+
+        def value(moved: Any) -> jax.Array:
+            return loss(moved) + 0.5 * pace.decay * optax.tree.norm(moved, squared=True)
+
+        extra = {}
+        if loss is not None and isinstance(transformation, optax.GradientTransformationExtraArgs):
+            extra = {"value": value(state), "grad": gradient, "value_fn": value}
+        updates, own = transformation.update(gradient, own, state, **extra)
         return optax.apply_updates(state, updates), own
 
     return Rule(transformation.init, move)

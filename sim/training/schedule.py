@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import nearest_steps
 
 #: With at most this many steps every one is observed.
 ALL_STEPS = 1000
@@ -25,38 +25,19 @@ class Piece(NamedTuple):
     lengths: np.ndarray
 
 
-def check_times(times: object, t_max: float) -> np.ndarray:
-    """`times` as float64 (T,); ParameterError unless 1-D, not empty, finite, strictly increasing within [0, t_max]."""
-    allowed = f"be a one-dimensional, strictly increasing sequence of numbers between 0 and t_max = {t_max:g}"
-    try:
-        array = np.asarray(times, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ParameterError(f"Argument `times` must {allowed}, but is {times!r}.") from None
-    if array.ndim != 1 or array.size == 0:
-        raise ParameterError(f"Argument `times` must {allowed}, but has shape {array.shape}.")
-    if not np.all(np.isfinite(array)):
-        raise ParameterError(f"Argument `times` must {allowed}, but contains {array[~np.isfinite(array)][0]}.")
-    if not np.all(np.diff(array) > 0.0):
-        first = int(np.argmin(np.diff(array) > 0.0))
-        raise ParameterError(
-            f"Argument `times` must {allowed}, but {array[first]:g} is followed by {array[first + 1]:g}."
-        )
-    outside = array[(array < 0.0) | (array > t_max * (1.0 + 1e-9))]
-    if outside.size:
-        raise ParameterError(f"Argument `times` must {allowed}, but contains {outside[0]:g}.")
-    return array
-
-
 def observed_steps(count: int, step: float, times: np.ndarray | None) -> np.ndarray:
     """The observed step numbers, strictly increasing integers in 0 .. count.
 
     Args:
         count: number of steps of the run.
         step: dt.
-        times: the times asked for, each answered by the nearest step; None for 0, count and densely between.
+        times: the times asked for, each answered by a step of its own; None for 0, count and densely between.
+
+    Raises:
+        ParameterError: two of the times are nearest to the same step.
     """
     if times is not None:
-        return np.unique(np.clip(np.rint(times / step), 0, count).astype(np.int64))
+        return nearest_steps(times, step, count)
     if count <= ALL_STEPS:
         return np.arange(count + 1)
     widest = 0.1 * SPACING * count

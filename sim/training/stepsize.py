@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-
-from dmft.models.model import Model
-from sim.systems.draws import Replica, plant
 
 #: Default step x curvature, small enough for gradient descent to stand for gradient flow. Measured by halving the step
 #: (D = 60 to 100, one draw, largest relative difference from the extrapolated flow over 40 times of the run):
@@ -25,33 +24,16 @@ SAFETY = 0.05
 ITERATIONS = 100
 
 
-def curvature(model: Model, replica: Replica, batch_size: int | None = None) -> float:
-    """Largest rate of the training dynamics of one replica: steps below 2 / curvature are stable.
+def batch_curvature(curvature: Callable[[Any], float], replica: Any, batch_size: int | None) -> float:
+    """Largest rate of the dynamics of a replica, of which `curvature` is a bound, on batches of B of its P samples.
 
-    The residuals relax with the tangent kernel K = (1/kappa) (X X^T) o Phi, Phi = (1/N) sum_i phi'(h_i) phi'(h_i)^T.
-    At the start lambda_max(K) <= max_mu Phi_mu,mu lambda_max(X X^T) / kappa. At the end, where f is the teacher with
-    M = beta beta^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) u u^T. In rich cases the end is the steeper
-    one: the trace of M grows to 1 / (alpha epsilon). The larger of the two counts; weight decay adds lambda.
-
-    A batch of B samples stands for all P: its kernel is that of its samples times P / B. The first B samples are taken
-    as an example, and their bound is doubled for the batches that are steeper.
+    A batch stands for all samples: its kernel is that of its samples times P / B. The first B samples are taken as an
+    example, and their bound is doubled for the batches that are steeper.
     """
-    if batch_size is not None:
-        part = replica._replace(inputs=replica.inputs[:batch_size], labels=replica.labels[:batch_size])
-        bound = curvature(model, part) - model.weight_decay
-        return 2.0 * replica.labels.size / batch_size * bound + model.weight_decay
-    inputs, u = replica.inputs, replica.inputs @ replica.beta
-    if model.width is None:
-        planted = plant(model, replica.beta, inputs)  # U(0)^T x
-        features = 1.0 + model.epsilon**2 * np.sum(planted**2, axis=1)
-    else:
-        features = np.zeros(u.size)
-        for weights in np.array_split(replica.weights, math.ceil(model.width / 1000)):
-            features += np.sum((1.0 + model.epsilon * (inputs @ weights.T)) ** 2, axis=1) / model.width
-    one = np.ones((u.size, 1))
-    start = features.max() * largest_eigenvalue(inputs, one)
-    end = largest_eigenvalue(inputs, np.column_stack([one, math.sqrt(model.epsilon / model.alpha) * u]))
-    return max(start, end) / model.kappa + model.weight_decay
+    if batch_size is None:
+        return curvature(replica)
+    part = replica._replace(inputs=replica.inputs[:batch_size], labels=replica.labels[:batch_size])
+    return 2.0 * replica.labels.size / batch_size * curvature(part)
 
 
 def largest_eigenvalue(inputs: np.ndarray, features: np.ndarray) -> float:

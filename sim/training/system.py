@@ -20,9 +20,8 @@ gradient of (1/2P) sum Delta^2. This same gradient, per unit of time, is what an
 To train another system: write the functions, fill in a `System`, and call `sim.training.driver.run(system, request,
 attributes)`
 (`sim.request.Request`), which gives a dataset over ("seed", "time") like that of `sim.simulate`.
-`sim.systems.network` and
-`sim.systems.reduced`, put together in `sim.systems.forms`, are the two systems of a `dmft.Model`;
-`sim.systems.committee` is that of a
+`sim.systems.quadratic` is
+the system of a `dmft.Model`, in the two forms of `sim.systems.forms`; `sim.systems.committee` is that of a
 `dmft.Committee`.
 """
 
@@ -56,7 +55,7 @@ class Presence(NamedTuple):
 
 
 class Equations(NamedTuple):
-    """Pure functions of one replica's arrays, in the precision of the run; compiled, and cached by identity.
+    """Pure functions of one replica's arrays, in the precision of the run; compiled code is shared by equal ones.
 
     Attributes:
         forward: (state, data) -> fields.
@@ -68,6 +67,8 @@ class Equations(NamedTuple):
             samples, so that its average over batches is the full gradient. None: no minibatches.
         weigh: (data, weights (P,)) -> data in whose `gradient` each sample counts with its weight. None: there is no
             `System.presence`.
+        objective: (state, data, fields) -> the number whose gradient is `gradient`, for optimisers that ask for the
+            value of the loss. None: there is none, and such optimisers are refused.
     """
 
     forward: Callable[[Any, Any], Any]
@@ -76,6 +77,7 @@ class Equations(NamedTuple):
     prepare: Callable[[Any, Any], Any] = keep
     select: Callable[[Any, jax.Array], Any] | None = None
     weigh: Callable[[Any, jax.Array], Any] | None = None
+    objective: Callable[[Any, Any, Any], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +97,7 @@ class System:
         drawing_bytes: host memory that `draw` takes.
         sizes: the sizes in words, for messages ("dim = 100, samples = 550").
         description: everything that determines the system, flat and JSON-able; stored with checkpoints and compared.
+        functions: the user's own functions in it, by argument, whose code decides whether a checkpoint fits.
         decay: rate of weight decay of the whole state.
         presence: with which probability samples take part in a step; None: all do.
         curvature: (seed, index, batch size or None) -> largest rate of the replica's dynamics: steps below
@@ -111,6 +114,7 @@ class System:
     sizes: str
     description: Mapping[str, Any]
     shapes: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    functions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     decay: float = 0.0
     presence: Presence | None = None
     curvature: Callable[[int, int, int | None], float] | None = None

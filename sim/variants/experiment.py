@@ -8,13 +8,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dmft.checks import ParameterError, check_choice, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
 from dmft.models.model import Model
 from dmft.models.polynomials import FEATURES, degree
 
 ACTIVATIONS = tuple(FEATURES)
 TARGETS = (*FEATURES, "eigenvector")
-READOUTS = ("fixed", "trained")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,8 @@ class Experiment:
         interpolation: s in [0, 1], weights w(0) = (1 - s) w_random + s w_solution, where the solution has
             +-beta_k in pairs of neurons and fits the target exactly; only for the quadratic target with strengths > 0,
             fixed readouts and not centred.
-        readouts: "fixed" at 1, or "trained" from a_i(0) ~ N(0, 1) with the learning rate of the weights.
+        train_readout: train the readouts too, from a_i(0) ~ N(0, 1), D times more slowly than the weights, as a
+            `dmft.Committee` does; else they stay at 1.
 
     Raises:
         ParameterError: a field is out of range, or does not go with another; the message names it.
@@ -56,13 +56,13 @@ class Experiment:
     test_samples: int | None = None
     weight_scale: float = 1.0
     interpolation: float = 0.0
-    readouts: str = "fixed"
+    train_readout: bool = False
 
     def __post_init__(self) -> None:
         self._check_model()
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("target", self.target, TARGETS)
-        check_choice("readouts", self.readouts, READOUTS)
+        object.__setattr__(self, "train_readout", check_bool("train_readout", self.train_readout))
         object.__setattr__(self, "weight_scale", check_real("weight_scale", self.weight_scale, above=0.0))
         object.__setattr__(self, "strengths", self._checked_strengths())
         if self.target == "eigenvector":
@@ -140,7 +140,7 @@ class Experiment:
             "target 'quadratic' with activation 'quadratic'": (self.target, self.activation) == ("quadratic",) * 2,
             "epsilon > 0": self.model.epsilon > 0.0,
             "strengths > 0": min(self.strengths) > 0.0,
-            "fixed readouts": self.readouts == "fixed",
+            "fixed readouts": not self.train_readout,
             "a model that is not centred": not self.model.centered,
             f"width >= {2 * len(self.strengths)}, a pair of neurons per direction": self.width
             >= 2 * len(self.strengths),
@@ -191,7 +191,7 @@ class Experiment:
     @property
     def reducible(self) -> bool:
         """Whether the exact form of at most D + 1 rows trains alike."""
-        return self.activation == "quadratic" and self.readouts == "fixed"
+        return self.activation == "quadratic" and not self.train_readout
 
     def signal(self) -> float:
         """Mean square of the clean labels: the test loss of f = 0."""
@@ -210,7 +210,7 @@ class Experiment:
             "strengths": json.dumps(list(self.strengths)),
             "weight_scale": self.weight_scale,
             "interpolation": self.interpolation,
-            "readouts": self.readouts,
+            "train_readout": int(self.train_readout),
         }
         if not self.exact_test_loss:
             attributes |= {"eigenvector": self.eigenvector, "test_samples": self.test_samples}
@@ -227,6 +227,6 @@ class Experiment:
             strengths=tuple(json.loads(str(attributes["strengths"]))),
             weight_scale=float(attributes["weight_scale"]),
             interpolation=float(attributes["interpolation"]),
-            readouts=str(attributes["readouts"]),
+            train_readout=bool(attributes["train_readout"]),
             **numbers,
         )

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 from dmft.checks import DivergenceError
+from sim.systems.state import Parameters
 from sim.variants.ridge_functions import (
     Components,
-    Parameters,
-    Rule,
+    Fixed,
     components,
     inner_by_degree,
     outputs,
@@ -72,24 +72,24 @@ def coefficients(spectrum: Spectrum, step: float, counts: np.ndarray) -> np.ndar
     return (step / spectrum.kappa) * (sums * spectrum.residual) @ spectrum.vectors.T
 
 
-def displacement(rule: Rule, start: Parameters, inputs: jax.Array, c: jax.Array) -> Parameters:
+def displacement(fixed: Fixed, start: Parameters, inputs: jax.Array, c: jax.Array) -> Parameters:
     """theta - theta_0 = -pull(c) / alpha for coefficients c, (P,), of the training inputs (P, D)."""
-    moved = pull(rule, start, preactivations(start, inputs), c, inputs)
-    return jax.tree.map(lambda array: -array / rule.alpha, moved)
+    moved = pull(fixed, start, preactivations(start, inputs), c, inputs)
+    return jax.tree.map(lambda array: -array / fixed.alpha, moved)
 
 
-def error_by_degree(rule: Rule, start: Parameters, moved: Parameters, base: Components) -> jax.Array:
+def error_by_degree(fixed: Fixed, start: Parameters, moved: Parameters, base: Components) -> jax.Array:
     """The exact mean square of each degree's part of base + df(x; theta_0)[moved] over x ~ N(0, I/D), (degree + 1,).
 
     Args:
-        rule: the network.
+        fixed: the network.
         start: theta_0.
         moved: theta - theta_0.
         base: f(x; theta_0) - y, or -y when centred.
     """
 
     def at(share: Any) -> Components:
-        return components(rule, jax.tree.map(lambda a, b: a + share * b, start, moved))
+        return components(fixed, jax.tree.map(lambda a, b: a + share * b, start, moved))
 
     def slope(function: Any) -> Any:
         return jax.jvp(function, (0.0,), (1.0,))[1]
@@ -99,10 +99,10 @@ def error_by_degree(rule: Rule, start: Parameters, moved: Parameters, base: Comp
     return inner_by_degree(base, base) + 2.0 * linear + square
 
 
-def change_of_outputs(rule: Rule, start: Parameters, moved: Parameters, inputs: jax.Array) -> jax.Array:
+def change_of_outputs(fixed: Fixed, start: Parameters, moved: Parameters, inputs: jax.Array) -> jax.Array:
     """df(x; theta_0)[moved] on `inputs` (Q, D), (Q,)."""
 
     def function(parameters: Parameters) -> jax.Array:
-        return outputs(rule, parameters, preactivations(parameters, inputs))
+        return outputs(fixed, parameters, preactivations(parameters, inputs))
 
     return jax.jvp(function, (start,), (moved,))[1]

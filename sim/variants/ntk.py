@@ -1,11 +1,11 @@
 """The neural tangent kernel of a network: Gram matrices, alignment with the labels, and regression with it.
 
-    K(x, x') = (speed/alpha^2) sum_theta (df(x)/d theta) (df(x')/d theta)
-             = (x.x') (1/N) sum_i a_i^2 phi'(w_i.x) phi'(w_i.x')  [+ (1/N) sum_i phi(w_i.x) phi(w_i.x')]
+    K(x, x') = (1/alpha^2) sum_theta s_theta (df(x)/d theta) (df(x')/d theta)
+             = (x.x') (1/N) sum_i a_i^2 phi'(w_i.x) phi'(w_i.x')  [+ (1/(N D)) sum_i phi(w_i.x) phi(w_i.x')]
 
-with speed = N; the bracket is there if readouts are trained. The normalisation makes K of order one: the plain product
-of gradients is alpha^2 / N times it. During training dDelta/dt = -(1/kappa) K Delta on the training inputs, and
-f - f(0) at any other input follows from the same residuals.
+with the speeds s = N of weights and N / D of readouts (`sim.variants.ridge_functions`); the bracket is there if
+readouts are trained. The normalisation makes K of order one. During training dDelta/dt = -(1/kappa) K Delta on the
+training inputs, and f - f(0) at any other input follows from the same residuals.
 """
 
 from __future__ import annotations
@@ -16,35 +16,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sim.variants.ridge_functions import Parameters, Rule, features, slopes
+from sim.systems.state import Parameters
+from sim.variants.ridge_functions import Fixed, features, slopes
 
 #: Eigenvalues of a Gram matrix below this fraction of the largest count as zero: they are not learned in any time.
 RANK_CUTOFF = 1e-10
 
 
 def kernel(
-    rule: Rule, parameters: Parameters, inputs: jax.Array, h: jax.Array, other_inputs: jax.Array, other_h: jax.Array
+    fixed: Fixed, parameters: Parameters, inputs: jax.Array, h: jax.Array, other_inputs: jax.Array, other_h: jax.Array
 ) -> jax.Array:
     """K between two sets of inputs, (P, Q).
 
     Args:
-        rule: the network.
+        fixed: the network.
         parameters: where the gradients are taken.
         inputs: x, (P, D).
         h: their preactivations, (n, P).
         other_inputs: x', (Q, D).
         other_h: their preactivations, (n, Q).
     """
-    weights = slopes(rule, parameters, h).T @ slopes(rule, parameters, other_h)
+    weights = slopes(fixed, parameters, h).T @ slopes(fixed, parameters, other_h)
     value = (inputs @ other_inputs.T) * weights
     if parameters.readouts is not None:
-        value = value + features(rule, h).T @ features(rule, other_h)
-    return rule.speed * value
+        value = value + features(fixed, h).T @ features(fixed, other_h) / inputs.shape[1]
+    return fixed.speed * value
 
 
-def gram(rule: Rule, parameters: Parameters, inputs: jax.Array, h: jax.Array) -> jax.Array:
+def gram(fixed: Fixed, parameters: Parameters, inputs: jax.Array, h: jax.Array) -> jax.Array:
     """K among `inputs` (P, D) with preactivations h, (n, P): symmetric, (P, P)."""
-    return kernel(rule, parameters, inputs, h, inputs, h)
+    return kernel(fixed, parameters, inputs, h, inputs, h)
 
 
 def alignment(matrix: jax.Array, labels: jax.Array) -> jax.Array:

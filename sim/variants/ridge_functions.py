@@ -5,15 +5,19 @@
 
 The plain network of N neurons is v_i = w_i, linear_i = nonlinear_i = 1/N; its readouts a_i are 1 unless they are
 trained. For g(z) = z^2 and readouts of 1 any rotation of the rows (w_i, 1) / sqrt(N) trains alike, so that
-min(N, D + 1) rows with nonlinear_j = 1 are enough (`sim.systems.reduced`).
+min(N, D + 1) rows with nonlinear_j = 1 are enough (`sim.systems.quadratic`).
 
-In the units of THEORY section 1 weights and readouts obey, at one learning rate for both,
+In the units of THEORY section 1 weights and readouts obey
 
     dw_i/dt = -(1/(alpha kappa)) sum_mu Delta_mu a_i phi'(h_i,mu) x_mu,
-    da_i/dt = -(1/(alpha kappa)) sum_mu Delta_mu phi(h_i,mu),
+    da_i/dt = -(1/(alpha kappa D)) sum_mu Delta_mu phi(h_i,mu) = -(1/(alpha P)) sum_mu Delta_mu phi(h_i,mu),
 
-that is, for every parameter, d theta/dt = -(speed/(alpha^2 kappa)) sum_mu Delta_mu df(x_mu)/d theta, with speed = N for
-the plain network and 1 for rows.
+as those of a `dmft.Committee` do: at the learning rate of the weights the readouts would move D times as fast, and be
+at rest in a time of order 1/D. So for every parameter
+
+    d theta/dt = -(s/(alpha^2 kappa)) sum_mu Delta_mu df(x_mu)/d theta
+
+with s = N for the weights of the plain network, 1 for rows, and N / D for readouts.
 """
 
 from __future__ import annotations
@@ -25,16 +29,10 @@ import jax
 import jax.numpy as jnp
 
 from dmft.models.polynomials import derivative, evaluate, wick_coefficients
+from sim.systems.state import Parameters
 
 
-class Parameters(NamedTuple):
-    """What is trained: `vectors` v, (n, D), and `readouts` a, (n,), or None if they stay 1."""
-
-    vectors: Any
-    readouts: Any
-
-
-class Rule(NamedTuple):
+class Fixed(NamedTuple):
     """What is not trained.
 
     Attributes:
@@ -43,7 +41,7 @@ class Rule(NamedTuple):
         feature: coefficients of g, (degree + 1,).
         linear: (n,).
         nonlinear: (n,).
-        speed: N for the plain network, 1 for reduced rows.
+        speed: s of the weights: N for the plain network, 1 for reduced rows.
     """
 
     alpha: Any
@@ -54,11 +52,11 @@ class Rule(NamedTuple):
     speed: Any
 
 
-def amplitudes(rule: Rule, parameters: Parameters) -> tuple[jax.Array, jax.Array]:
+def amplitudes(fixed: Fixed, parameters: Parameters) -> tuple[jax.Array, jax.Array]:
     """Amplitudes of h_j and of (epsilon/2) g(h_j) in f / alpha, (n,) each."""
     if parameters.readouts is None:
-        return rule.linear, rule.nonlinear
-    return parameters.readouts * rule.linear, parameters.readouts * rule.nonlinear
+        return fixed.linear, fixed.nonlinear
+    return parameters.readouts * fixed.linear, parameters.readouts * fixed.nonlinear
 
 
 def preactivations(parameters: Parameters, inputs: jax.Array) -> jax.Array:
@@ -66,38 +64,38 @@ def preactivations(parameters: Parameters, inputs: jax.Array) -> jax.Array:
     return parameters.vectors @ inputs.T
 
 
-def outputs(rule: Rule, parameters: Parameters, h: jax.Array) -> jax.Array:
+def outputs(fixed: Fixed, parameters: Parameters, h: jax.Array) -> jax.Array:
     """f, (P,), from the preactivations h, (n, P)."""
-    linear, nonlinear = amplitudes(rule, parameters)
-    terms = linear[:, None] * h + ((0.5 * rule.epsilon) * nonlinear)[:, None] * evaluate(rule.feature, h)
-    return rule.alpha * (jnp.ones_like(linear) @ terms)
+    linear, nonlinear = amplitudes(fixed, parameters)
+    terms = linear[:, None] * h + ((0.5 * fixed.epsilon) * nonlinear)[:, None] * evaluate(fixed.feature, h)
+    return fixed.alpha * (jnp.ones_like(linear) @ terms)
 
 
-def slopes(rule: Rule, parameters: Parameters, h: jax.Array) -> jax.Array:
+def slopes(fixed: Fixed, parameters: Parameters, h: jax.Array) -> jax.Array:
     """(1/alpha) df/dh_j = a_j [linear_j + (epsilon/2) nonlinear_j g'(h_j)], (n, P)."""
-    linear, nonlinear = amplitudes(rule, parameters)
-    return linear[:, None] + ((0.5 * rule.epsilon) * nonlinear)[:, None] * evaluate(derivative(rule.feature), h)
+    linear, nonlinear = amplitudes(fixed, parameters)
+    return linear[:, None] + ((0.5 * fixed.epsilon) * nonlinear)[:, None] * evaluate(derivative(fixed.feature), h)
 
 
-def features(rule: Rule, h: jax.Array) -> jax.Array:
+def features(fixed: Fixed, h: jax.Array) -> jax.Array:
     """(1/alpha) df/da_j = linear_j h_j + (epsilon/2) nonlinear_j g(h_j), (n, P)."""
-    return rule.linear[:, None] * h + ((0.5 * rule.epsilon) * rule.nonlinear)[:, None] * evaluate(rule.feature, h)
+    return fixed.linear[:, None] * h + ((0.5 * fixed.epsilon) * fixed.nonlinear)[:, None] * evaluate(fixed.feature, h)
 
 
-def pull(rule: Rule, parameters: Parameters, h: jax.Array, residual: jax.Array, inputs: jax.Array) -> Parameters:
-    """(speed/alpha) sum_mu Delta_mu df(x_mu)/d theta, shaped like the parameters.
+def pull(fixed: Fixed, parameters: Parameters, h: jax.Array, residual: jax.Array, inputs: jax.Array) -> Parameters:
+    """(s/alpha) sum_mu Delta_mu df(x_mu)/d theta, shaped like the parameters, with the speed s of each.
 
     Args:
-        rule: the network.
+        fixed: the network.
         parameters: theta, where the derivative is taken.
         h: preactivations there, (n, P).
         residual: Delta, (P,).
         inputs: x, (P, D).
     """
-    vectors = rule.speed * ((slopes(rule, parameters, h) * residual) @ inputs)
+    vectors = fixed.speed * ((slopes(fixed, parameters, h) * residual) @ inputs)
     if parameters.readouts is None:
         return Parameters(vectors, None)
-    return Parameters(vectors, rule.speed * (features(rule, h) @ residual))
+    return Parameters(vectors, (fixed.speed / inputs.shape[1]) * (features(fixed, h) @ residual))
 
 
 class Components(NamedTuple):
@@ -110,13 +108,13 @@ class Components(NamedTuple):
     amplitudes: jax.Array
 
 
-def components(rule: Rule, parameters: Parameters) -> Components:
+def components(fixed: Fixed, parameters: Parameters) -> Components:
     """The network f in Wick powers."""
-    linear, nonlinear = amplitudes(rule, parameters)
+    linear, nonlinear = amplitudes(fixed, parameters)
     variance = jnp.sum(parameters.vectors**2, axis=1) / parameters.vectors.shape[1]
-    parts = [0.5 * rule.epsilon * nonlinear * power for power in wick_coefficients(rule.feature, variance)]
+    parts = [0.5 * fixed.epsilon * nonlinear * power for power in wick_coefficients(fixed.feature, variance)]
     parts[1] = parts[1] + linear
-    return Components(parameters.vectors, rule.alpha * jnp.stack(parts))
+    return Components(parameters.vectors, fixed.alpha * jnp.stack(parts))
 
 
 def target_components(feature: Any, directions: jax.Array, strengths: jax.Array) -> Components:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +9,12 @@ import jax.numpy as jnp
 
 from dmft.checks import ParameterError, check_choice
 from sim.systems.forms import CHOICES, choose_form, row_count
+from sim.systems.state import Fields, Parameters, With
 from sim.training.optimizers import Optimizer
 from sim.training.system import Equations, System
 from sim.variants.experiment import Experiment
 from sim.variants.ntk import alignment, centered_alignment, distance, gram
 from sim.variants.ridge_functions import (
-    Parameters,
     components,
     difference,
     inner_by_degree,
@@ -64,13 +63,6 @@ class Watch(NamedTuple):
     kernel: bool
 
 
-class Fields(NamedTuple):
-    """Preactivations h, (n, P), and residuals Delta, (P,)."""
-
-    h: jax.Array
-    residual: jax.Array
-
-
 def observables(watch: Watch) -> dict[str, str]:
     """Names and meanings, in the order observed."""
     return LOSSES | (PARTS if watch.exact else SAMPLED) | ORDER | (KERNEL if watch.kernel else {})
@@ -79,12 +71,12 @@ def observables(watch: Watch) -> dict[str, str]:
 def forward(parameters: Parameters, task: Task) -> Fields:
     """Preactivations and residuals on the training set."""
     h = preactivations(parameters, task.inputs)
-    return Fields(h, outputs(task.rule, parameters, h) - task.targets)
+    return Fields(h, outputs(task.fixed, parameters, h) - task.targets)
 
 
 def gradient(parameters: Parameters, task: Task, fields: Fields) -> Parameters:
-    """(speed/(alpha^2 kappa)) sum_mu Delta_mu df(x_mu)/d theta, as a mean over the samples of `task`."""
-    full = pull(task.rule, parameters, fields.h, fields.residual, task.inputs)
+    """(s/(alpha^2 kappa)) sum_mu Delta_mu df(x_mu)/d theta, as a mean over the samples of `task`."""
+    full = pull(task.fixed, parameters, fields.h, fields.residual, task.inputs)
     return jax.tree.map(lambda array: (task.rate / fields.residual.size) * array, full)
 
 
@@ -93,41 +85,50 @@ def select(task: Task, indices: jax.Array) -> Task:
     return task._replace(inputs=task.inputs[indices], labels=task.labels[indices], targets=task.targets[indices])
 
 
-@functools.cache
-def equations(watch: Watch) -> Equations:
-    """The compiled part; one value per kind, so that compilations are shared."""
+def objective(parameters: Parameters, task: Task, fields: Fields) -> jax.Array:
+    """(speed P/(alpha^2 kappa)) <Delta^2> / 2, whose gradient is `gradient` where readouts stay."""
+    del parameters
+    return (0.5 * task.fixed.speed * task.rate / task.fixed.alpha) * jnp.mean(fields.residual**2)
 
-    def prepare(parameters: Parameters, task: Task) -> Task:
-        task = task._replace(start=parameters)
-        h = preactivations(parameters, task.inputs)
-        if watch.centered:
-            task = task._replace(targets=task.labels + outputs(task.rule, parameters, h))
-            if not watch.exact:
-                test_outputs = outputs(task.rule, parameters, preactivations(parameters, task.test_inputs))
-                task = task._replace(test_targets=task.test_targets + test_outputs)
-        return task._replace(start_gram=gram(task.rule, parameters, task.inputs, h)) if watch.kernel else task
 
-    def observe(parameters: Parameters, task: Task, fields: Fields) -> jax.Array:
-        values = {"train_loss": jnp.mean(fields.residual**2)}
-        values |= exact_test(watch, parameters, task) if watch.exact else sampled_test(parameters, task)
-        values |= order_parameters(parameters, task)
-        if watch.kernel:
-            matrix = gram(task.rule, parameters, task.inputs, fields.h)
-            values["kernel_alignment"] = alignment(matrix, task.labels)
-            values["kernel_alignment_centered"] = centered_alignment(matrix, task.labels)
-            values["kernel_distance"] = distance(matrix, task.start_gram)
-        return jnp.stack([values[name] for name in observables(watch)])
+def prepare(watch: Watch, parameters: Parameters, task: Task) -> Task:
+    """The task with what refers to the initial parameters."""
+    task = task._replace(start=parameters)
+    h = preactivations(parameters, task.inputs)
+    if watch.centered:
+        task = task._replace(targets=task.labels + outputs(task.fixed, parameters, h))
+        if not watch.exact:
+            test_outputs = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
+            task = task._replace(test_targets=task.test_targets + test_outputs)
+    return task._replace(start_gram=gram(task.fixed, parameters, task.inputs, h)) if watch.kernel else task
 
-    return Equations(forward, gradient, observe, prepare, select)
+
+def observe(watch: Watch, parameters: Parameters, task: Task, fields: Fields) -> jax.Array:
+    """All observables at one time, in the order of `observables`."""
+    values = {"train_loss": jnp.mean(fields.residual**2)}
+    values |= exact_test(watch, parameters, task) if watch.exact else sampled_test(parameters, task)
+    values |= order_parameters(parameters, task)
+    if watch.kernel:
+        matrix = gram(task.fixed, parameters, task.inputs, fields.h)
+        values["kernel_alignment"] = alignment(matrix, task.labels)
+        values["kernel_alignment_centered"] = centered_alignment(matrix, task.labels)
+        values["kernel_distance"] = distance(matrix, task.start_gram)
+    return jnp.stack([values[name] for name in observables(watch)])
+
+
+def equations(watch: Watch, train_readout: bool) -> Equations:
+    """The compiled part."""
+    loss = None if train_readout else objective
+    return Equations(forward, gradient, With(observe, (watch,)), With(prepare, (watch,)), select, objective=loss)
 
 
 def exact_test(watch: Watch, parameters: Parameters, task: Task) -> dict[str, jax.Array]:
     """Test loss and its parts over all inputs x ~ N(0, I/D), and the overlap with the target's directions."""
     assert task.target is not None
     assert task.start is not None
-    error = components(task.rule, parameters)
+    error = components(task.fixed, parameters)
     if watch.centered:
-        error = difference(error, components(task.rule, task.start))
+        error = difference(error, components(task.fixed, task.start))
     error = difference(error, task.target)
     parts = jnp.maximum(inner_by_degree(error, error), 0.0)  # squares, but for rounding
     weights = quadratic_amplitudes(parameters, task)
@@ -142,7 +143,7 @@ def exact_test(watch: Watch, parameters: Parameters, task: Task) -> dict[str, ja
 
 def sampled_test(parameters: Parameters, task: Task) -> dict[str, jax.Array]:
     """Test loss on the test inputs, and its standard error."""
-    test = outputs(task.rule, parameters, preactivations(parameters, task.test_inputs))
+    test = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
     squares = (test - task.test_targets) ** 2
     error = jnp.std(squares, ddof=1) / jnp.sqrt(squares.size)
     return {"test_loss": jnp.mean(squares), "test_loss_sampling_error": error}
@@ -150,7 +151,7 @@ def sampled_test(parameters: Parameters, task: Task) -> dict[str, jax.Array]:
 
 def quadratic_amplitudes(parameters: Parameters, task: Task) -> jax.Array:
     """Weights c_j, (n,), for which M = (1/N) sum_i a_i w_i w_i^T = sum_j c_j v_j v_j^T."""
-    amplitude = task.rule.nonlinear
+    amplitude = task.fixed.nonlinear
     return amplitude if parameters.readouts is None else amplitude * parameters.readouts
 
 
@@ -158,7 +159,7 @@ def order_parameters(parameters: Parameters, task: Task) -> dict[str, jax.Array]
     """Trace, mean weight, and how far the parameters have moved."""
     assert task.start is not None
     dim = task.inputs.shape[1]
-    linear = task.rule.linear if parameters.readouts is None else task.rule.linear * parameters.readouts
+    linear = task.fixed.linear if parameters.readouts is None else task.fixed.linear * parameters.readouts
     mean_weight = linear @ parameters.vectors
     moved, start = squared_norm(jax.tree.map(jnp.subtract, parameters, task.start)), squared_norm(task.start)
     return {
@@ -200,7 +201,7 @@ def experiment_system(experiment: Experiment, form: str, kernel: bool) -> System
         return draw_task(experiment, form, seed, index)
 
     return System(
-        equations=equations(watch),
+        equations=equations(watch, experiment.train_readout),
         draw=draw,
         observables=observables(watch),
         samples=samples,

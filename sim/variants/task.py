@@ -12,11 +12,13 @@ import numpy as np
 
 from dmft.checks import precision_context
 from dmft.models.polynomials import FEATURES, evaluate
-from sim.systems import reduced
-from sim.systems.draws import Replica, draw_replica, replica_key
+from sim.systems import quadratic
+from sim.systems.draws import Replica, draw_replica, orthogonal
+from sim.systems.state import Parameters
+from sim.training.batches import replica_key
 from sim.variants.experiment import Experiment
 from sim.variants.ntk import gram, label_eigenvector
-from sim.variants.ridge_functions import Components, Parameters, Rule, preactivations, target_components
+from sim.variants.ridge_functions import Components, Fixed, preactivations, target_components
 
 #: Numbers folded into the key of a replica; 0 to 4 are taken by `sim.systems.draws` and the minibatches.
 DIRECTIONS, READOUTS, TEST_INPUTS = 5, 6, 7
@@ -26,7 +28,7 @@ class Task(NamedTuple):
     """One replica's constants; numpy arrays as drawn, jax arrays in the loop.
 
     Attributes:
-        rule: the network without its parameters.
+        fixed: the network without its parameters.
         inputs: x, (P, D).
         labels: y with noise, (P,).
         targets: the labels; plus f(t=0) when centred, so that Delta = f - targets either way.
@@ -38,7 +40,7 @@ class Task(NamedTuple):
         start_gram: the initial Gram matrix, (P, P), if the kernel is watched.
     """
 
-    rule: Rule
+    fixed: Fixed
     inputs: Any
     labels: Any
     targets: Any
@@ -60,8 +62,8 @@ def draw_task(experiment: Experiment, form: str, seed: int, index: int) -> tuple
     noise = replica.labels - 0.5 * (replica.inputs @ replica.beta) ** 2
     directions = draw_directions(experiment, replica, seed, index)
     replica = replica._replace(weights=initial_weights(experiment, replica.weights, directions))
-    readouts = draw_normal(seed, index, READOUTS, experiment.width) if experiment.readouts == "trained" else None
-    parameters, rule = arrange(experiment, form, replica, readouts)
+    readouts = draw_normal(seed, index, READOUTS, experiment.width) if experiment.train_readout else None
+    parameters, fixed = arrange(experiment, form, replica, readouts)
     target, tests = None, (None, None)
     if experiment.exact_test_loss:
         clean = label(experiment.target, replica.inputs, directions, strengths)
@@ -73,27 +75,23 @@ def draw_task(experiment: Experiment, form: str, seed: int, index: int) -> tuple
         assert experiment.eigenvector is not None
         others = draw_normal(seed, index, TEST_INPUTS, experiment.test_samples, experiment.dim)
         everything = np.concatenate([replica.inputs, others / np.sqrt(experiment.dim)])
-        labels = strengths[0] * label_eigenvector(gram_matrix(rule, parameters, everything), experiment.eigenvector)
+        labels = strengths[0] * label_eigenvector(gram_matrix(fixed, parameters, everything), experiment.eigenvector)
         clean = labels[: experiment.samples]
         tests = everything[experiment.samples :], labels[experiment.samples :]
     rate = np.float64(experiment.samples / (model.alpha * model.kappa))
     noisy = clean + noise
-    return parameters, Task(rule, replica.inputs, noisy, noisy, rate, target, *tests, None, None)
+    return parameters, Task(fixed, replica.inputs, noisy, noisy, rate, target, *tests, None, None)
 
 
 def arrange(
     experiment: Experiment, form: str, replica: Replica, readouts: np.ndarray | None
-) -> tuple[Parameters, Rule]:
+) -> tuple[Parameters, Fixed]:
     """The network with the replica's weights, as it is ("network") or in at most D + 1 rotated rows ("reduced")."""
     model = experiment.model
-    if form == "network":
-        vectors, speed = replica.weights, float(experiment.width)
-        linear = nonlinear = np.full(experiment.width, 1.0 / experiment.width)
-    else:
-        vectors, data = reduced.start(model, replica)
-        linear, nonlinear, speed = data.linear, np.ones(vectors.shape[0]), 1.0
+    rows = quadratic.arrange(model, replica, form)
     numbers = np.float64(model.alpha), np.float64(model.epsilon), np.array(FEATURES[experiment.activation])
-    return Parameters(vectors, readouts), Rule(*numbers, linear, nonlinear, np.float64(speed))
+    nonlinear = np.full(len(rows.vectors), rows.nonlinear)
+    return Parameters(rows.vectors, readouts), Fixed(*numbers, rows.linear, nonlinear, np.float64(rows.speed))
 
 
 def label(feature: str, inputs: np.ndarray, directions: np.ndarray, strengths: np.ndarray) -> np.ndarray:
@@ -105,10 +103,9 @@ def draw_directions(experiment: Experiment, replica: Replica, seed: int, index: 
     """Orthogonal beta_k, (K, D), |beta_k|^2 = D, the first that of the replica, the others uniform on what is left."""
     count, dim = len(experiment.strengths), experiment.dim
     if count == 1:
-        return replica.beta[None, :]
+        return replica.directions
     others = draw_normal(seed, index, DIRECTIONS, count - 1, dim)
-    basis, triangle = np.linalg.qr(np.vstack([replica.beta, others]).T)
-    return np.sqrt(dim) * (basis * np.sign(np.diag(triangle))).T
+    return orthogonal(np.vstack([replica.beta, others]))
 
 
 def initial_weights(experiment: Experiment, weights: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -135,12 +132,12 @@ def solution(experiment: Experiment, directions: np.ndarray) -> np.ndarray:
     return weights
 
 
-def gram_matrix(rule: Rule, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
+def gram_matrix(fixed: Fixed, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
     """The Gram matrix of the tangent kernel, (P, P), in float64."""
     with precision_context("float64"):
         start = jax.tree.map(jnp.asarray, parameters)
         x = jnp.asarray(inputs)
-        return np.asarray(gram(rule, start, x, preactivations(start, x)))
+        return np.asarray(gram(fixed, start, x, preactivations(start, x)))
 
 
 def draw_normal(seed: int, index: int, what: int, *shape: int) -> np.ndarray:

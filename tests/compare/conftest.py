@@ -38,7 +38,7 @@ def make_theory() -> Callable[..., xarray.Dataset]:
         grid = np.concatenate([[0.0], np.geomspace(0.05, 100.0, 200)]) if time is None else np.asarray(time, float)
         curves = mean_curves(grid)
         errors = {name: relative_error * np.abs(curve) for name, curve in curves.items()}
-        return build_dataset(("time",), grid, curves, errors, {**MODEL.to_attributes(), **attributes})
+        return build_dataset(("time",), grid, curves, errors, {**MODEL.to_attributes(), "kind": "theory", **attributes})
 
     return make
 
@@ -62,6 +62,8 @@ def make_simulation() -> Callable[..., xarray.Dataset]:
             for name, value in values.items()
         }
         assert set(values) == set(OBSERVABLES)
-        return build_dataset(("seed", "time"), grid, values, errors, {**MODEL.to_attributes(), **attributes})
+        attributes = {**MODEL.to_attributes(), "kind": "simulation", "seeds": seeds, **attributes}
+        dataset = build_dataset(("seed", "time"), grid, values, errors, attributes)
+        return dataset.assign_coords(seed=np.arange(seeds))
 
     return make

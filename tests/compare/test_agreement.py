@@ -10,6 +10,7 @@ from scipy import stats
 
 from compare import overlay
 from compare.agreement import common_times
+from compare.verdicts import agreement_table
 from dmft import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 
@@ -51,7 +52,8 @@ def test_the_finer_curve_is_interpolated_to_the_coarser_times():
 def test_interpolation_is_exact_at_shared_times():
     grid = np.array([0.0, 0.1, 0.3, 0.7, 1.1])
     value = np.array([1.0, np.pi, 1e-9, 7.0, 2.0])
-    assert (overlay(curves(grid, value), curves(grid[::2], value[::2])).z["train_loss"] == 0.0).all()
+    exact = overlay(curves(grid, value, 0 * value), curves(grid[::2], value[::2], np.zeros(3)))
+    assert (exact.z["train_loss"] == 0.0).all()
 
 
 def test_common_times_keep_an_end_that_differs_by_rounding():
@@ -160,7 +162,12 @@ def test_measured_curves_may_be_a_mapping_an_object_or_a_dataset(make, make_theo
     agreement = overlay(theory, measured)
     assert set(agreement.z.data_vars) == {"train_loss", "test_loss"}
     np.testing.assert_allclose(agreement.z["test_loss"], 0.0, atol=1e-9)
-    assert agreement.summary()["notes"] == ["Measured without errors, so taken as exact: train_loss."]
+    rows = agreement.summary()["observables"]
+    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error", "agrees")
+    assert agreement.summary()["notes"] == [
+        "The measurement comes without errors, so there is no verdict: train_loss.",
+        "Errors are taken as exact, for it is not known of how many runs they are: give `runs`.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -198,3 +205,29 @@ def test_observables_with_more_dimensions_are_scored(make_theory):
     row = agreement.summary()["observables"]["teacher_overlap"]
     assert row["max_abs_z"] == pytest.approx(0.5 / np.hypot(0.1, 0.1))
     assert row["threshold"] == pytest.approx(stats.norm.isf(0.025 / 6))
+
+
+def test_printed_it_is_the_command_line_s_table(make_theory, make_simulation):
+    agreement = overlay(make_theory(dim=200), make_simulation())
+    text = str(agreement)
+    assert text.startswith(agreement_table(agreement.summary()))
+    assert "note: Sizes differ" in text
+    assert len(text) < 2000
+    assert "may reach" in text
+    html = agreement._repr_html_()
+    assert html.count("<tr") == 1 + 1 + len(OBSERVABLES)  # names of columns, name of the index, a row for each
+    assert "Sizes differ" in html
+
+
+def test_rows_have_the_same_keys_whatever_is_known(make_theory, make_simulation):
+    table = {"time": [0.0, 1.0], "train_loss": [1.0, 0.5], "test_loss": [1.0, 0.5], "test_loss_stderr": [0.0, 0.0]}
+    sides = [make_simulation(), make_simulation(seeds=1), make_simulation().isel(time=[0]), table]
+    agreements = [overlay(make_theory(), side) for side in sides]
+    rows = [row for agreement in agreements for row in agreement.summary()["observables"].values()]
+    assert {row["verdict"] for row in rows} == {"agrees", "no error", "too few times", "differs"}
+    assert len({tuple(sorted(row)) for row in rows}) == 1
+    for agreement in agreements:
+        frame = agreement.table()
+        assert list(frame.index) == list(agreement.summary()["observables"])
+        assert {"max_abs_z", "verdict", "compared_times", "threshold"} <= set(frame.columns)
+        json.dumps(agreement.summary(), allow_nan=False)

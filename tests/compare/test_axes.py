@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from compare.sweep.axes import SWEPT, Axis
+from compare.fields import FIELDS
+from compare.sweep.axes import Axis
 from dmft import Model, ParameterError
 
 
@@ -23,7 +24,7 @@ from dmft import Model, ParameterError
 def test_the_command_line_s_axes(text, field, values):
     axis = Axis.parse("x", text)
     assert (axis.field, axis.values) == (field, values)
-    assert all(isinstance(value, SWEPT[field]) for value in axis.values)
+    assert all(isinstance(value, FIELDS[field].kind) for value in axis.values)
 
 
 def test_a_logarithmic_range_is_numpy_s():

@@ -13,7 +13,7 @@ import xarray
 import dmft
 import sim
 from compare import overlay
-from compare.cli.commands import main
+from compare.cli import main
 from compare.cli.options import BUILT_IN_CASE, DEFAULTS, CompareOptions, SimulateOptions, SolveOptions
 from compare.cli.settings import settle
 from dmft import Model, ParameterError
@@ -41,7 +41,7 @@ def fake_runs(monkeypatch, make_theory, make_simulation):
 def run(*arguments):
     """The command line in a fresh process."""
     return subprocess.run(
-        [sys.executable, "-m", "compare.cli.commands", *arguments],
+        [sys.executable, "-m", "compare.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -59,7 +59,7 @@ def one_line(text):
 
 def test_help_and_usage_errors_import_nothing_heavy():
     code = (
-        "import sys; from compare.cli.commands import main\n"
+        "import sys; from compare.cli import main\n"
         "codes = [main(['--help']), main(['compare', '--help']), main(['solve', '--alpha', '-1'])]\n"
         "heavy = {'jax', 'xarray', 'matplotlib', 'numpy', 'scipy'} & set(sys.modules)\n"
         "print(codes, heavy); sys.exit(bool(heavy) or codes != [0, 0, 2])"
@@ -95,6 +95,7 @@ def test_bad_usage_ends_a_process_with_code_2_and_one_line(tmp_path):
         (["solve", "--t-max", "0"], ["`t_max`", "> 0", "is 0"]),
         (["solve", "--step", "-0.1"], ["`step`", "> 0", "-0.1"]),
         (["solve", "--step", "2000"], ["`step`", "t_max = ", "2000"]),
+        (["solve", "--max-seconds", "0"], ["`max_seconds`", "> 0", "is 0"]),
         (["solve", "--rtol", "0"], ["`rtol`", "> 0", "is 0"]),
         (["solve", "--precision", "half"], ["--precision", "half", "float32"]),
         (["solve", "--seed", "-1"], ["`seed`", ">= 0", "-1"]),
@@ -180,8 +181,12 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
     arguments = ["--kappa", "2", "--no-centered", "--rtol", "0.02", "--seed", "7", "--out", str(out)]
     assert main(["compare", "--config", str(tmp_path / "run.toml"), *arguments]) == 0
     model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=40, label_noise=0.2)
-    common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": sys.stderr.isatty()}
-    assert fake_runs["solve"] == (model, DEFAULTS["t_max"], {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False})
+    common = {"step": 0.5, "precision": "float64", "seed": 7, "progress": True}
+    assert fake_runs["solve"] == (
+        model,
+        DEFAULTS["t_max"],
+        {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False, "max_seconds": None},
+    )
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], {**common, "seeds": 3, "form": "auto"})
     assert (out / "overlay.png").exists()
 
@@ -189,7 +194,20 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
 def test_model_options_are_the_fields_of_the_model():
     options = set(vars(SolveOptions()))
     assert set(field_names()) <= options
-    others = {"t_max", "step", "rtol", "atol", "precision", "seed", "out", "config", "kernels", "json", "dry_run"}
+    others = {
+        "t_max",
+        "step",
+        "rtol",
+        "atol",
+        "precision",
+        "seed",
+        "out",
+        "config",
+        "kernels",
+        "max_seconds",
+        "json",
+        "dry_run",
+    }
     assert options - set(field_names()) == others
 
 
@@ -297,7 +315,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypa
     assert main(["compare", "--out", str(tmp_path)]) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("compare.cli.outputs.write_json", fail)

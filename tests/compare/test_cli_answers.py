@@ -11,8 +11,7 @@ import xarray
 
 import dmft
 import sim
-from compare.cli import estimate
-from compare.cli.commands import main
+from compare.cli import estimate, main
 from compare.cli.help import EXAMPLES
 from compare.cli.options import BUILT_IN_CASE, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.settings import resolved, settle, settle_phase
@@ -118,7 +117,7 @@ def test_compare_answers_with_its_summary(tmp_path, capsys) -> None:
     found = answer(capsys)
     assert found["result"] == json.loads((tmp_path / "summary.json").read_text())
     assert [path.rsplit("/", 1)[1] for path in found["files"]] == [
-        *("theory.nc", "simulation.nc", "overlay.png", "summary.json")
+        *("theory.nc", "simulation.nc", "summary.json", "overlay.png")
     ]
 
 
@@ -225,7 +224,7 @@ def test_estimates_grow_as_the_work_does() -> None:
 )
 def test_estimates_hold_within_a_factor_of_three(arguments, tmp_path) -> None:
     """Against processor time, which other work leaves alone; documented is a factor of 2 on quiet cores."""
-    command = [sys.executable, "-m", "compare.cli.commands", *arguments]
+    command = [sys.executable, "-m", "compare.cli", *arguments]
     told = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, text=True, check=True)
     clean = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     clean["DMFT_CACHE"] = "off"

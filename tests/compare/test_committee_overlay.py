@@ -8,8 +8,8 @@ import xarray
 from scipy import stats
 
 from compare import overlay
-from compare.cli.tables import agreement_table
 from compare.figures.entries import by_entry, entry_names, shown_entries
+from compare.verdicts import agreement_table
 from dmft import Committee, ParameterError
 from dmft.losses.committee import DIMENSIONS, OBSERVABLES, READOUTS
 from dmft.losses.dataset import build_dataset
@@ -61,9 +61,9 @@ def test_every_entry_has_a_score_and_counts_as_a_test() -> None:
     assert row["time"] == TIME[worst[0]]
     degrees = float(agreement.degrees["teacher_overlap"].to_numpy()[worst])
     assert row["threshold"] == pytest.approx(stats.t.isf(0.025 / (9 * 6), degrees))
-    assert "entry" not in agreement.summary()["observables"]["train_loss"]
+    assert agreement.summary()["observables"]["train_loss"]["entry"] is None
     assert f"teacher_overlap[{worst[1]},{worst[2]}]" in agreement_table(agreement.summary())
-    assert agreement.summary()["notes"] == []
+    assert ["infinite D" in note for note in agreement.summary()["notes"]] == [True]
 
 
 def test_agreement_is_seen_and_one_wrong_entry_too() -> None:
@@ -80,7 +80,8 @@ def test_agreement_is_seen_and_one_wrong_entry_too() -> None:
 
 def test_dimensions_must_be_the_same() -> None:
     flat = make_theory()
-    flat["self_overlap"] = flat.self_overlap.isel(neuron2=0)
+    for name in ("self_overlap", "self_overlap_stderr"):
+        flat[name] = flat[name].isel(neuron2=0)
     with pytest.raises(ParameterError, match="must hold `self_overlap` over"):
         overlay(make_theory(), flat)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
-from compare.cli.commands import main
+from compare.cli import main
 from compare.figures.paper import THRESHOLD, delay_in_steps, preset_figure, preset_summary, relative, steps_of
 from compare.grokking import grokking_delay, regime
 from sim import preset, run_preset

@@ -1,6 +1,7 @@
 """Phase diagrams: what they hold, what they keep, what they compute again, and what they refuse."""
 
 import errno
+import json
 import os
 import random
 import signal
@@ -14,14 +15,15 @@ import pytest
 import xarray
 
 from compare import phase_diagram
-from compare.cli.commands import main
+from compare.cli import main
+from compare.figures.phase.figure import phase_figure
 from compare.grokking import Regime, grokking_delay, regime
+from compare.report.data import report_data
 from compare.sweep import phase as sweep
-from compare.sweep import store
 from compare.sweep.measures import REGIMES, measure
 from compare.sweep.phase import PointFailedWarning
 from compare.sweep.points import compute
-from dmft import Model, ParameterError, solve
+from dmft import Committee, Model, ParameterError, solve
 from dmft.compiled import executables
 from sim import simulate
 
@@ -131,6 +133,39 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_further_arguments_reach_simulation_and_theory(computed, tmp_path):
+    """They are part of the points' names; the diagram says what they were."""
+    base, axis = BASE.replace(dim=10, width=5), ("kappa", [2.0])
+    arguments = {"theory": False, "simulate_every": 1, "seeds": 2, "t_max": 1.0, "step": 0.1, "folder": tmp_path}
+    plain = phase_diagram(base, axis, **arguments)
+    options = {"optimizer": "adam", "times": [0.0, 0.5, 1.0]}
+    phase = phase_diagram(base, axis, simulate_options=options, **arguments)
+    assert len(computed) == 2
+    there = simulate(base.replace(kappa=2.0), 1.0, step=0.1, seeds=2, **options)
+    assert float(phase.simulation_final_test_loss[0]) == float(there.test_loss[:, -1].mean())
+    assert phase.simulation_point.item() != plain.simulation_point.item()
+    assert json.loads(phase.attrs["simulate_options"]) == options
+    assert "simulate_options" not in plain.attrs
+
+
+def test_a_committee_is_swept_by_names(computed, tmp_path):
+    committee = Committee(alpha=1.0, kappa=2.0, width=2, activation="erf", readout=[1.0, -1.0], dim=10)
+    arguments = {"theory": False, "simulate_every": 1, "seeds": 2, "t_max": 1.0, "step": 0.1, "folder": tmp_path}
+    phase = phase_diagram(committee, ("kappa", [2.0, 4.0]), **arguments)
+    assert (phase.simulation_state == 1).all()
+    there = simulate(committee.replace(kappa=4.0), 1.0, step=0.1, seeds=2)
+    assert float(phase.simulation_final_test_loss[1]) == float(there.test_loss[:, -1].mean())
+    assert computed[0].startswith("simulation at alpha = 1, kappa = 2, width = 2")
+    assert phase.attrs["model_activation"] == "erf"
+    phase_figure(phase)
+    phase.to_netcdf(tmp_path / "phase.nc", engine="h5netcdf")
+    cells = report_data(tmp_path)["cells"]
+    assert [cell["command"] for cell in cells] == [None, None]
+    assert len(cells[1]["simulation"]["curves"]["test_loss"]["value"]) == 11
+    with pytest.raises(ParameterError, match="`activation` must be a name in a sweep"):
+        phase_diagram(committee.replace(activation=jax.numpy.tanh), ("kappa", [2.0]), **arguments)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -151,6 +186,11 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
         ({"workers": 0}, "`workers`"),
         ({"seed": -1}, "`seed`"),
         ({"base_model": None}, "`base_model`"),
+        ({"solve_options": {"sampels": 64}}, "'sampels'"),
+        ({"solve_options": {"rtol": 0.1}}, "'rtol'"),
+        ({"simulate_options": {"checkpoint": "x"}}, "'checkpoint'"),
+        ({"simulate_options": {"optimizer": object()}}, "plain numbers and texts"),
+        ({"simulate_options": "adam"}, "must map"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(computed, tmp_path, changes, says):
@@ -243,25 +283,25 @@ def test_bad_usage_is_one_line_and_leaves_nothing(computed, tmp_path, monkeypatc
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(computed, tmp_path, monkeypatch, capsys):
-    write = store._write_durably
+    write = os.fsync
 
-    def full(path, content):
+    def full(number):
         if len(computed) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write(path, content)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(number)
 
-    monkeypatch.setattr(store, "_write_durably", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["phase", *LINE, "--out", str(tmp_path)]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert len(list((tmp_path / "points").iterdir())) == 1
-    monkeypatch.setattr(store, "_write_durably", write)
+    monkeypatch.setattr(os, "fsync", write)
     assert main(["phase", *LINE, "--out", str(tmp_path)]) == 0
     assert len(computed) == 3
 
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
-    command = [sys.executable, "-m", "compare.cli.commands", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
+    command = [sys.executable, "-m", "compare.cli", "phase", "--epsilon", "0.5", "--initial-overlap", "0.1"]
     command += ["--dim", "30", "--simulate-every", "2", "--seeds", "2", "--workers", "2", "--rtol", "0.2"]
     command += ["--x", "alpha=0.5,1", "--y", "kappa=2,4", "--t-max", "2", "--step", "0.2", "--out"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"

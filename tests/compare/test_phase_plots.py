@@ -12,11 +12,11 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.container import ErrorbarContainer
 
 from compare import overlay
-from compare.figures.panels import panels_figure
-from compare.figures.phase_axes import CellAxis, regime_borders
-from compare.figures.phase_maps import AT_ONCE, DISAGREES, UNREACHED
-from compare.figures.phase_plots import phase_figure
-from compare.figures.phase_words import place_words
+from compare.figures.phase.axes import CellAxis, regime_borders
+from compare.figures.phase.figure import phase_figure
+from compare.figures.phase.maps import AT_ONCE, DISAGREES, UNREACHED
+from compare.figures.phase.panels import panels_figure
+from compare.figures.phase.words import place_words
 from compare.files import write_figure
 from dmft import ParameterError
 

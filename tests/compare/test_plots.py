@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from compare import overlay
-from compare.figures import plots
+from compare.figures import overlay as plots
+from compare.figures.style import POINTS, thin
 from dmft import ParameterError
 
 
@@ -51,8 +52,8 @@ def test_measured_curves_leave_lines_alone_below(make_theory, make_simulation):
 
 def test_points_are_thinned_evenly_in_log_time():
     time = np.linspace(0.01, 100.0, 10000)
-    chosen = plots.thin(time)
+    chosen = thin(time)
     assert chosen[0] == 0
     assert chosen[-1] == time.size - 1
-    assert 15 <= chosen.size <= plots.POINTS
-    assert plots.thin(time[:5]).tolist() == [0, 1, 2, 3, 4]
+    assert 15 <= chosen.size <= POINTS
+    assert thin(time[:5]).tolist() == [0, 1, 2, 3, 4]

@@ -13,12 +13,12 @@ import pytest
 import xarray
 
 from compare import overlay
-from compare.cli.commands import app, main
+from compare.cli import main
+from compare.cli.commands import app
 from compare.cli.settings import settle
-from compare.report.data import DONE, FAILED
 from compare.report.page import write_report
 from compare.report.repeat import command, settings_of
-from compare.sweep.measures import ABSENT, measure
+from compare.sweep.measures import ABSENT, State, measure
 from compare.sweep.point_file import encode
 from dmft import Model, ParameterError
 
@@ -27,6 +27,7 @@ pytest.importorskip("plotly")
 BASE = Model(alpha=1.0, epsilon=0.25, kappa=4.0, dim=100, width=300, initial_overlap=0.1)
 SETTINGS = {"t_max": 100.0, "step": "flow", "precision": "float64", "seed": 3, "rtol": 0.03, "seeds": 8, "form": "auto"}
 MAP = {"alpha": [0.5, 1.0, 2.0], "kappa": [1.0, 4.0]}
+MESSAGE = "no </script><b>convergence</b> at t = 3"
 LINE = {"dim": [50, 100, 200, 400]}
 
 #: Five digits are kept.
@@ -60,13 +61,16 @@ def fill_folder(folder, axes, make_theory, make_simulation):
                 continue
             name = tables["point"][index] = f"{side}-{'-'.join(map(str, index))}"
             if side == "theory" and index == (1,) * len(shape):
-                tables["state"][index], tables["message"][index] = FAILED, "no </script><b>convergence</b> at t = 3"
+                tables["state"][index], tables["message"][index] = (
+                    State.FAILED,
+                    MESSAGE,
+                )
                 continue
             curves = make_theory() if side == "theory" else make_simulation(random=sum(index))
             curves = curves.assign_coords(time=curves["time"] * 2.0 ** sum(index))
             curves = curves.sel(time=curves["time"] <= SETTINGS["t_max"])
             (folder / "points" / f"{name}.nc").write_bytes(encode(curves))
-            tables["state"][index], tables["tolerance_met"][index] = DONE, 1
+            tables["state"][index], tables["tolerance_met"][index] = State.DONE, 1
             for number, value in measure(curves, 0.1, 3.0).items():
                 tables[number][index] = value
         variables |= {prefix + name: (list(axes), table) for name, table in tables.items()}
@@ -411,7 +415,7 @@ def test_quantities_and_sides_are_switched_by_buttons_and_keys(open_report):
         [10**z for z in heat() if z is not None], [v for v in losses if v is not None], rtol=1e-9
     )
     browser.find_element("xpath", "//label[contains(., 'simulation')]").click()
-    assert [value is None for value in heat()] == [cell["simulation"]["state"] != DONE for cell in data["cells"]]
+    assert [value is None for value in heat()] == [cell["simulation"]["state"] != State.DONE for cell in data["cells"]]
     frame = browser.find_element("id", "diagram-frame")
     frame.send_keys(Keys.ARROW_RIGHT)
     frame.send_keys(Keys.ARROW_RIGHT)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from compare.sweep import workers
-from compare.sweep.points import Failure, OtherNumerics, Point
-from compare.sweep.workers import dask_runner, local_runner
+from compare.sweep.points import Failure, Point
+from compare.sweep.workers import WorkersError, dask_runner, local_runner
 from dmft import Model, ParameterError
 
 MODEL = Model(alpha=1.0, epsilon=0.0, kappa=2.0, dim=20)
@@ -23,7 +23,7 @@ STUB = (sys.executable, str(Path(__file__).with_name("stub_worker.py")))
 
 @pytest.fixture
 def make_points(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "COMMAND", STUB)
+    monkeypatch.setattr(workers, "command", lambda: list(STUB))
     log = tmp_path / "log"
     log.touch()
 
@@ -93,7 +93,7 @@ def test_a_point_that_kills_its_workers_fails_and_the_others_go_on(make_points):
 
 
 def test_other_numerics_end_the_run(make_points):
-    with pytest.raises(OtherNumerics):
+    with pytest.raises(WorkersError, match="other numerics"):
         outcomes(local_runner(1), make_points("done", "refused", "done"))
 
 
@@ -111,7 +111,7 @@ def test_workers_end_with_their_parent_whatever_ends_it(make_points):
         from compare.sweep import workers
         from compare.sweep.points import Point
         from dmft import Model
-        workers.COMMAND = {STUB!r}
+        workers.command = lambda: {list(STUB)!r}
         points = [Point(side="simulation", model={MODEL!r}, settings=settings)
                   for settings in {[point.settings for point in points]!r}]
         list(workers.local_runner(2)(points))

@@ -123,7 +123,7 @@ def check_linear(model: Model, theory, step: float | None) -> None:
         assert (deviation <= 3 * theory[f"{name}_error"] + 2e-5 * exact[name].max()).all(), name
 
 
-quick = settings(max_examples=2, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 thorough = settings(quick, max_examples=14)
 
 

@@ -66,9 +66,7 @@ def test_every_observable_has_an_error_and_time_runs_from_0_to_t_max(settings):
         assert np.isfinite(theory[name]).all()
         assert np.isfinite(theory[f"{name}_stderr"]).all()
         assert (theory[f"{name}_stderr"] >= 0).all()
-    # exact at the start: f(0) = (alpha epsilon/2)(0.1 u^2 + 1), y = u^2/2
     start = theory.isel(time=0)
-    assert float(start.train_loss) == pytest.approx(0.2**2 + 2 * 0.475**2 + 0, abs=0.05)
     assert float(start.trace) == pytest.approx(1.1)
     assert float(start.overlap) == pytest.approx(0.1)
     assert float(start.mean_weight_norm) == 0
@@ -103,6 +101,11 @@ def test_times_are_reported_as_asked():
     every = solve(MODEL, 2.0, step=0.2, **SMALL, **LOOSE)
     np.testing.assert_allclose(every.time, 0.2 * np.arange(11))
     np.testing.assert_array_equal(every.test_loss.values[[0, 3, 8]], steps.test_loss)
+
+
+def test_t_max_is_what_was_asked_for_and_the_last_time_what_was_reached():
+    theory = solve(MODEL, 0.7, step=0.2, **SMALL, **LOOSE)
+    assert (theory.attrs["t_max"], float(theory.time[-1])) == (0.7, pytest.approx(0.6))
 
 
 def test_seeds_are_reproducible_and_independent():
@@ -260,10 +263,10 @@ BAD = [
     ("step", {"step": 0.0}, "0"),
     ("step", {"step": 5.0}, "5"),
     ("times", {"times": [0.5, 0.2]}, "0.5"),
-    ("times", {"times": [0.5, 3.0]}, "3.0"),
-    ("times", {"times": np.linspace(0.0, 3.0, 100)}, r"\[0\.0, 0\.03.*, \.\.\., .*, 3\.0\]"),
+    ("times", {"times": [0.5, 3.0]}, "contains 3"),
+    ("times", {"times": np.linspace(0.0, 3.0, 100)}, r"contains 2\.0303"),
     ("times", {"times": [[0.5, 1.0]]}, r"shape \(1, 2\)"),
-    ("times", {"times": []}, r"\[\]"),
+    ("times", {"times": []}, r"shape \(0,\)"),
     ("times", {"times": "soon"}, "soon"),
     ("sample_count", {"sample_count": 100}, "100"),
     ("sample_count", {"sample_count": 16}, "16"),

@@ -103,7 +103,7 @@ def test_what_is_left_out_is_noticed():
         "block of c",
     ):
         assert not known(command)
-    for command in ("pip install dmft-learning[report]", ".venv/bin/python benchmarks/finite_size.py --quick"):
+    for command in ("pip install dmft-learning[report]", "python benchmarks/finite_dimension.py --case planted"):
         assert known(command)
 
 
@@ -166,9 +166,9 @@ def test_the_changes_that_the_design_page_asks_for_do_what_it_says(index, tmp_pa
     program = (
         "from compare.cli import main; raise SystemExit(main('simulate --optimizer rmsprop --step 0.01 --t-max 0.2 "
         "--dim 12 --width 6 --seeds 2 --checkpoint-every 60'.split()))",
-        "from dmft import Model\nfrom sim import Experiment, simulate_experiment\n"
+        "from dmft import Model\nfrom sim import Experiment, simulate\n"
         "model = Model(alpha=1.0, epsilon=0.1, kappa=4, dim=8, width=6)\n"
-        "run = simulate_experiment(Experiment(model=model, activation='hermite5', target='hermite5'), 1.0, step=0.01,"
+        "run = simulate(Experiment(model=model, activation='hermite5', target='hermite5'), 1.0, step=0.01,"
         " seeds=2, linearized=True)\n"
         "assert abs(run.test_loss.values[0, 0]) > 1",
     )[index]

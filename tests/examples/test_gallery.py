@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dmft import Model
-from sim import Experiment, simulate, simulate_experiment
+from sim import Experiment, simulate
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -112,8 +112,6 @@ def test_movement_of_the_parameters_is_that_of_the_simulation(monkeypatch) -> No
     model = Model(alpha=0.5, epsilon=0.0, kappa=3.0)
     theory = dmft.solve(model, 2.0, step=0.1, sample_count=64, replicas=4, kernels=True)
     assert movement(theory) == pytest.approx(float(theory["mean_weight_norm"][-1]) ** 0.5, rel=1e-6)
-    run = simulate_experiment(
-        Experiment(model=model.replace(dim=100, width=300)), 2.0, step=0.1, seeds=8, times=[0.0, 2.0]
-    )
+    run = simulate(Experiment(model=model.replace(dim=100, width=300)), 2.0, step=0.1, seeds=8, times=[0.0, 2.0])
     moved = run["parameter_movement"].to_numpy()[:, -1]
     assert abs(moved.mean() - movement(theory)) < 4.0 * moved.std(ddof=1) / 8**0.5 + 0.02 * moved.mean()

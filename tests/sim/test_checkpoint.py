@@ -3,24 +3,26 @@
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from compare.cli.commands import main
+from compare.cli import main
 from dmft.checks import DivergenceError, MemoryLimitError, ParameterError
 from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim import Optimizer, simulate
 from sim.training import driver
 from sim.training import groups as training
-from sim.training.optimizers import fingerprint
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=8)
 
@@ -97,27 +99,67 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path: Path, 
     assert path.read_bytes() == before
 
 
-def test_code_handed_in_is_told_apart_by_its_numbers(tmp_path: Path) -> None:
-    import optax
-
-    path = tmp_path / "run.npz"
-    run = {"model": MODEL, "t_max": 0.3, "seeds": 1, "step": 0.1, "checkpoint": path}
-    first = simulate(**run, optimizer=optax.rmsprop(0.1))
-    assert simulate(**run, optimizer=optax.rmsprop(0.1)).identical(first)
-    with pytest.raises(ParameterError, match="optimizer_code"):
-        simulate(**run, optimizer=optax.rmsprop(0.2))
+def leaky(h: Any, slope: float = 0.1) -> Any:
+    return jnp.where(h > 0.0, h, slope * h)
 
 
-def test_code_handed_in_is_told_apart_by_numbers_in_compiled_parts_of_it() -> None:
-    def schedule(factors: list[float]) -> Callable[[Any], Any]:
-        inside = jax.jit(lambda n: jnp.asarray(factors)[n % 3])
-        return lambda n: inside(n) + 1.0
+class Scaled:
+    """A function with a value of its own, which cannot be hashed."""
 
-    codes = [
-        fingerprint(Optimizer(schedule=schedule(factors)), lambda: ())["schedule_code"]
-        for factors in ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
-    ]
-    assert codes[0] == codes[1] != codes[2]
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, u: Any) -> Any:
+        return self.scale * u[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "same", "other"),
+    [
+        ("optimizer", optax.rmsprop(0.1), optax.rmsprop(0.1), optax.rmsprop(0.2)),
+        ("schedule", lambda n: 1 / (1 + n), lambda n: 1 / (1 + n), lambda n: 1 / (2 + n)),
+        ("activation", partial(leaky, slope=0.1), partial(leaky, slope=0.1), partial(leaky, slope=0.9)),
+        ("activation", lambda h: jnp.tanh(h), lambda h: jnp.tanh(h), lambda h: jnp.tanh(2 * h)),
+        ("teacher", Scaled(1.0), Scaled(1.0), Scaled(2.0)),
+    ],
+    ids=["rule", "schedule", "partial", "lambda", "object"],
+)
+def test_code_handed_in_is_told_apart_by_its_numbers(
+    name: str, first: Any, same: Any, other: Any, tmp_path: Path
+) -> None:
+    def run(function: Any) -> Any:
+        model, optimizer = MODEL, Optimizer()
+        if name in ("activation", "teacher"):
+            own: dict[str, Any] = {"activation": "erf", name: function}
+            model = Committee(alpha=1.0, kappa=2.0, width=2, dim=10, **own)
+        else:
+            optimizer = Optimizer(function) if name == "optimizer" else Optimizer(schedule=function)
+        return simulate(model, 0.3, seeds=1, step=0.1, checkpoint=tmp_path / "run.npz", optimizer=optimizer)
+
+    assert run(first).identical(run(same))
+    with pytest.raises(ParameterError, match=f"of another: .*{name}_code = [0-9a-f]+ there"):
+        run(other)
+
+
+def test_a_function_whose_code_cannot_be_compared_is_refused_by_name(tmp_path: Path) -> None:
+    lock = threading.Lock()
+    model = Committee(alpha=1.0, kappa=2.0, width=2, activation="erf", dim=10, teacher=lambda u: u[..., 0] * bool(lock))
+    assert "code unknown" in simulate(model, 0.2, seeds=1, step=0.1).attrs["teacher"]
+    with pytest.raises(ParameterError, match=r"^Argument `checkpoint` must be left out with this `teacher`.*lock"):
+        simulate(model, 0.2, seeds=1, step=0.1, checkpoint=tmp_path / "run.npz")
+
+
+def test_the_random_numbers_of_an_optimiser_go_on(tmp_path: Path, stop_after: Any) -> None:
+    rule = optax.noisy_sgd(0.1, 0.01, key=jax.random.key(3))
+    options: dict[str, Any] = {"seeds": 2, "step": 0.1, "optimizer": rule}
+    whole, path = simulate(MODEL, 1.0, **options), tmp_path / "run.npz"
+    stop_after(3)
+    with pytest.raises(Stopped):
+        simulate(MODEL, 1.0, **options, checkpoint=path, checkpoint_every=0.0)
+    stop_after(None)
+    assert simulate(MODEL, 1.0, **options, checkpoint=path).identical(whole)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "header"])
@@ -144,11 +186,46 @@ def test_a_damaged_checkpoint_is_refused_and_kept(damage: str, tmp_path: Path) -
     assert path.read_bytes() == content
 
 
-def test_a_checkpoint_needs_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"^Argument `checkpoint` must lie in a folder"):
-        simulate(MODEL, 1.0, step=0.1, checkpoint=tmp_path / "missing" / "run.npz")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing/run.npz", "No such file or directory"),
+        ("", "not empty, but is ''"),
+        (".", "is a folder"),
+        ("x" * 252, "File name too long"),  # fits, but not what is written beside it
+        ("nul\0", "but is 'nul"),
+        (3, "but is 3"),
+        ("~nobody-of-that-name/run.npz", "but is '~nobody"),
+    ],
+    ids=["folder", "empty", "is-folder", "long", "nul", "number", "user"],
+)
+def test_bad_names_of_checkpoints_are_refused_before_the_run(
+    name: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver, "train_groups", None)
+    with pytest.raises(ParameterError, match=f"^Argument `checkpoint` must be .*{reason}"):
+        simulate(MODEL, 1.0, step=0.1, checkpoint=name)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ParameterError, match=r"^Argument `checkpoint_every`"):
         simulate(MODEL, 1.0, step=0.1, checkpoint_every=-1.0)
+
+
+def test_a_home_folder_is_found_and_a_full_disk_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    whole = simulate(MODEL, 0.5, seeds=1, step=0.1, checkpoint="~/run.npz")
+    assert (tmp_path / "run.npz").exists()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sim.training.checkpoint.np.savez", full)
+    with pytest.warns(UserWarning, match="could not be written .*No space left on device.*the run goes on"):
+        result = simulate(MODEL, 0.5, seeds=1, step=0.1, checkpoint="~/other.npz", checkpoint_every=0.0)
+    assert result.identical(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
 def test_a_run_stops_where_every_seed_is_below_every_threshold() -> None:
@@ -230,7 +307,7 @@ def test_a_run_killed_at_random_times_ends_in_the_same_file(kills: int, tmp_path
     checkpoint, generator, interrupted = out / "simulation.checkpoint.npz", np.random.default_rng(kills), 0
     for _ in range(kills):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        command = [sys.executable, "-m", "compare.cli.commands", *arguments]
+        command = [sys.executable, "-m", "compare.cli", *arguments]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
                 time.sleep(0.01)

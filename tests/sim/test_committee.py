@@ -17,12 +17,11 @@ from dmft import Committee, DivergenceError, ParameterError
 from dmft.models.model import Model
 from sim import Optimizer, simulate
 from sim.request import Request
-from sim.systems import network
+from sim.systems import quadratic
 from sim.systems.committee import committee_system
-from sim.systems.committee_draws import draw_committee
-from sim.systems.draws import Replica, replica_key
+from sim.systems.draws import draw_committee
 from sim.systems.forms import quadratic_system
-from sim.training.batches import make_batches
+from sim.training.batches import make_batches, replica_key
 from sim.training.driver import run
 from sim.training.optimizers import Pace
 from sim.training.system import Presence
@@ -123,8 +122,7 @@ def test_a_quadratic_committee_is_the_network_of_the_first_model() -> None:
     first = Model(alpha=1.3, epsilon=0.5, kappa=3.0, dim=40, width=2, centered=True)
 
     def draw(seed: int, index: int) -> Any:
-        x, beta, y, w = draw_committee(QUADRATIC, seed, index)
-        return network.start(first, Replica(x, beta[0], y, w))
+        return quadratic.start(first, draw_committee(QUADRATIC, seed, index), "network")
 
     system = dataclasses.replace(quadratic_system(first, "network"), draw=draw)
     request = Request(t_max=STEP * COUNT, step=STEP, seeds=2)

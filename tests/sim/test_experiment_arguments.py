@@ -6,7 +6,7 @@ import pytest
 
 from dmft.checks import ParameterError
 from dmft.models.model import Model
-from sim.experiment_simulation import simulate_experiment
+from sim import simulate
 from sim.variants.experiment import Experiment
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10, width=4)
@@ -38,10 +38,10 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=10, width=4)
         ({"weight_scale": 0.0}, "`weight_scale` must be a finite number > 0, but is 0"),
         ({"interpolation": 1.5}, "`interpolation` must be a number from 0 to 1, but is 1.5"),
         ({"interpolation": 0.5, "strengths": (-1.0,)}, "`interpolation` must be 0 unless there is strengths > 0"),
-        ({"interpolation": 0.5, "readouts": "trained"}, "`interpolation` must be 0 unless there is fixed readouts"),
+        ({"interpolation": 0.5, "train_readout": True}, "`interpolation` must be 0 unless there is fixed readouts"),
         ({"interpolation": 0.5, "strengths": (1.0,) * 3}, "unless there is width >= 6, a pair of neurons per"),
         ({"interpolation": 0.5, "model": MODEL.replace(centered=True)}, "unless there is a model that is not centred"),
-        ({"readouts": "random"}, "`readouts` must be one of fixed, trained, but is 'random'"),
+        ({"train_readout": "yes"}, "`train_readout` must be True or False, but is 'yes'"),
     ],
 )
 def test_bad_fields_are_refused_by_name(changes: dict, message: str) -> None:
@@ -54,7 +54,7 @@ def test_bad_fields_are_refused_by_name(changes: dict, message: str) -> None:
     "changes",
     [
         {},
-        {"activation": "hermite4", "target": "hermite4", "readouts": "trained", "strengths": (2.0, -0.5)},
+        {"activation": "hermite4", "target": "hermite4", "train_readout": True, "strengths": (2.0, -0.5)},
         {"target": "eigenvector", "eigenvector": 7, "test_samples": 50, "weight_scale": 0.3},
         {"interpolation": 0.25, "strengths": (1, 2)},
     ],
@@ -77,7 +77,7 @@ def test_replace_reaches_the_model_and_refuses_unknown_fields() -> None:
         ({}, {"linearized": 1}, "`linearized` must be True or False, but is 1"),
         ({}, {"linearized": True, "optimizer": "momentum"}, "`linearized` must be False unless the optimizer is gd"),
         ({"weight_decay": 0.1}, {"linearized": True}, "`linearized` must be False with weight decay"),
-        ({"readouts": "trained"}, {"form": "reduced"}, "`form` must be auto or network unless"),
+        ({"train_readout": True}, {"form": "reduced"}, "`form` must be auto or network unless"),
         ({}, {"form": "exact"}, "`form` must be one of auto, network, reduced"),
         ({}, {"step": 0.0}, "`step` must be a finite number > 0, but is 0"),
     ],
@@ -85,6 +85,6 @@ def test_replace_reaches_the_model_and_refuses_unknown_fields() -> None:
 def test_bad_runs_are_refused_by_name(changes: dict, arguments: dict, message: str) -> None:
     experiment = Experiment(model=MODEL).replace(**changes)
     with pytest.raises(ParameterError, match=re.escape(message)):
-        simulate_experiment(experiment, 1.0, **{"step": 0.1} | arguments)
-    with pytest.raises(ParameterError, match=r"`experiment` must be a sim\.Experiment, but is Model"):
-        simulate_experiment(MODEL, 1.0, step=0.1)  # type: ignore[arg-type]
+        simulate(experiment, 1.0, **{"step": 0.1} | arguments)
+    with pytest.raises(ParameterError, match=r"`kernel` must be False unless the model is a sim\.Experiment"):
+        simulate(MODEL, 1.0, step=0.1, kernel=True)

@@ -11,10 +11,10 @@ import pytest
 from dmft.checks import precision_context
 from dmft.models.model import Model
 from dmft.models.polynomials import FEATURES, degree, evaluate, wick_coefficients
+from sim.systems.state import Parameters
 from sim.variants.experiment import Experiment
 from sim.variants.ntk import alignment, centered_alignment, minimum_norm_coefficients
 from sim.variants.ridge_functions import (
-    Parameters,
     components,
     difference,
     inner_by_degree,
@@ -29,7 +29,7 @@ MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=6, width=9)
 VARIANTS = {
     "plain": Experiment(model=MODEL),
     "hermite2": Experiment(model=MODEL, activation="hermite2", target="hermite2", strengths=(1.0, -0.5)),
-    "hermite3": Experiment(model=MODEL, activation="hermite3", target="hermite3", readouts="trained"),
+    "hermite3": Experiment(model=MODEL, activation="hermite3", target="hermite3", train_readout=True),
     "hermite4": Experiment(model=MODEL, activation="hermite4", target="hermite4", weight_scale=0.8),
 }
 EACH = pytest.mark.parametrize("name", VARIANTS)
@@ -72,7 +72,7 @@ def test_exact_test_loss_is_the_loss_on_fresh_inputs(name: str) -> None:
 
     @jax.jit
     def test_loss(parameters: Parameters, task: Task) -> jax.Array:
-        error = difference(components(task.rule, parameters), task.target)
+        error = difference(components(task.fixed, parameters), task.target)
         return jnp.sum(inner_by_degree(error, error))
 
     exact = float(test_loss(parameters, task))
@@ -100,16 +100,18 @@ def test_labels_are_those_of_the_target(name: str) -> None:
 def test_pull_and_kernel_are_those_of_autodiff(name: str) -> None:
     parameters, task = drawn(name)
     h = preactivations(parameters, task.inputs)
-    np.testing.assert_allclose(outputs(task.rule, parameters, h), network(name, parameters, task.inputs), rtol=1e-12)
+    np.testing.assert_allclose(outputs(task.fixed, parameters, h), network(name, parameters, task.inputs), rtol=1e-12)
     jacobian = jax.jacobian(lambda theta: network(name, theta, task.inputs))(parameters)
     residual = jnp.linspace(-1.0, 2.0, task.inputs.shape[0])
     scale = MODEL.width / MODEL.alpha
-    pulled = pull(task.rule, parameters, h, residual, task.inputs)
-    for got, slope in zip(jax.tree.leaves(pulled), jax.tree.leaves(jacobian), strict=True):
-        np.testing.assert_allclose(got, scale * jnp.tensordot(residual, slope, 1), rtol=1e-10, atol=1e-12)
-    flat = np.hstack([np.asarray(slope).reshape(len(residual), -1) for slope in jax.tree.leaves(jacobian)])
-    expected = scale / MODEL.alpha * flat @ flat.T
-    np.testing.assert_allclose(gram_matrix(task.rule, parameters, task.inputs), expected, rtol=1e-10, atol=1e-10)
+    pulled = pull(task.fixed, parameters, h, residual, task.inputs)
+    expected = np.zeros((len(residual), len(residual)))
+    shares = 1.0, 1.0 / MODEL.dim  # readouts move D times more slowly
+    for got, slope, share in zip(jax.tree.leaves(pulled), jax.tree.leaves(jacobian), shares, strict=False):
+        np.testing.assert_allclose(got, share * scale * jnp.tensordot(residual, slope, 1), rtol=1e-10, atol=1e-12)
+        flat = np.asarray(slope).reshape(len(residual), -1)
+        expected += share * scale / MODEL.alpha * flat @ flat.T
+    np.testing.assert_allclose(gram_matrix(task.fixed, parameters, task.inputs), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_batches_average_to_the_full_gradient() -> None:
@@ -128,7 +130,7 @@ def test_rotated_rows_have_the_same_kernel() -> None:
     (plain, task), (rows, rotated) = drawn("plain"), drawn("plain", "reduced")
     assert rows.vectors.shape[0] < plain.vectors.shape[0]
     np.testing.assert_allclose(
-        gram_matrix(rotated.rule, rows, rotated.inputs), gram_matrix(task.rule, plain, task.inputs), rtol=1e-10
+        gram_matrix(rotated.fixed, rows, rotated.inputs), gram_matrix(task.fixed, plain, task.inputs), rtol=1e-10
     )
 
 
@@ -157,7 +159,7 @@ def test_interpolated_weights_end_at_an_exact_solution(width: int, strengths: tu
     experiment = Experiment(model=MODEL.replace(width=width), strengths=strengths, interpolation=1.0)
     parameters, task = jax.tree.map(jnp.asarray, draw_task(experiment, "network", 0, 0))
     h = preactivations(parameters, task.inputs)
-    np.testing.assert_allclose(outputs(task.rule, parameters, h), task.labels, atol=1e-12)
+    np.testing.assert_allclose(outputs(task.fixed, parameters, h), task.labels, atol=1e-12)
     half, _ = draw_task(experiment.replace(interpolation=0.5), "network", 0, 0)
     none, _ = draw_task(experiment.replace(interpolation=0.0), "network", 0, 0)
     np.testing.assert_allclose(half.vectors, 0.5 * (none.vectors + parameters.vectors), rtol=1e-12)
@@ -168,7 +170,7 @@ def test_eigenvector_labels_are_eigenvectors_of_both_sets_together() -> None:
     parameters, task = draw_task(experiment, "network", 0, 0)
     everything = np.concatenate([task.inputs, task.test_inputs])
     labels = np.concatenate([task.labels, task.test_targets])
-    gram = gram_matrix(task.rule, parameters, everything)
+    gram = gram_matrix(task.fixed, parameters, everything)
     value = labels @ gram @ labels / (labels @ labels)
     np.testing.assert_allclose(gram @ labels, value * labels, atol=1e-10)
     assert np.sum(np.linalg.eigvalsh(gram) > value * (1 + 1e-9)) == 2

@@ -12,18 +12,19 @@ from dmft.checks import DivergenceError, precision_context
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
 from sim import simulate
-from sim.experiment_simulation import linear_start, linearized_losses, simulate_experiment
+from sim.experiment_simulation import linear_start, linearized_losses
+from sim.systems.state import Parameters
 from sim.training import groups as training
 from sim.variants.experiment import Experiment
 from sim.variants.linearized import coefficients, decompose, residuals
-from sim.variants.ridge_functions import Parameters, outputs, preactivations
+from sim.variants.ridge_functions import outputs, preactivations
 from sim.variants.task import draw_task, gram_matrix
 
 MODEL = Model(alpha=0.7, epsilon=0.6, kappa=1.5, dim=8, width=12)
 CENTERED = MODEL.replace(centered=True, label_noise=0.3)
 VARIANTS = {
     "plain": Experiment(model=MODEL),
-    "hermite3": Experiment(model=CENTERED, activation="hermite3", target="hermite3", readouts="trained"),
+    "hermite3": Experiment(model=CENTERED, activation="hermite3", target="hermite3", train_readout=True),
     "eigenvector": Experiment(model=CENTERED, target="eigenvector", eigenvector=2, test_samples=30),
 }
 EACH = pytest.mark.parametrize("name", VARIANTS)
@@ -36,7 +37,7 @@ def train_by_autodiff(experiment: Experiment, step: float, count: int, linear: b
         start, task = jax.tree.map(jnp.asarray, draw_task(experiment, "network", 0, 0))
 
         def function(parameters):
-            return outputs(task.rule, parameters, preactivations(parameters, task.inputs))
+            return outputs(task.fixed, parameters, preactivations(parameters, task.inputs))
 
         if linear:
             value, change = jax.linearize(function, start)
@@ -54,7 +55,8 @@ def train_by_autodiff(experiment: Experiment, step: float, count: int, linear: b
 
             value, gradient = jax.value_and_grad(loss)(parameters)
             rate = model.learning_rate_from_step(step)
-            return jax.tree.map(lambda w, g: w - rate * g, parameters, gradient), 2.0 * value
+            rates = Parameters(rate, rate / experiment.dim if experiment.train_readout else None)
+            return jax.tree.map(lambda w, g, rate: w - rate * g, parameters, gradient, rates), 2.0 * value
 
         losses, parameters = [], start
         for _ in range(count):
@@ -66,14 +68,14 @@ def train_by_autodiff(experiment: Experiment, step: float, count: int, linear: b
 @EACH
 def test_steps_are_those_of_autodiff(name: str) -> None:
     experiment = VARIANTS[name]
-    result = simulate_experiment(experiment, 0.6, step=0.03, seeds=2, form="network", kernel=True)
+    result = simulate(experiment, 0.6, step=0.03, seeds=2, form="network", kernel=True)
     end, losses = train_by_autodiff(experiment, 0.03, 20, linear=False)
     np.testing.assert_allclose(result.train_loss[0, :-1], losses, rtol=1e-10)
     start, task = draw_task(experiment, "network", 0, 0)
     moved = [np.sum((np.asarray(a) - b) ** 2) for a, b in zip(end, start, strict=True) if b is not None]
     size = [np.sum(array**2) for array in start if array is not None]
     np.testing.assert_allclose(result.parameter_movement[0, -1], np.sqrt(sum(moved) / sum(size)), rtol=1e-10)
-    first, last = (gram_matrix(task.rule, theta, task.inputs) for theta in (start, end))
+    first, last = (gram_matrix(task.fixed, theta, task.inputs) for theta in (start, end))
     y, rest = task.labels, np.eye(task.labels.size) - 1.0 / task.labels.size
     for matrix, place in ((first, 0), (last, -1)):
         cosines = {"kernel_alignment": (matrix, y), "kernel_alignment_centered": (rest @ matrix @ rest, rest @ y)}
@@ -92,7 +94,7 @@ def test_linearised_network_is_plain_descent_on_the_linearisation(name: str) -> 
     curves, _ = linearized_losses(start, step, counts)
     end, losses = train_by_autodiff(experiment, step, 300, linear=True)
     np.testing.assert_allclose(curves[0, :-1], losses[counts[:-1]], rtol=1e-8, atol=1e-14)
-    rule, task = start.task.rule, start.task
+    rule, task = start.task.fixed, start.task
     rng = np.random.default_rng(0)
     fresh = task.test_inputs if task.target is None else rng.standard_normal((100_000, 8)) / np.sqrt(8)
     with precision_context("float64"):
@@ -134,9 +136,7 @@ def test_linearised_network_ends_at_kernel_regression() -> None:
     start = linear_start(VARIANTS["plain"], "network", 0, 0)
     curves, end = linearized_losses(start, 0.1, np.array([0, 1, 2, 3, 10**9]))
     np.testing.assert_allclose(curves[1, -1], end[1], rtol=1e-6)
-    result = simulate_experiment(
-        VARIANTS["plain"], 0.4, step=0.1, seeds=2, linearized=True, form="network", kernel=True
-    )
+    result = simulate(VARIANTS["plain"], 0.4, step=0.1, seeds=2, linearized=True, form="network", kernel=True)
     np.testing.assert_allclose(result.kernel_regression_test_loss[0], end[1], rtol=1e-12)
     np.testing.assert_allclose(result.kernel_regression_train_loss[0], 0.0, atol=1e-15)
     assert dict(result.linearized_test_loss.sizes) == {"seed": 2, "time": 5}
@@ -155,7 +155,7 @@ def test_too_large_a_step_for_the_linearised_network_is_refused() -> None:
 def test_the_plain_experiment_is_the_simulation_of_its_model(form: str, model: Model) -> None:
     model = model.replace(weight_decay=0.1)
     expected = simulate(model, 2.0, seeds=2, step=0.1)
-    result = simulate_experiment(Experiment(model=model), 2.0, seeds=2, step=0.1, form=form, kernel=True)
+    result = simulate(Experiment(model=model), 2.0, seeds=2, step=0.1, form=form, kernel=True)
     for name in OBSERVABLES:
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 
@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on_to_the_same_curves(tmp_path: Path, monkeypatch: p
     """What refers to the start (centring, movement, kernel distance) survives a checkpoint."""
 
     def run(**how: Any) -> Any:
-        return simulate_experiment(VARIANTS["hermite3"], 0.6, step=0.03, seeds=2, kernel=True, **how)
+        return simulate(VARIANTS["hermite3"], 0.6, step=0.03, seeds=2, kernel=True, **how)
 
     whole, original, calls = run(), training.run_piece, iter(range(7))
 
@@ -185,12 +185,12 @@ def test_weight_scale_is_a_change_of_alpha_and_epsilon() -> None:
     """(alpha, epsilon, sigma) trains as (sigma alpha, sigma epsilon, 1); alpha sigma^2 at fixed epsilon does not."""
     sigma = 1.7
     how = {"seeds": 2, "step": 0.05, "form": "network", "kernel": True}
-    scaled = simulate_experiment(Experiment(model=MODEL, weight_scale=sigma), 3.0, **how)
+    scaled = simulate(Experiment(model=MODEL, weight_scale=sigma), 3.0, **how)
     alpha, epsilon = MODEL.alpha, MODEL.epsilon
     same = MODEL.replace(alpha=sigma * alpha, epsilon=sigma * epsilon)
     other = MODEL.replace(alpha=sigma**2 * alpha)
     for model, equal in ((same, True), (other, False)):
-        result = simulate_experiment(Experiment(model=model), 3.0, **how)
+        result = simulate(Experiment(model=model), 3.0, **how)
         for name in ("train_loss", "test_loss"):
             assert np.allclose(scaled[name], result[name], rtol=1e-10) == equal
     np.testing.assert_allclose(scaled.trace[:, 0], sigma**2 * result.trace[:, 0], rtol=1e-10)
@@ -198,7 +198,7 @@ def test_weight_scale_is_a_change_of_alpha_and_epsilon() -> None:
 
 def test_noise_is_in_the_training_labels_alone() -> None:
     clean, noisy = (
-        simulate_experiment(
+        simulate(
             Experiment(model=MODEL.replace(label_noise=noise)), 0.5, seeds=2, step=0.1, form="network", kernel=True
         )
         for noise in (0.0, 0.5)
@@ -212,7 +212,7 @@ def test_lazy_networks_follow_their_linearisation() -> None:
     distance = []
     for alpha in (100.0, 1000.0):
         experiment = VARIANTS["hermite3"].replace(alpha=alpha)
-        result = simulate_experiment(
+        result = simulate(
             experiment, 2.0, step=0.1, seeds=2, linearized=True, kernel=True, times=[0.0, 0.5, 1.0, 1.5, 2.0]
         )
         distance.append(float(abs(result.test_loss - result.linearized_test_loss).max()))
@@ -221,7 +221,7 @@ def test_lazy_networks_follow_their_linearisation() -> None:
 
 def test_a_sampled_test_loss_carries_its_error() -> None:
     """The recorded error is that of a mean over test inputs: larger sets scatter less, by the square root."""
-    result = simulate_experiment(VARIANTS["eigenvector"], 1.0, step=0.1, seeds=2, form="network", kernel=True)
+    result = simulate(VARIANTS["eigenvector"], 1.0, step=0.1, seeds=2, form="network", kernel=True)
     assert result.attrs["test_samples"] == 30
     ratio = result.test_loss_sampling_error / result.test_loss * np.sqrt(30)
     assert 0.3 < float(ratio.min()) < float(ratio.max()) < 5.0

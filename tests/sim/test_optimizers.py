@@ -1,5 +1,6 @@
 """Optimisers against optax used by hand on an independently written loss, and minibatches against their definition."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,14 +10,16 @@ import optax
 import pytest
 from scipy import stats
 
-from dmft.checks import ParameterError, precision_context
+from dmft.checks import DivergenceError, ParameterError, precision_context
 from dmft.losses.quadratic import OBSERVABLES
+from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim import Optimizer, simulate
-from sim.systems.draws import draw_replica, replica_key
+from sim.systems.draws import draw_replica
 from sim.systems.forms import choose_form
-from sim.systems.network import EQUATIONS
-from sim.training.batches import make_batches
+from sim.systems.quadratic import EQUATIONS
+from sim.training.batches import make_batches, replica_key
+from sim.training.descent import advance
 from sim.training.optimizers import Pace, schedule_factor
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=15)
@@ -141,6 +144,21 @@ def test_minibatch_descent_is_descent_on_the_batches(replacement: bool) -> None:
     assert (result.attrs["batch_size"], result.attrs["replacement"]) == (7, int(replacement))
 
 
+def test_batches_of_large_seeds_are_the_same_in_both_precisions() -> None:
+    batches = {"seed": 2**40 + 3, "optimizer": Optimizer(batch_size=7), "step": STEP, "seeds": 1}
+    double, single = (simulate(MODEL, 2.0, **batches, precision=name) for name in ("float64", "float32"))
+    np.testing.assert_allclose(single.train_loss, double.train_loss, rtol=1e-4)
+
+
+def test_rules_written_alike_share_what_is_compiled() -> None:
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=optax.adam(0.03))
+    before = advance._cache_size()
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=optax.adam(0.03))
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (1 + n)))
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (1 + n)))
+    assert advance._cache_size() == before + 1
+
+
 def test_an_epoch_without_replacement_shows_every_sample_once() -> None:
     batches = drawn_batches(20, False, 9).reshape(3, 60)
     for epoch in batches:
@@ -193,6 +211,45 @@ def test_bad_optimizers_are_refused_by_name(name: str, changes: dict) -> None:
 def test_an_unknown_rule_is_told_what_exists() -> None:
     with pytest.raises(ParameterError, match=r"gd, momentum, nesterov, adam, adamw .* but is 'lion'"):
         simulate(MODEL, 1.0, step=0.1, optimizer="lion")
+
+
+def test_rules_that_ask_for_the_loss_get_the_one_they_descend() -> None:
+    """polyak_sgd and lbfgs by hand, on (N D / alpha^2) (1/2P) sum Delta^2 + (lambda/2) |w|^2 by autodiff."""
+    draw, decay = draw_replica(DECAYING, 0, 0), DECAYING.weight_decay
+    for rule in (optax.polyak_sgd(max_learning_rate=0.5), optax.lbfgs()):
+        result = simulate(DECAYING, 4 * STEP, seeds=1, step=STEP, form="network", optimizer=rule)
+        with precision_context("float64"):
+            x, weights = jnp.asarray(draw.inputs), jnp.asarray(draw.weights)
+            y, own = jnp.asarray(draw.labels) + outputs(weights, x), rule.init(weights)
+            speed = DECAYING.learning_rate_from_step(1.0)
+
+            def loss(w: Any, y: Any = y, x: Any = x, speed: float = speed) -> Any:
+                return speed * mean_square(w, x, y) / 2 + decay * jnp.sum(w**2) / 2
+
+            losses, update = [], jax.jit(partial(rule.update, value_fn=loss))
+            for _ in range(5):
+                losses.append(float(mean_square(weights, x, y)))
+                value, gradient = jax.value_and_grad(loss)(weights)
+                updates, own = update(gradient, own, weights, value=value, grad=gradient)
+                weights = optax.apply_updates(weights, updates)
+        np.testing.assert_allclose(result.train_loss[0], losses, rtol=1e-8)
+
+
+def test_a_plateau_lowers_the_rate_and_readouts_of_their_own_speed_have_no_loss() -> None:
+    rule = optax.chain(optax.sgd(STEP), optax.contrib.reduce_on_plateau(patience=1, factor=0.5, rtol=0.9))
+    plain, slower = (simulate(MODEL, 2.0, seeds=1, step=STEP, optimizer=how).train_loss[0] for how in ("gd", rule))
+    assert float(slower[-1]) > 1.05 * float(plain[-1])
+    committee = Committee(alpha=1.0, kappa=2.0, width=2, activation="erf", dim=10, train_readout=True)
+    with pytest.raises(ParameterError, match=r"^Argument `optimizer` must be a rule that does without the value"):
+        simulate(committee, 1.0, step=STEP, optimizer=optax.polyak_sgd())
+
+
+def test_after_divergence_the_advice_concerns_the_rate_of_the_rule() -> None:
+    with pytest.raises(DivergenceError, match=r"lower the learning rate of the `optimizer`, .* optax.sgd is") as caught:
+        simulate(MODEL, 40.0, seeds=2, step=0.1, optimizer=optax.sgd(2.0))
+    advised = float(str(caught.value).split("stable at ")[1].rstrip("."))
+    result = simulate(MODEL, 40.0, seeds=2, step=0.1, optimizer=optax.sgd(advised))
+    assert float(result.train_loss[:, -1].max()) < float(result.train_loss[:, 0].max())
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", Optimizer(batch_size=3), Optimizer(schedule="linear")])

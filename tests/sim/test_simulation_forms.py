@@ -12,7 +12,7 @@ from sim import simulate
 from sim.request import Request, make_plan
 from sim.systems.draws import draw_replica
 from sim.systems.forms import quadratic_system
-from sim.training.checkpoint import Store
+from sim.training.checkpoint import Checkpoint
 from sim.training.descent import Chunk, Layout, advance, begin
 from sim.training.groups import Job, draw_batch
 from sim.training.optimizers import Pace
@@ -160,10 +160,10 @@ def test_replicas_together_train_as_one_after_the_other() -> None:
         for vectorized in (True, False):
             layout = Layout(vectorized, 1)
             pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(20.0))
-            job = Job(system, request, make_plan(system, request), layout, Store(None, 1.0, {}))
-            batch = begin(draw_batch(job, range(3)), pace, task=job.task)
+            job = Job(system, request, make_plan(system, request), layout, Checkpoint(None, 1.0, {}))
+            batch = begin(draw_batch(job, range(3)), pace, loop=job.loop)
             chunk = Chunk(jnp.asarray(0), jnp.asarray(lengths), jnp.asarray(4))
-            results.append(advance(batch, pace, chunk, task=job.task))
+            results.append(advance(batch, pace, chunk, loop=job.loop))
     (state, _, records), (other, _, others) = results
     np.testing.assert_allclose(state, other, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(records, others, rtol=1e-10, atol=1e-12)

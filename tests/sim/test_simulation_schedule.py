@@ -12,11 +12,12 @@ from sim import simulate
 from sim.request import Request
 from sim.systems.draws import draw_replica
 from sim.systems.forms import quadratic_system
+from sim.systems.quadratic import curvature
 from sim.training import driver
 from sim.training import groups as training
 from sim.training.descent import Layout
 from sim.training.schedule import CAPACITY, chunks, observed_steps
-from sim.training.stepsize import curvature, default_step
+from sim.training.stepsize import default_step
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20)
 #: Cases whose fastest rate comes from different places: features, teacher, few samples, decay, one neuron, the plant.
@@ -51,8 +52,10 @@ def test_without_a_step_the_run_ends_at_t_max_exactly() -> None:
 
 
 def test_times_asked_for_are_the_times_reported() -> None:
-    result = simulate(MODEL, 2.0, seeds=1, step=0.1, times=[0.31, 0.98, 0.99, 1.7])
+    result = simulate(MODEL, 2.0, seeds=1, step=0.1, times=[0.31, 0.98, 1.7])
     np.testing.assert_allclose(result.time, [0.3, 1.0, 1.7])
+    with pytest.raises(ParameterError, match=r"`times` must lie .* but 0\.98 and 0\.99 are both nearest to t = 1:"):
+        simulate(MODEL, 2.0, seeds=1, step=0.1, times=[0.31, 0.98, 0.99, 1.7])
     everything = simulate(MODEL, 2.0, seeds=1, step=0.1)
     for name in OBSERVABLES:
         np.testing.assert_allclose(result[name], everything[name][:, [3, 10, 17]], rtol=1e-12)

@@ -25,7 +25,7 @@ function menu(id, axis, change) {
   select.id = id;
   select.append(...axis.values.map((value, index) => new Option(short(value, 5), index)));
   select.addEventListener("change", () => change(Number(select.value)));
-  label.append(`${FIELDS[axis.field][0]} = `, select);
+  label.append(`${page.fields[axis.field][0]} = `, select);
   element("choose").append(label);
 }
 

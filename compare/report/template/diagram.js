@@ -3,7 +3,7 @@
 /** Colours of the cells' values: z by value, and plotly's colour scale. */
 function colors(values) {
   if (chosen.quantity === "regime") {
-    const scale = REGIMES.flatMap((color, number) => [[number / 6, color], [(number + 1) / 6, color]]);
+    const scale = page.colors.flatMap((color, number) => [[number / 6, color], [(number + 1) / 6, color]]);
     return { z: (value) => value, look: { colorscale: scale, zmin: -0.5, zmax: 5.5, showscale: false } };
   }
   if (values.length === 0) return { z: (value) => value, look: { showscale: false, colorbar: {} } };
@@ -27,7 +27,7 @@ function ticked(axis, most) {
   const every = Math.ceil(axis.values.length / most);
   const kept = axis.values.map((_, index) => index).filter((index) => index % every === 0);
   return {
-    title: { text: FIELDS[axis.field][1], standoff: 6 }, tickvals: kept.map((index) => axis.places[index]),
+    title: { text: page.fields[axis.field][1], standoff: 6 }, tickvals: kept.map((index) => axis.places[index]),
     ticktext: kept.map((index) => short(axis.values[index], 3)), range: [axis.edges[0], axis.edges.at(-1)],
     fixedrange: true, showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
   };
@@ -167,7 +167,7 @@ function drawLegend(kinds) {
   const records = page.cells.map((cell) => cell[chosen.side]), items = [];
   if (chosen.quantity === "regime" && yAxis) {
     const found = new Set(records.map(({ regime }) => regime));
-    page.regimes.forEach((name, index) => found.has(index + 1) && items.push(item(REGIMES[index + 1], "", name)));
+    page.regimes.forEach((name, index) => found.has(index + 1) && items.push(item(page.colors[index + 1], "", name)));
     if (records.some(({ state, certain }) => state === 1 && !certain)) items.push(item("#fff", "?", "changes within two errors"));
   }
   Object.entries(SPECIAL).filter(([kind]) => kinds.includes(kind))

@@ -15,13 +15,6 @@ const NUMBERS = { // rows of the table of one point
   t_train: `train loss reaches ${page.threshold} at`, t_test: `test loss reaches ${page.threshold} at`, delay: "delay",
   final_train_loss: "final train loss", final_test_loss: "final test loss", peak_test_loss: "peak test loss",
 };
-const FIELDS = {
-  alpha: ["α", "output scale α"], epsilon: ["ε", "quadratic feature ε"], kappa: ["κ", "sample ratio κ = P/D"],
-  dim: ["D", "input dimension D"], width: ["N", "number of neurons N"], initial_overlap: ["m₀²", "planted overlap m₀²"],
-  label_noise: ["σ", "label noise σ"], weight_decay: ["λ", "weight decay λ"],
-};
-// Okabe and Ito's colours, told apart by the colour-blind.
-const REGIMES = ["#ffffff", "#d55e00", "#009e73", "#56b4e9", "#999999", "#f0e442"];
 const SPECIAL = {
   unreached: { fill: "#d9d9d9", mark: "–", ink: "#24292f", text: `not reached by t = ${page.t_max}` },
   failed: { fill: "#24292f", mark: "✕", ink: "#ffffff", text: "failed" },
@@ -88,7 +81,7 @@ const placeOf = (index) => ({ column: index % columns, row: Math.floor(index / c
 function coordinates(index) {
   const { column, row } = placeOf(index);
   return [[xAxis, column], [yAxis, row]].filter(([axis]) => axis)
-    .map(([axis, at]) => `${FIELDS[axis.field][0]} = ${short(axis.values[at], 5)}`).join(", ");
+    .map(([axis, at]) => `${page.fields[axis.field][0]} = ${short(axis.values[at], 5)}`).join(", ");
 }
 
 function hover(index) {

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 
-from compare.figures.phase_axes import BORDER_WIDTHS, DONE, FAILED, CellAxis, cell_corners, regime_borders
-from compare.figures.phase_words import explain, settle, write_words
-from compare.figures.plots import DECADES, Style
+from compare.figures.phase.axes import BORDER_WIDTHS, CellAxis, cell_corners, regime_borders
+from compare.figures.phase.words import LOOKS, explain, settle, write_words
+from compare.figures.style import FIRST, PURPLE, SECOND, THIRD, Style, finish, key_to, shown_below, span
+from compare.sweep.measures import PREFIXES, State
 
 if TYPE_CHECKING:
     import xarray
@@ -20,17 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIMES = {
-    "t_train": Style(r"$t_\mathrm{train}$", "#0072B2", "-", "o"),
-    "t_test": Style(r"$t_\mathrm{test}$", "#D55E00", (0.0, (5.0, 1.5)), "s"),
-    "delay": Style(r"delay $t_\mathrm{test} - t_\mathrm{train}$", "#009E73", (0.0, (1.0, 1.0)), "^"),
+    "t_train": Style(r"$t_\mathrm{train}$", *FIRST),
+    "t_test": Style(r"$t_\mathrm{test}$", *SECOND),
+    "delay": Style(r"delay $t_\mathrm{test} - t_\mathrm{train}$", *THIRD),
 }
 LOSSES = {
-    "final_train_loss": Style("final train loss", "#0072B2", "-", "o"),
-    "final_test_loss": Style("final test loss", "#D55E00", (0.0, (5.0, 1.5)), "s"),
-    "peak_test_loss": Style("peak test loss", "#CC79A7", (0.0, (5.0, 1.5, 1.0, 1.5)), "D"),
+    "final_train_loss": Style("final train loss", *FIRST),
+    "final_test_loss": Style("final test loss", *SECOND),
+    "peak_test_loss": Style("peak test loss", PURPLE, (0.0, (5.0, 1.5, 1.0, 1.5)), "D"),
 }
-#: Colours of the regimes in the strip, light enough for black words.
-STRIP = {1: "#F0B440", 2: "#BFE3D4", 3: "#9CC3E0", 4: "#C4C4C4", 5: "#F4F4F4"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,12 +48,11 @@ class _Run:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Variable `name`, (n,); a time is NaN where it is not reached, and all is where there is no finished run."""
-        prefix = "simulation_" if self.kind == "simulation" else ""
-        return self.points[f"{prefix}{name}"].to_numpy()
+        return self.points[f"{PREFIXES[self.kind]}{name}"].to_numpy()
 
     def limits(self, t_max: float) -> Iterator[tuple[str, np.ndarray]]:
         """Lower limits (n,) of the times that are not reached; NaN where they are, or where nothing is known."""
-        done = self["state"] == DONE
+        done = self["state"] == State.DONE
         for name in TIMES:
             least = t_max - self["t_train"] if name == "delay" else t_max
             yield name, np.where(done & (self[f"{name}_reached"] == 0), least, np.nan)
@@ -64,9 +62,7 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
     """Three panels over the field `x`: the regimes, the times, the losses; theory as lines, simulation as points."""
     axis = CellAxis.of(phase, phase.attrs["x"])
     ordered = phase.sortby(phase.attrs["x"])
-    runs = [
-        _Run("simulation" if prefix else "theory", ordered, joined=place == 0) for place, prefix in enumerate(kinds)
-    ]
+    runs = [_Run(kind, ordered, joined=place == 0) for place, kind in enumerate(kinds)]
     strip, times, losses = figure.subplots(3, 1, sharex=True, height_ratios=[0.14 * len(runs), 1.0, 1.0])
     for axes in (strip, times, losses):
         axis.apply(axes, "x")
@@ -81,9 +77,7 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
             for name, style in styles.items():
                 _draw_values(axes, axis.values, run, name, style)
         axes.set_ylabel(title)
-        axes.grid(which="major", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(which="both", direction="in", top=True, right=True, width=0.6)
+        finish(axes)
     marks = _draw_limits(times, axis.values, runs, t_max)
     _draw_legend(times, TIMES, marks)
     _draw_legend(losses, LOSSES, {})
@@ -109,9 +103,9 @@ def _draw_strip(axes: Axes, axis: CellAxis, runs: list[_Run]) -> None:
     """A row of cells for each kind of run, coloured by regime; a cross where the run failed."""
     rows = np.arange(len(runs) + 1.0)
     regimes = _rows(runs, "regime")
-    for number, color in STRIP.items():
+    for number, look in LOOKS.items():
         cells = cell_corners(regimes == number, axis.edges, rows)
-        axes.add_collection(PolyCollection(list(cells), facecolor=color, linewidth=0.0), autolim=False)
+        axes.add_collection(PolyCollection(list(cells), facecolor=look.strip, linewidth=0.0), autolim=False)
     borders = regime_borders(regimes, _rows(runs, "regime_certain"), axis.edges, rows)
     upright = borders.segments[:, 0, 0] == borders.segments[:, 1, 0]  # theory and simulation are not neighbours
     lines = LineCollection(
@@ -119,7 +113,7 @@ def _draw_strip(axes: Axes, axis: CellAxis, runs: list[_Run]) -> None:
     )
     axes.add_collection(lines, autolim=False)
     for row, run in enumerate(reversed(runs)):
-        failed = run["state"] == FAILED
+        failed = run["state"] == State.FAILED
         axes.plot(axis.values[failed], np.full(failed.sum(), row + 0.5), "x", color="0.3", markersize=5)
     for row in rows[1:-1]:
         axes.axhline(row, color="black", linewidth=0.7)
@@ -130,13 +124,7 @@ def _draw_strip(axes: Axes, axis: CellAxis, runs: list[_Run]) -> None:
 
 def _set_range(axes: Axes, values: list[np.ndarray]) -> None:
     """A logarithmic axis over the positive values, cut DECADES below the largest."""
-    every = np.concatenate(values)
-    positive = every[np.isfinite(every) & (every > 0.0)]
-    if positive.size == 0:
-        axes.set(yscale="log", ylim=(0.1, 1.0))
-        return
-    top = float(positive.max())
-    bottom = max(float(positive.min()), top * 10.0**-DECADES)
+    bottom, top = span(values) or (0.13, 0.77)
     margin = 1.3 * (top / bottom) ** 0.06
     axes.set(yscale="log", ylim=(bottom / margin, top * margin))
 
@@ -145,13 +133,12 @@ def _draw_values(axes: Axes, x: np.ndarray, run: _Run, name: str, style: Style) 
     """Values (n,) with bars of one standard error; lines where they are joined; open marks for the second kind."""
     value, error = run[name], np.nan_to_num(run[f"{name}_error"])
     shown = value > 0.0  # NaN is not
-    lower = np.minimum(error, (1.0 - 1e-3) * np.abs(value))
     if run.joined:
         axes.plot(x, np.where(shown, value, np.nan), color=style.color, linestyle=style.line, linewidth=1.3)
     axes.errorbar(
         x[shown],
         value[shown],
-        yerr=np.stack([lower, error])[:, shown],
+        yerr=np.stack([shown_below(value, error), error])[:, shown],
         color=style.color,
         linestyle="none",
         marker=style.marker,
@@ -208,9 +195,3 @@ def _draw_legend(axes: Axes, styles: Mapping[str, Style], marks: Mapping[str, st
         for label, mark in marks.items()
     ]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0, frameon=False)
-
-
-def key_to(style: Style) -> Line2D:
-    """A line and a mark of this style, for a legend."""
-    look: Any = {"linestyle": style.line, "marker": style.marker}
-    return Line2D([], [], color=style.color, markersize=3.5, label=style.label, **look)

@@ -11,23 +11,10 @@ from matplotlib.scale import LogTransform, SymmetricalLogTransform
 from matplotlib.ticker import AutoLocator, FixedLocator, FuncFormatter, Locator, LogLocator, NullLocator
 from matplotlib.transforms import IdentityTransform, Transform
 
+from compare.fields import FIELDS
+
 if TYPE_CHECKING:
     import xarray
-
-#: Fields of `dmft.Model`: symbol, and the title of an axis.
-FIELDS = {
-    "alpha": (r"\alpha", r"output scale $\alpha$"),
-    "epsilon": (r"\epsilon", r"weight of the quadratic feature $\epsilon$"),
-    "kappa": (r"\kappa", r"sample ratio $\kappa = P/D$"),
-    "dim": ("D", "input dimension $D$"),
-    "width": ("N", "number of neurons $N$"),
-    "initial_overlap": ("m_0^2", "planted overlap $m_0^2$"),
-    "label_noise": (r"\sigma", r"standard deviation of the label noise $\sigma$"),
-    "weight_decay": (r"\lambda", r"rate of weight decay $\lambda$"),
-}
-
-#: What `state` means; 0 is absent.
-DONE, FAILED = 1, 2
 
 #: Widths of the borders between regimes in points: where both are certain, and where one is not.
 BORDER_WIDTHS = 1.8, 0.7
@@ -36,26 +23,6 @@ BORDER_WIDTHS = 1.8, 0.7
 WIDE = 4.0
 #: At most so many values are written at an axis each; of more, round numbers are.
 MOST_TICKS = 7
-
-
-def fixed_fields(attributes: Mapping[str, Any], swept: tuple[str, ...]) -> str:
-    """The model's fields that are not `swept`, such as "$\\epsilon = 0.25$,  $D = \\infty$"; zeros are left out."""
-    parts = []
-    for name, (symbol, _) in FIELDS.items():
-        value = attributes.get(name, "infinite" if name in ("dim", "width") else 0.0)
-        if name not in swept and (value != 0.0 or name == "epsilon"):
-            parts.append(f"${symbol} = {number(value)}$")
-    return ",  ".join([*parts, *(["centred"] if attributes.get("centered") else [])])
-
-
-def seeds_in_words(seeds: Any) -> str:
-    """Such as "mean of 8 seeds"."""
-    return "one seed" if int(seeds) == 1 else f"mean of {int(seeds)} seeds"
-
-
-def number(value: Any) -> str:
-    """`value` in TeX."""
-    return r"\infty" if value == "infinite" else f"{float(value):.6g}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +61,7 @@ class CellAxis:
 
     @property
     def title(self) -> str:
-        return FIELDS[self.field][1]
+        return FIELDS[self.field].title
 
     def fractions(self, values: np.ndarray) -> np.ndarray:
         """Where `values` lie between the outer edges, as fractions of the axis' length."""

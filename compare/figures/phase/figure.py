@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from compare.figures.phase_axes import fixed_fields, number, seeds_in_words
-from compare.figures.phase_curves import draw_curves
-from compare.figures.phase_maps import draw_maps
-from compare.figures.plots import LOOK
+from compare.figures.phase.curves import draw_curves
+from compare.figures.phase.maps import draw_maps
+from compare.figures.style import house_style, model_in_words, number, seeds_in_words
+from compare.sweep.measures import PREFIXES
 from dmft.checks import ParameterError
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ def phase_figure(phase: xarray.Dataset) -> Figure:
     Raises:
         ParameterError: the dataset holds neither theory nor simulation.
     """
-    kinds = [prefix for prefix in ("", "simulation_") if f"{prefix}state" in phase]
+    kinds = [kind for kind, prefix in PREFIXES.items() if f"{prefix}state" in phase]
     if not kinds:
         raise ParameterError("Argument `phase` must hold `state` or `simulation_state`, but holds neither.")
-    with matplotlib.rc_context({**LOOK, "hatch.linewidth": 0.6}):
+    with house_style():
         figure = Figure(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
         figure.get_layout_engine().set(h_pad=0.03)  # type: ignore[union-attr]
         figure.suptitle(_title(phase, kinds), fontsize=9.0)
@@ -50,15 +49,15 @@ def _title(phase: xarray.Dataset, kinds: list[str]) -> str:
     model = {name.removeprefix("model_"): value for name, value in attributes.items() if name.startswith("model_")}
     step = attributes["step"]
     settings = [
-        fixed_fields(model, (attributes["x"], attributes["y"])),
+        *model_in_words(model, without=(attributes["x"], attributes["y"])),
         rf"$t_\mathrm{{max}} = {number(attributes['t_max'])}$",
         f"threshold {number(attributes['threshold'])}",
         "gradient flow" if step == "flow" else f"step {number(step)}",
     ]
     surface, over = ("map", "marks") if attributes["y"] else ("lines", "points")
     notes = []
-    for place, prefix in enumerate(kinds):
-        kind = "theory" if not prefix else f"simulation, {seeds_in_words(attributes['seeds'])}"
-        notes.append(f"{(surface, over)[place]}: {kind}")
+    for place, kind in zip((surface, over), kinds, strict=False):
+        runs = f", {seeds_in_words(attributes['seeds'])}" if kind == "simulation" else ""
+        notes.append(f"{place}: {kind}{runs}")
     notes.append(r"one unit of time is $N D / (\alpha^2 \eta)$ steps")
     return ",  ".join(settings) + "\n" + ";  ".join(notes)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from compare.agreement import Agreement, overlay
-from compare.figures.phase_axes import FIELDS, fixed_fields, seeds_in_words
-from compare.figures.phase_curves import key_to
-from compare.figures.plots import DECADES, LOOK, LOSSES, TIME_LABEL, Style, thin
+from compare.fields import FIELDS
+from compare.figures.overlay import LOSSES
+from compare.figures.style import (
+    TIME_LABEL,
+    VERMILION,
+    draw_line,
+    draw_points,
+    house_style,
+    key_to,
+    model_in_words,
+    seeds_in_words,
+    span,
+)
 from dmft.checks import ParameterError
 
 if TYPE_CHECKING:
@@ -22,10 +32,10 @@ if TYPE_CHECKING:
 
 #: At most so many panels along either field.
 MOST = 6
-#: Points drawn of a simulated curve.
-MARKS = 12
+#: Theory, and simulation, as small as a panel is.
+_LINE, _POINTS = partial(draw_line, width=1.2), partial(draw_points, count=12, size=2.8, cap=0.0)
 #: Colour of the verdict, by what it is.
-VERDICTS = {"agrees": "0.2", "differs": "#D55E00", "no error": "0.45"}
+VERDICTS = {"agrees": "0.2", "differs": VERMILION, "no error": "0.45"}
 
 #: Value of the field x, of the field y (None if there is one field), theory, simulation.
 Point = tuple[float, float | None, xarray.Dataset, xarray.Dataset]
@@ -49,7 +59,7 @@ def panels_figure(points: Sequence[Point], x: str, y: str = "") -> Figure:
         raise ParameterError("Argument `points` must hold at least one point, but is empty.")
     columns, rows = (_chosen([point[place] for point in points]) for place in (0, 1))
     agreements = {point[:2]: overlay(*point[2:]) for point in points if point[0] in columns and point[1] in rows}
-    with matplotlib.rc_context(LOOK):
+    with house_style():
         size = (max(1.25 * len(columns) + 0.9, 5.6), 1.1 * len(rows) + 1.2)
         figure = Figure(figsize=size, layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
@@ -85,27 +95,20 @@ def _ranges(agreements: list[Agreement]) -> tuple[float, float, float, float]:
     times = [curves["time"].to_numpy() for curves in sides]
     end = max(float(time[-1]) for time in times)
     start = max(min(float(time[time > 0.0][0]) for time in times), 1e-4 * end)
-    losses = np.concatenate(
-        [
-            curves[name].to_numpy()[time >= start]
-            for curves, time in zip(sides, times, strict=True)
-            for name in LOSSES[1]
-        ]
-    )
-    positive = losses[np.isfinite(losses) & (losses > 0.0)]
-    top = float(positive.max(initial=1e-300))
-    bottom = max(float(positive.min(initial=top)), top * 10.0**-DECADES)
+    bottom, top = span(
+        curves[name].to_numpy()[time >= start] for curves, time in zip(sides, times, strict=True) for name in LOSSES[1]
+    ) or (1e-300, 1e-300)
     return start, end * 1.1, bottom / 1.5, top * 6.0  # room for the verdict above the curves
 
 
 def _draw_panel(axes: Axes, agreement: Agreement, start: float) -> None:
     """Both losses of both sides from time `start` on, and the verdict."""
     for name, style in LOSSES[1].items():
-        for side, draw in ((agreement.first, _draw_line), (agreement.second, _draw_points)):
+        for side, draw in ((agreement.first, _LINE), (agreement.second, _POINTS)):
             time = side.curves["time"].to_numpy()
             shown = time >= start
             value, error = (side.curves[key].to_numpy()[shown] for key in (name, f"{name}_stderr"))
-            draw(axes, time[shown], value, np.nan_to_num(error), style)
+            draw(axes, time[shown], value, error, style)
     text, color = verdict(agreement)
     _write_inside(axes, (0.96, 0.94), text, color, ha="right", va="top")
 
@@ -119,33 +122,6 @@ def verdict(agreement: Agreement) -> tuple[str, str]:
     return (f"max $|z|$ {max(scores):.1f}, {word}" if scores else word), VERDICTS[word]
 
 
-def _draw_line(axes: Axes, time: np.ndarray, value: np.ndarray, error: np.ndarray, style: Style) -> None:
-    """A curve (T,) with a band of one standard error."""
-    low = np.maximum(value - error, 1e-3 * np.abs(value))
-    axes.fill_between(time, low, value + error, color=style.color, alpha=0.22, linewidth=0.0)
-    axes.plot(time, value, color=style.color, linestyle=style.line, linewidth=1.2)
-
-
-def _draw_points(axes: Axes, time: np.ndarray, value: np.ndarray, error: np.ndarray, style: Style) -> None:
-    """About MARKS of the points (T,), with bars of one standard error."""
-    chosen = thin(time, MARKS)
-    time, value, error = time[chosen], value[chosen], error[chosen]
-    bars = np.stack([np.minimum(error, (1.0 - 1e-3) * np.abs(value)), error])
-    axes.errorbar(
-        time,
-        value,
-        yerr=bars,
-        color=style.color,
-        linestyle="none",
-        marker=style.marker,
-        markersize=2.8,
-        markeredgecolor="white",
-        markeredgewidth=0.3,
-        elinewidth=0.8,
-        zorder=3,
-    )
-
-
 def _set_ticks(axes: Axes) -> None:
     for line in (axes.xaxis, axes.yaxis):
         line.set_major_locator(LogLocator(numticks=5))
@@ -155,7 +131,7 @@ def _set_ticks(axes: Axes) -> None:
 
 def _value(field: str, value: float) -> str:
     """Such as "$\\kappa = 2$"."""
-    return f"${FIELDS[field][0]} = {value:.3g}$"
+    return f"${FIELDS[field].tex} = {value:.3g}$"
 
 
 def _write_inside(axes: Axes, place: tuple[float, float], text: str, color: str, **alignment: Any) -> None:
@@ -171,6 +147,7 @@ def _describe(figure: Figure, agreement: Agreement, swept: tuple[str, ...]) -> N
     """Titles of the common axes; the fixed fields; what lines and points are."""
     figure.supxlabel(TIME_LABEL, fontsize=8.5)
     figure.supylabel(LOSSES[0], fontsize=8.5)
+    fixed = ",  ".join(model_in_words(agreement.first.attributes, without=swept))
     kinds = f"lines: theory;  points: simulation, {seeds_in_words(agreement.second.runs)}"
     legend = figure.legend(
         handles=[key_to(style) for style in LOSSES[1].values()],
@@ -178,7 +155,7 @@ def _describe(figure: Figure, agreement: Agreement, swept: tuple[str, ...]) -> N
         ncols=2,
         frameon=False,
         fontsize=8.0,
-        title=f"{fixed_fields(agreement.first.attributes, swept)}\n{kinds};  bands and bars: one standard error",
+        title=f"{fixed}\n{kinds};  bands and bars: one standard error",
         title_fontproperties={"size": 8.0},
     )
     legend.get_title().set_multialignment("center")

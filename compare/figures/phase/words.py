@@ -9,17 +9,36 @@ import numpy as np
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
+from compare.figures.style import GREEN, SKY, VERMILION
+from compare.grokking import Regime
+from compare.sweep.measures import REGIMES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Regimes by number: in full, and where there is no room.
-REGIMES = {
-    1: ("groks", "gr"),
-    2: ("generalises", "ge"),
-    3: ("memorises", "me"),
-    4: ("not trained", "nt"),
-    5: ("undecided", "un"),
+
+class Look(NamedTuple):
+    """A regime in pictures: its name in full, and where there is no room; its colour in a strip with black words, and
+    in the report.
+    """
+
+    name: str
+    short: str
+    strip: str
+    color: str
+
+
+#: By number.
+LOOKS = {
+    REGIMES[kind]: look
+    for kind, look in {
+        Regime.GROKS: Look("groks", "gr", "#F0B440", VERMILION),
+        Regime.GENERALISES: Look("generalises", "ge", "#BFE3D4", GREEN),
+        Regime.MEMORISES: Look("memorises", "me", "#9CC3E0", SKY),
+        Regime.NOT_TRAINED: Look("not trained", "nt", "#C4C4C4", "#999999"),
+        Regime.UNDECIDED: Look("undecided", "un", "#F4F4F4", "#F0E442"),
+    }.items()
 }
 
 #: Height of a word in points, and the pixels per point of the raster on which room for it is sought.
@@ -47,7 +66,7 @@ def place_words(regions: np.ndarray, taken: np.ndarray, height: float) -> Iterat
         height: height of a letter, in pixels of the raster.
     """
     for number in np.unique(regions[regions > 0]).tolist():
-        long, short = REGIMES[number]
+        long, short = LOOKS[number][:2]
         patches = ndimage.label(regions == number)[0]  # type: ignore[index]
         for patch, box in enumerate(ndimage.find_objects(patches), start=1):
             inside, beside = patches[box] == patch, ~taken[box]
@@ -135,5 +154,5 @@ def write_words(
 
 def explain(figure: Figure, written: Sequence[str]) -> None:
     """Say in the lower right corner what the short forms among the `written` words mean."""
-    meanings = [f"{short}: {name}" for name, short in REGIMES.values() if short in written]
+    meanings = [f"{look.short}: {look.name}" for look in LOOKS.values() if look.short in written]
     figure.text(0.995, 0.008, "  ".join(meanings), ha="right", va="bottom", fontsize=7.0, in_layout=False)

@@ -19,9 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from compare.figures.phase_axes import BORDER_WIDTHS, DONE, FAILED, CellAxis, cell_corners, regime_borders
-from compare.figures.phase_words import explain, settle, write_words
-from compare.figures.plots import DECADES
+from compare.figures.phase.axes import BORDER_WIDTHS, CellAxis, cell_corners, regime_borders
+from compare.figures.phase.words import explain, settle, write_words
+from compare.figures.style import VERMILION, span
+from compare.sweep.measures import PREFIXES, State
 
 if TYPE_CHECKING:
     import xarray
@@ -35,7 +36,7 @@ AT_ONCE = ("1.0", ".....", "0.55")
 #: A map of more cells is a bitmap within a PDF.
 MOST_VECTORS = 10_000
 #: Colour of the mark where simulation and theory end in different regimes.
-DISAGREES = "#D55E00"
+DISAGREES = VERMILION
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class _Cells:
 
     @property
     def unreached(self) -> np.ndarray:
-        return (self.state == DONE) & ~self.reached
+        return (self.state == State.DONE) & ~self.reached
 
     @property
     def at_once(self) -> np.ndarray:
@@ -75,7 +76,7 @@ class _Cells:
 
 def draw_maps(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
     """Both maps, their legend, and the words of the regimes (which need the maps' sizes, so they come last)."""
-    below, *above = (_Cells.of(phase, prefix) for prefix in kinds)
+    below, *above = (_Cells.of(phase, PREFIXES[kind]) for kind in kinds)
     marks = above[0] if above and np.any(above[0].state) else None
     x, y = (CellAxis.of(phase, phase.attrs[name]) for name in ("x", "y"))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -108,11 +109,10 @@ def draw_maps(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
 
 def _color_scale(values: np.ndarray) -> LogNorm:
     """A logarithmic scale over the positive `values`, cut DECADES below the largest; smaller ones have its end."""
-    positive = values[np.isfinite(values) & (values > 0.0)]
-    if positive.size == 0:
+    ends = span([values])
+    if ends is None:
         return LogNorm(0.1, 1.0)
-    high = float(positive.max())
-    low = max(float(positive.min()), high * 10.0**-DECADES)
+    low, high = ends
     margin = 1.0 if high > 1.001 * low else 1.5
     return LogNorm(low / margin, high * margin, clip=True)
 
@@ -125,7 +125,7 @@ def _draw_cells(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells, name: str, 
     if name == "delay_on_scale":
         for mask, look in ((cells.unreached, UNREACHED), (cells.at_once, AT_ONCE)):
             _hatch(axes, x, y, mask, look)
-    failed = cell_corners(cells.state == FAILED, x.edges, y.edges)
+    failed = cell_corners(cells.state == State.FAILED, x.edges, y.edges)
     axes.add_collection(
         LineCollection([*failed[:, [0, 2]], *failed[:, [1, 3]]], colors="0.3", linewidths=0.8), autolim=False
     )
@@ -157,14 +157,14 @@ def _draw_marks(axes: Axes, x: CellAxis, y: CellAxis, marks: _Cells, cells: _Cel
     values = getattr(marks, name)
     differs = (marks.regime != cells.regime) & (marks.regime > 0) & (cells.regime > 0)
     for wrong, shape, scale, edge in ((False, "o", 1.0, "black"), (True, "D", 0.85, DISAGREES)):
-        done = (marks.state == DONE) & (differs == wrong)
+        done = (marks.state == State.DONE) & (differs == wrong)
         look = {"marker": shape, "s": (scale * size) ** 2, "linewidths": 1.0, "edgecolors": edge, "zorder": 3}
         axes.scatter(*places[done].T, c="white", **look | {"linewidths": 2.6, "edgecolors": "white"})
         colored = done & np.isfinite(values)
         axes.scatter(*places[colored].T, c=values[colored], cmap=COLORS, norm=norm, **look)
         for mask, (face, _, _), hatch in ((marks.unreached, UNREACHED, "//////"), (marks.at_once, AT_ONCE, None)):
             axes.scatter(*places[done & mask & ~colored].T, c=face, hatch=hatch, **look)
-    axes.scatter(*places[marks.state == FAILED].T, marker="x", s=size**2, c="black", linewidths=1.2, zorder=3)
+    axes.scatter(*places[marks.state == State.FAILED].T, marker="x", s=size**2, c="black", linewidths=1.2, zorder=3)
 
 
 def _mark_size(x: CellAxis, y: CellAxis) -> float:
@@ -198,7 +198,7 @@ def _legend(cells: _Cells, marks: _Cells | None) -> Iterator[Any]:
     ):
         if any(np.any(getattr(one, name)) for one in shown):
             yield Patch(facecolor=face, hatch=hatch, edgecolor=color, linewidth=0.0, label=label)
-    if any(np.any(one.state == FAILED) for one in shown):
+    if any(np.any(one.state == State.FAILED) for one in shown):
         yield Line2D([], [], color="0.3", marker="x", linestyle="none", markersize=6, label="run failed")
     if marks is None:
         return

@@ -1,0 +1,161 @@
+"""What is asked of a sweep, checked before anything runs; free of numpy, so that the command line checks it at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from compare.sweep.axes import Axis
+from dmft.checks import PRECISIONS, ParameterError, check_bool, check_choice, check_integer, check_real, check_seed
+from dmft.models.model import Model
+
+if TYPE_CHECKING:
+    from dmft.models.committee import Committee
+
+FORMS = ("auto", "network", "reduced")
+#: Arguments that theory and simulation share.
+SHARED = ("t_max", "step", "precision", "seed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A grid of models and what is computed at each: the arguments of `compare.phase_diagram`, see there.
+
+    Raises:
+        ParameterError: an argument is out of range, at any point; the message names it, its value and what is allowed.
+    """
+
+    base_model: Model | Committee
+    axes: tuple[Axis, ...]
+    t_max: float
+    threshold: float = 0.1
+    ratio: float = 3.0
+    step: float | None = None
+    rtol: float = 0.03
+    atol: float = 1e-3
+    precision: str = "float64"
+    seed: int = 0
+    theory: bool = True
+    simulate_every: int = 0
+    simulation_step: float | None = None
+    seeds: int = 8
+    form: str = "auto"
+    workers: int | None = None
+    scheduler: str | None = None
+    retry_failed: bool = False
+    solve_options: Mapping[str, Any] | None = None
+    simulate_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        fields = [axis.field for axis in self.axes]
+        if len(set(fields)) < len(fields):
+            raise ParameterError(f"Argument `y` must be another field than x = {fields[0]!r}, but is the same.")
+        t_max = check_real("t_max", self.t_max, above=0.0)
+        values: dict[str, Any] = {
+            "t_max": t_max,
+            "threshold": check_real("threshold", self.threshold, above=0.0),
+            "ratio": check_real("ratio", self.ratio, above=0.0),
+            "step": check_step("step", self.step, t_max),
+            "rtol": check_real("rtol", self.rtol, above=0.0),
+            "atol": check_real("atol", self.atol, at_least=0.0),
+            "precision": check_choice("precision", self.precision, PRECISIONS),
+            "seed": check_seed(self.seed),
+            "theory": check_bool("theory", self.theory),
+            "simulate_every": check_integer("simulate_every", self.simulate_every, at_least=0),
+            "simulation_step": check_step("simulation_step", self.simulation_step, t_max),
+            "seeds": check_integer("seeds", self.seeds, at_least=1),
+            "form": check_choice("form", self.form, FORMS),
+            "workers": None if self.workers is None else check_integer("workers", self.workers, at_least=1),
+            "retry_failed": check_bool("retry_failed", self.retry_failed),
+            "solve_options": _check_options("solve", self.solve_options),
+            "simulate_options": _check_options("simulate", self.simulate_options),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if self.scheduler is not None and not isinstance(self.scheduler, str):
+            raise ParameterError(
+                f"Argument `scheduler` must be an address such as tcp://host:8786, but is {self.scheduler!r}."
+            )
+        if not self.theory and not self.simulate_every:
+            raise ParameterError(
+                "Argument `simulate_every` must be >= 1 without theory, but is 0: nothing is left to do."
+            )
+        for model in self.simulated.values():
+            check_simulated(model, self.form)
+
+    @functools.cached_property
+    def models(self) -> dict[tuple[int, ...], Any]:
+        """The model at every index of the grid, x first."""
+        models: dict[tuple[int, ...], Any] = {(): self.base_model}
+        for axis in self.axes:
+            models = {(*at, i): changed for at, model in models.items() for i, changed in enumerate(axis.models(model))}
+        return models
+
+    @property
+    def simulated(self) -> dict[tuple[int, ...], Any]:
+        """Those of them that are simulated: at every so many values of each axis, from the first on."""
+        every = self.simulate_every
+        return {at: model for at, model in self.models.items() if every and all(index % every == 0 for index in at)}
+
+    @property
+    def theory_settings(self) -> dict[str, Any]:
+        """Arguments of `dmft.solve`."""
+        return self._common | {"rtol": self.rtol, "atol": self.atol, **(self.solve_options or {})}
+
+    @property
+    def simulation_settings(self) -> dict[str, Any]:
+        """Arguments of `sim.simulate`."""
+        step = self.step if self.simulation_step is None else self.simulation_step
+        return self._common | {"seeds": self.seeds, "form": self.form, "step": step, **(self.simulate_options or {})}
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SHARED}
+
+
+def check_simulated(model: Any, form: str) -> None:
+    """ParameterError if `sim.simulate` cannot take this model in this form."""
+    if model.dim is None:
+        raise ParameterError("Argument `dim` must be an integer >= 2 to simulate, but is not given (infinite).")
+    if model.width is None and form == "network":
+        raise ParameterError("Argument `form` must be auto or reduced at infinite width, but is 'network'.")
+
+
+def check_step(name: str, step: float | None, t_max: float) -> float | None:
+    """The step if it is None (gradient flow) or at most t_max."""
+    if step is None:
+        return None
+    step = check_real(name, step, above=0.0)
+    if step > t_max:
+        raise ParameterError(f"Argument `{name}` must be a number > 0 and <= t_max = {t_max:g}, but is {step:g}.")
+    return step
+
+
+def _check_options(name: str, options: Any) -> dict[str, Any]:
+    """Further arguments of `dmft.solve` or `sim.simulate`; ParameterError unless a file can hold them."""
+    if options is None:
+        return {}
+    import dmft
+    import sim
+
+    known = inspect.signature({"solve": dmft.solve, "simulate": sim.simulate}[name]).parameters
+    fixed = {field.name for field in dataclasses.fields(Sweep)}
+    # nor what depends on how fast the machine is
+    fixed |= {"model", "progress", "checkpoint", "checkpoint_every", "max_seconds"}
+    allowed = [parameter for parameter in known if parameter not in fixed]
+    wrong = [option for option in options if option not in allowed] if isinstance(options, Mapping) else [options]
+    if wrong:
+        raise ParameterError(
+            f"Argument `{name}_options` must map arguments of {name} among {', '.join(allowed)} to their values, but "
+            f"has {wrong[0]!r}."
+        )
+    try:
+        return json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError):
+        raise ParameterError(
+            f"Argument `{name}_options` must hold plain numbers and texts, as files keep them, but is {options!r}."
+        ) from None
