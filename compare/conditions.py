@@ -115,9 +115,7 @@ def _optimizers(first: Side, second: Side) -> list[str]:
     notes = []
     if all(known) and rules[0] != rules[1]:
         notes.append(f"Optimisers differ: {rules[0]} and {rules[1]}.")
-    steps = [
-        side.attributes.get("step") if not side.attributes.get("step_chosen") else "flow" for side in (first, second)
-    ]
+    steps = [side.attributes.get("step") for side in (first, second)]
     if all(known) and None not in steps and not _same(*steps):
         words = ["gradient flow" if step == "flow" else f"steps of {step:g}" for step in steps]
         notes.append(f"Steps differ: {words[0]} and {words[1]}.")

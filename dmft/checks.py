@@ -37,6 +37,10 @@ class DivergenceError(RunError):
     """The loss grew without bound. Says at which time, and which step would be stable."""
 
 
+class StiffnessError(RunError):
+    """Gradient flow has rates too fast for the time asked for. Says when, and what to change."""
+
+
 class ConvergenceError(RunError):
     """The self-consistency iteration did not converge. Says where, and what to change."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
+from dmft.compiled.executables import compilable
 from sim.request import Request
 from sim.systems.state import Parameters
 from sim.training.driver import run
@@ -71,7 +71,7 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
     if not asked.optimizer.is_flow:
         raise ParameterError(
             "Argument `linearized` must be False unless the optimizer is gd on all samples at a constant rate, whose "
-            "steps have a closed form, but is True."
+            "steps, and whose flow, have a closed form, but is True."
         )
     if experiment.model.weight_decay:
         raise ParameterError(
@@ -82,8 +82,9 @@ def _check_linearizable(experiment: Experiment, asked: Request) -> None:
 
 def _add_linearized(dataset: xarray.Dataset, experiment: Experiment, form: str) -> xarray.Dataset:
     """The dataset with the curves of the linearised network and the regression errors."""
-    step, seed = float(dataset.attrs["step"]), int(dataset.attrs["seed"])
-    counts = np.rint(dataset["time"].to_numpy() / step)
+    seed, time = int(dataset.attrs["seed"]), dataset["time"].to_numpy()
+    step = None if dataset.attrs["step"] == "flow" else float(dataset.attrs["step"])
+    counts = time if step is None else np.rint(time / step)
     curves, limits = [], []
     for index in range(dataset.sizes["seed"]):
         start = linear_start(experiment, form, seed, index)
@@ -135,8 +136,10 @@ def linear_start(experiment: Experiment, form: str, seed: int, index: int) -> Li
     return LinearStart(centered, parameters, task, matrix, residual, spectrum)
 
 
-def linearized_losses(start: LinearStart, step: float, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linearized_losses(start: LinearStart, step: float | None, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Train and test loss of the linearised network after each number of steps in `counts`, (2, T), and at last, (2,).
+
+    Without a step they are those of gradient flow, and `counts` are times.
 
     The last are those of infinitely many steps: regression with the initial tangent kernel, without ridge.
     """
@@ -151,15 +154,15 @@ def test_losses(start: LinearStart, c: np.ndarray) -> np.ndarray:
     """Test loss of f_0 - K(., X) c, for every row of coefficients c, (T, P)."""
     with precision_context("float64"):
         parameters, task = jax.tree.map(jnp.asarray, (start.parameters, start.task))
-        compiled = _sampled_losses if task.target is None else _exact_losses
-        return np.asarray(compiled(start.centered, parameters, task, jnp.asarray(c)))
+        losses = _sampled_losses if task.target is None else _exact_losses
+        return np.asarray(losses(parameters, task, jnp.asarray(c), centered=start.centered))
 
 
 test_losses.__test__ = False  # type: ignore[attr-defined]  # not a test function
 
 
-@partial(jax.jit, static_argnames="centered")
-def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+@compilable()
+def _exact_losses(parameters: Parameters, task: Task, many: jax.Array, *, centered: bool) -> jax.Array:
     assert task.target is not None
     minus_target = Components(task.target.vectors, -task.target.amplitudes)
     base = minus_target if centered else difference(components(task.fixed, parameters), task.target)
@@ -171,8 +174,8 @@ def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.
     return jax.lax.map(loss, many)
 
 
-@partial(jax.jit, static_argnames="centered")
-def _sampled_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+@compilable()
+def _sampled_losses(parameters: Parameters, task: Task, many: jax.Array, *, centered: bool) -> jax.Array:
     f = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
     base = (0.0 if centered else f) - task.test_targets
 

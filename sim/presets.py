@@ -61,6 +61,7 @@ class Preset:
         kernel: whether the tangent kernel is followed.
         linearized: whether the linearised network is trained beside.
         stop_below: losses at which a run may end early, because the figure shows nothing later.
+        flow: whether gradient flow is followed, for as long as the steps would take.
         precision: of the training.
         seed: random stream that is taken when none is given.
         assumed: what the paper does not state, and what is taken instead.
@@ -73,6 +74,7 @@ class Preset:
     kernel: bool = False
     linearized: bool = False
     stop_below: dict[str, float] | None = None
+    flow: bool = False
     precision: str = "float64"
     seed: int = 0
     assumed: str = ""
@@ -121,7 +123,7 @@ def _figure_3b() -> Preset:
     return _figure_3("fig3b", "alignment: a weaker quadratic feature delays generalisation", "epsilon", values)
 
 
-def _figure_3e(name: str, numbers: Sequence[int]) -> Preset:
+def _figure_3e(name: str, numbers: Sequence[int], *, flow: bool = False) -> Preset:
     runs = []
     for k in numbers:
         for j in numbers:
@@ -136,6 +138,7 @@ def _figure_3e(name: str, numbers: Sequence[int]) -> Preset:
         runs=tuple(runs),
         steps=110_000,
         stop_below={"train_loss": 0.1, "test_loss": 0.1},
+        flow=flow,
         precision="float32",
         assumed=f"{len(numbers)} x {len(numbers)} points (the paper: 14 x 14); colours are delays in steps.",
     )
@@ -175,6 +178,7 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "fig3b": _figure_3b,
     "fig3e": lambda: _figure_3e("fig3e", (1, 5, 10, 14)),
     "fig3e-full": lambda: _figure_3e("fig3e-full", range(1, 15)),
+    "fig3e-flow": lambda: _figure_3e("fig3e-flow", range(1, 15), flow=True),
     "fig4": _figure_4,
     "fig9": _figure_9,
 }
@@ -204,8 +208,8 @@ def run_preset(
         progress: show a progress bar per run if standard error is a terminal.
 
     Returns:
-        Label -> dataset (`sim.simulate`), with the preset's name, the learning rate
-        and the loss factor among the attributes. Of several runs, one that diverges is warned of, and kept up to there
+        Label -> dataset (`sim.simulate`), with the preset's name, the learning rate, the loss factor and the paper's
+        time per step among the attributes. Of several runs, one that diverges is warned of, and kept up to there
         (attribute `complete` = 0).
 
     Raises:
@@ -222,7 +226,7 @@ def run_preset(
             dataset = simulate(
                 run.experiment,
                 count * run.step,
-                step=run.step,
+                step=None if made.flow else run.step,
                 kernel=made.kernel,
                 linearized=made.linearized,
                 seeds=seeds,
@@ -238,6 +242,7 @@ def run_preset(
             warnings.warn(f"{made.name}, {run.label}: {error}", stacklevel=2)
             dataset = error.curves
         paper = {"preset": made.name, "learning_rate": run.learning_rate, "loss_factor": run.loss_factor}
+        paper["paper_step"] = run.step
         results[run.label] = dataset.assign_attrs(paper)
     return results
 

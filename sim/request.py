@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,11 +21,15 @@ from dmft.checks import (
 from sim.training.checkpoint import checked_path
 from sim.training.optimizers import Optimizer, as_optimizer, needs_value
 from sim.training.schedule import observed_steps
-from sim.training.stepsize import default_step
+from sim.training.stepsize import COARSEST_RTOL, FINEST_RTOL, initial_rate, output_spacing
 from sim.training.system import System
 
+#: Seeds that measure the error of gradient flow.
+COMPANIONS = 2
 #: Step numbers are 32-bit integers on the device.
 MOST_STEPS = 2**31 - 1
+#: Parts in which progress along gradient flow is shown.
+PROGRESS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,7 @@ class Request:
     t_max: float
     seeds: int = 8
     step: float | None = None
+    rtol: float = 1e-3
     times: Any = None
     precision: str = "float64"
     seed: int = 0
@@ -60,6 +64,9 @@ class Request:
         if self.times is not None:
             put("times", check_times(self.times, self.t_max))
         check_choice("precision", self.precision, PRECISIONS)
+        put("rtol", check_real("rtol", self.rtol, at_least=FINEST_RTOL[self.precision]))
+        if self.rtol > COARSEST_RTOL:
+            raise ParameterError(f"Argument `rtol` must be at most {COARSEST_RTOL:g}, but is {self.rtol:g}.")
         put("seed", check_seed(self.seed))
         put("progress", check_bool("progress", self.progress))
         put("optimizer", as_optimizer(self.optimizer))
@@ -67,20 +74,40 @@ class Request:
             settings = ", ".join(f"{name} = {value}" for name, value in self.optimizer.to_attributes().items())
             raise ParameterError(
                 f"Argument `step` must be given with {settings}: "
-                "only plain gradient descent on all samples follows gradient flow, for which a step can be chosen."
+                "only plain gradient descent on all samples has a gradient flow, which is followed without a step."
             )
         put("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, at_least=0.0))
         if self.checkpoint is not None:
             put("checkpoint", checked_path(self.checkpoint))
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether gradient flow is followed, not gradient descent."""
+        return self.step is None
+
+    @property
+    def companions(self) -> int:
+        """How many of the seeds are followed a second time, at a larger tolerance, for the error of the first."""
+        return min(self.seeds, COMPANIONS) if self.is_flow else 0
+
+    @property
+    def replicas(self) -> int:
+        """Seeds and companions."""
+        return self.seeds + self.companions
+
+
+def flow_rtol(rtol: float, precision: str) -> float:
+    """What gradient flow is asked for beside a theory of error `rtol`: a tenth of it, as far as that can be asked."""
+    return min(max(rtol / 10.0, FINEST_RTOL[precision]), COARSEST_RTOL)
 
 
 class Plan(NamedTuple):
     """A request that has been fitted to its system.
 
     Attributes:
-        step: time per step.
-        count: number of steps of the whole run.
-        steps: observed step numbers, strictly increasing.
+        step: time per step; 0 for gradient flow.
+        count: number of steps of the whole run; of gradient flow, which has steps of its own, what progress counts to.
+        steps: observed step numbers, strictly increasing; of gradient flow, 0, 1, ... for its times.
         time: their times, float64.
     """
 
@@ -91,7 +118,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(system: System, request: Request) -> Plan:
-    """Fix what the request leaves open: the step and the observed steps; check it against the system."""
+    """Fix what the request leaves open: the observed steps or times; check it against the system."""
     optimizer, t_max = request.optimizer, request.t_max
     check_optimizer(system, optimizer)
     check_thresholds(system, request.stop_below)
@@ -101,23 +128,21 @@ def make_plan(system: System, request: Request) -> Plan:
                 "Argument `step` must be given where the model's `batch_fraction` is below 1: batches have a meaning "
                 "for steps of gradient descent alone."
             )
-        if system.curvature is None:
-            raise ParameterError("Argument `step` must be given: none can be chosen for this system.")
-        count = math.ceil(t_max / default_step(system.curvature(request.seed, 0, None)))
-        step = t_max / count
-    else:
-        step = request.step
-        count = max(1, round(t_max / step))
+        time = request.times
+        if time is None:
+            spacing = output_spacing(initial_rate(system, request.seed), t_max)
+            time = observed_steps(round(t_max / spacing), spacing, None) * spacing
+            time[-1] = t_max  # n (t_max / n) may differ from t_max in the last bit
+        return Plan(0.0, PROGRESS, np.arange(time.size), np.minimum(time, t_max))
+    step = request.step
+    count = max(1, round(t_max / step))
     check_presence(system, step)
     if count > MOST_STEPS:
         raise ParameterError(
             f"Argument `step` must be at least t_max / {MOST_STEPS:d} = {t_max / MOST_STEPS:.3g}, but is {step:.3g}."
         )
     steps = observed_steps(count, step, request.times)
-    time = steps * step
-    if request.step is None:
-        time[steps == count] = t_max  # n (t_max / n) may differ from t_max in the last bit
-    return Plan(step, count, steps, time)
+    return Plan(step, count, steps, steps * step)
 
 
 def check_optimizer(system: System, optimizer: Optimizer) -> None:

@@ -26,6 +26,7 @@ def simulate(
     *,
     seeds: int = 8,
     step: float | None = None,
+    rtol: float = 1e-3,
     form: str = "auto",
     times: Any = None,
     precision: str = "float64",
@@ -38,24 +39,26 @@ def simulate(
     kernel: bool = False,
     linearized: bool = False,
 ) -> xarray.Dataset:
-    """Gradient descent on the real network (THEORY sections 1 to 3), on several fresh draws.
+    """Gradient descent or gradient flow of the real network (THEORY sections 1 to 3), on several fresh draws.
 
     Every seed draws new inputs, target direction, label noise and initial weights. Draw k depends on `seed` and k
     alone: more seeds add to those already there, and both forms and both precisions see the same draws.
 
     Args:
         model: the network and its task; `dim` must be set, `width` may be infinite (None). An `Experiment` has
-            observables of its own and needs a `step`. A
+            observables of its own. A
             `dmft.Committee` has those of `dmft.losses.committee`; its `batch_fraction` below 1 needs a `step`.
         t_max: training time > 0, in the units of THEORY section 1.
         seeds: number S >= 1 of draws.
-        step: time per gradient-descent step, > 0; the run takes max(1, round(t_max / step)) of them. None stands for
-            gradient flow: a small step that divides t_max (`sim.training.stepsize.default_step`).
+        step: time per gradient-descent step, > 0; the run takes max(1, round(t_max / step)) of them. None: gradient
+            flow, by Runge-Kutta-Chebyshev steps that are chosen as it goes (`sim.training.flow`).
+        rtol: relative error of the losses of gradient flow, from 1e-9 (float32: 1e-4) to 0.1, down to 1e-5 of their
+            start. What was reached is measured: `<name>_step_error`. With `step` it has no meaning.
         form: "network" moves the N x D weights of a finite width; "reduced" is the exact form of at most D + 1 rows,
             for any width; "auto" takes the cheaper one. A committee has the network form alone.
-        times: times to report, strictly increasing in [0, t_max], each answered by the nearest step, of which no two
-            may be the same. None reports every step up to 1000 of them, beyond that enough for linear interpolation to
-            err by under 0.3 %.
+        times: times to report, strictly increasing in [0, t_max]; with `step` each is answered by the nearest step, of
+            which no two may be the same. None reports every step up to 1000 of them, beyond that, and of gradient flow,
+            enough for linear interpolation to err by under 0.3 %.
         precision: "float64" or "float32".
         seed: random stream, an integer >= 0.
         optimizer: "gd" (plain gradient descent on all samples, the counterpart of the theory), "momentum", "nesterov",
@@ -78,12 +81,15 @@ def simulate(
         over ("time",) their `<name>_stderr`: standard deviation over seeds (ddof 1) / sqrt(S), NaN for one seed. For a
         committee: train_loss, test_loss, teacher_overlap over ("seed", "time", "neuron", "direction"), self_overlap
         over ("seed", "time", "neuron", "neuron2") and, if trained, readouts over ("seed", "time", "neuron"). With
-        `stop_below`, the attribute `stopped` says whether the time axis ends before t_max.
+        `stop_below`, the attribute `stopped` says whether the time axis ends before t_max. Gradient flow adds
+        `<name>_step_error` over ("time",), by how much its steps may be off, and the attributes `integrator`,
+        `evaluations` (of the gradient, the mean over seeds), `rejected` (steps, of all seeds) and `tolerance_met`.
 
     Raises:
         ParameterError: an argument is out of range, or the checkpoint is damaged or of another run.
         DivergenceError: the loss grew without bound; the message names a stable step, and the error's `curves` are
             the dataset up to there, with the attribute `complete` = 0.
+        StiffnessError: gradient flow is too stiff to be followed; with `curves` likewise.
         MemoryLimitError: one draw does not fit into memory.
 
     Example:
@@ -95,6 +101,7 @@ def simulate(
         t_max=t_max,
         seeds=seeds,
         step=step,
+        rtol=rtol,
         times=times,
         precision=precision,
         seed=seed,

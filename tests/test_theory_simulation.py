@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import fields, store
+from dmft.wide import fields
+from dmft.wide import row as samples
 from sim import simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
@@ -29,8 +30,13 @@ PLANTED, RANDOM = (
 )
 
 
+#: How the relative deviation falls with D.  From random initialisation the train loss falls between 1/D and D^-1/2, and
+#: the overlap, itself of order 1/D before it escapes, does not at first.
+PLANTED_POWER, RANDOM_POWER, ESCAPE_POWER = 1.0, 0.5, 0.0
+
+
 def beyond_allowance(theories, runs, power, names=NAMES):
-    """z at the largest D of simulation / theory - 1 less c/D^power, with c fitted at the two smaller, (times, names)."""
+    """z of simulation / theory - 1 - c/D^power at the largest D, c fitted at the two smaller, (times, names)."""
     dims = np.array(sorted(runs), dtype=float)
     ratio, error = np.empty((2, len(dims), len(runs[dims[0]]), len(names)))
     for k, dim in enumerate(dims):
@@ -77,7 +83,7 @@ def planted(samples, dim=400, seed=0):
 def test_theory_meets_the_planted_reference_at_every_time():
     theories = {dim: planted(256, dim) for dim in SIZES}
     assert relative_stderr(theories[400]) < 0.01
-    scores = beyond_allowance(theories, PLANTED, power=1)
+    scores = beyond_allowance(theories, PLANTED, power=PLANTED_POWER)
     assert np.abs(scores).max() < limit_of(scores.size), scores
 
 
@@ -178,22 +184,25 @@ def without_bath_feedback(monkeypatch):
         right = right_slopes(*arguments)
         return right._replace(bath=jnp.zeros_like(right.bath))
 
-    right_slopes = store.slopes
-    monkeypatch.setattr(store, "slopes", wrong)
+    right_slopes = samples.slopes
+    monkeypatch.setattr(samples, "slopes", wrong)
 
 
 def outlier_responding_like_the_bulk(monkeypatch):
     """Drop q dDelta from the outlier's tangent, so that R_d = R_r up to the bath's distribution."""
 
-    def wrong(c, h, past, row, s, *, on_common):
-        right = right_row(c, h, past, row, s, on_common=on_common)
-        if on_common:
-            return right
-        zero = jnp.zeros_like(right.residual)
-        return right._replace(residual=zero, common=zero, outlier=right.outlier - s.y_d[:, None] * right.residual)
+    def wrong(c, h, n, past, proposed, s):
+        right = right_row(c, h, n, past, proposed, s)
+        under_common = jnp.array([True, False])[:, None]
+        own = right.outlier - s.y_d[:, None, None] * right.residual
+        return right._replace(
+            residual=jnp.where(under_common, right.residual, 0.0),
+            common=jnp.where(under_common, right.common, 0.0),
+            outlier=jnp.where(under_common, right.outlier, own),
+        )
 
-    right_row = store.tangent_row
-    monkeypatch.setattr(store, "tangent_row", wrong)
+    right_row = samples.tangent_row
+    monkeypatch.setattr(samples, "tangent_row", wrong)
 
 
 def noise_too_strong(monkeypatch):

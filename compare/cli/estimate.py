@@ -116,27 +116,35 @@ def simulation_estimate(settings: Settings) -> Estimate:
     Raises:
         MemoryLimitError: one seed does not fit into memory, as in the run itself.
     """
-    from sim.request import Request
+    from sim.request import Request, flow_rtol
 
     asked = ("t_max", "seeds", "step", "precision", "seed", "optimizer", "stop_below")
-    request = Request(**{name: getattr(settings, name) for name in asked})
+    rtol = flow_rtol(settings.rtol, settings.precision)
+    request = Request(rtol=rtol, **{name: getattr(settings, name) for name in asked})
     steps, memory, seconds = _trained(settings.model, settings.form, request)
-    work = f"{settings.seeds} x {'at most ' if settings.stop_below else ''}{steps} steps"
+    of = "steps" if settings.step else "evaluations"
+    work = f"{settings.seeds} x {'at most ' if settings.stop_below else ''}{steps} {of}"
     return Estimate(side="simulation", work=work, memory_bytes=PROCESS + memory, seconds=_on_cpu(START + seconds))
 
 
 def _trained(model: Model, form: str, request: Request) -> tuple[int, float, float]:
-    """Steps of each seed, bytes and seconds of a simulation."""
+    """Steps or evaluations of each seed, bytes and seconds of a simulation."""
     from sim.request import make_plan
     from sim.systems.forms import choose_form, quadratic_system, row_count
+    from sim.training.stepsize import expected_evaluations
 
     chosen = choose_form(model, form, request.optimizer)
     system = quadratic_system(model, chosen)
     memory = _bytes_side_by_side(system, request)  # refused before anything is drawn
     steps = make_plan(system, request).count
+    if request.is_flow:
+        assert system.curvature is not None
+        steps = expected_evaluations(system.curvature(request.seed, 0, None), request.t_max, request.rtol)
     batch = request.optimizer.batch_size or model.samples
     assert model.dim is not None
-    seconds = request.seeds * steps * _seconds_of_step((row_count(model, chosen), model.dim, batch), request.precision)
+    seconds = (
+        request.replicas * steps * _seconds_of_step((row_count(model, chosen), model.dim, batch), request.precision)
+    )
     return steps, memory, seconds
 
 
@@ -213,10 +221,11 @@ def _simulated_points(sweep: Sweep, processes: int, elsewhere: bool) -> Estimate
     form, request = settings.pop("form"), Request(**settings)
     picked = models[:: -(-len(models) // PICKED)]
     steps, memory, seconds = zip(*(_trained(model, form, request) for model in picked), strict=True)
+    of = "evaluations" if request.is_flow else "steps"
     total = processes * START + len(models) * sum(seconds) / len(picked)
     return Estimate(
         side="simulation",
-        work=f"{len(models)} points of {request.seeds} x {min(steps)} to {max(steps)} steps",
+        work=f"{len(models)} points of {request.seeds} x {min(steps)} to {max(steps)} {of}",
         memory_bytes=processes * (PROCESS + max(memory)),
         seconds=_on_cpu(total / processes, elsewhere),
     )

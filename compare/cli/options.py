@@ -95,12 +95,16 @@ class ModelOptions:
     weight_decay: Annotated[_Real, _help("Rate of weight decay, >= 0.")] = None
 
 
+RTOL_HELP = "Relative error allowed to the theory's losses, > 0; a tenth of it to the simulation's, in gradient flow."
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What theory and simulation share."""
 
     t_max: Annotated[_Real, _help("Training time, > 0.", "t_max")] = None
     step: Annotated[_Real, _help("Step of gradient descent, > 0; left out: gradient flow.")] = None
+    rtol: Annotated[_Real, _help(RTOL_HELP, "rtol")] = None
     precision: Annotated[Precision | None, _help("Floating-point numbers.", "precision")] = None
     seed: Annotated[_Whole, _help("Random stream, >= 0.", "seed")] = None
     out: Annotated[str | None, _help("Folder for the results.", "out")] = None
@@ -111,7 +115,6 @@ class RunOptions:
 class TheoryOptions:
     """The solver's accuracy."""
 
-    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol")] = None
     atol: Annotated[_Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol")] = None
 
 
@@ -200,7 +203,7 @@ class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions
     """Options of `dmft phase`."""
 
     t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
-    rtol: Annotated[_Real, _help("Relative error allowed to the theory's losses, > 0.", "rtol", PHASE_DEFAULTS)] = None
+    rtol: Annotated[_Real, _help(RTOL_HELP, "rtol", PHASE_DEFAULTS)] = None
     atol: Annotated[
         _Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol", PHASE_DEFAULTS)
     ] = None

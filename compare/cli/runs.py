@@ -27,10 +27,12 @@ def solve_theory(settings: Settings, folder: Path) -> xarray.Dataset:
 def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarray.Dataset:
     """The simulation, likewise; `training`: further arguments of `sim.simulate`."""
     import sim
+    from sim.request import flow_rtol
 
     names = ("model", "t_max", "seeds", "step", "form", "precision", "seed")
+    rtol = flow_rtol(settings.rtol, settings.precision)
     with _curves_kept(folder / "simulation-partial.nc"):
-        return sim.simulate(**_arguments(settings, names), **training, progress=True)
+        return sim.simulate(**_arguments(settings, names), rtol=rtol, **training, progress=True)
 
 
 def training_arguments(answer: Answer, settings: Settings, folder: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig3b": partial(_draw_sweep, field="epsilon"),
         "fig3e": _draw_delays,
         "fig3e-full": _draw_delays,
+        "fig3e-flow": _draw_delays,
         "fig4": _draw_parts,
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
@@ -68,7 +69,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
 
 def steps_of(dataset: xarray.Dataset) -> np.ndarray:
     """Step numbers of the observations, (T,)."""
-    return np.rint(dataset["time"].to_numpy() / float(dataset.attrs["step"]))
+    return np.rint(dataset["time"].to_numpy() / float(dataset.attrs["paper_step"]))
 
 
 def _mean(dataset: xarray.Dataset, name: str) -> np.ndarray:
@@ -207,7 +208,7 @@ def _finish(*panels: Axes) -> None:
 
 
 def _in_steps(duration: Duration, dataset: xarray.Dataset) -> float:
-    return duration.value / float(dataset.attrs["step"])
+    return duration.value / float(dataset.attrs["paper_step"])
 
 
 def _colors(count: int) -> np.ndarray:

@@ -10,21 +10,22 @@ from dmft import Model
 from dmft.models.model import field_names
 
 #: Options beside the model's, by who takes them.
-COMMON = ("t_max", "step", "precision", "seed")
-OF_SIDE = {"theory": ("rtol", "atol"), "simulation": ("seeds", "form")}
+COMMON = ("t_max", "step", "rtol", "precision", "seed")
+OF_SIDE = {"theory": ("atol",), "simulation": ("seeds", "form")}
 
 
 def settings_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     """What was asked for, from the attributes of a dataset of `dmft.solve` or `sim.simulate`, in plain Python.
 
-    Where the simulation chose the step, or the form, itself, that is what was asked for.
+    Where the simulation chose the form itself, that is what was asked for; and its own `rtol` is a tenth of the
+    command line's.
     """
     plain = {
         str(name): value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
         for name, value in attributes.items()
     }
-    if plain.get("step_chosen"):
-        plain["step"] = "flow"
+    if plain.get("kind") == "simulation" and "rtol" in plain:
+        plain["rtol"] = 10.0 * plain["rtol"]
     if "form_requested" in plain:
         plain["form"] = plain["form_requested"]
     return plain

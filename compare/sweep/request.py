@@ -109,8 +109,17 @@ class Sweep:
     @property
     def simulation_settings(self) -> dict[str, Any]:
         """Arguments of `sim.simulate`."""
+        from sim.request import flow_rtol  # which needs numpy
+
         step = self.step if self.simulation_step is None else self.simulation_step
-        return self._common | {"seeds": self.seeds, "form": self.form, "step": step, **(self.simulate_options or {})}
+        rtol = flow_rtol(self.rtol, self.precision)
+        return self._common | {
+            "rtol": rtol,
+            "seeds": self.seeds,
+            "form": self.form,
+            "step": step,
+            **(self.simulate_options or {}),
+        }
 
     @property
     def _common(self) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def advance_implicit(
         start, unravel = ravel_pytree(predicted_row(state, n))
         scale = ravel_pytree(jax.tree.map(_block_scale, unravel(start)))[0]
 
-        def function(x: Array) -> Array:
-            return ravel_pytree(implied_row(c, network, steps, state, n, unravel(x), past))[0]
+        def function(x: Array) -> tuple[Array, tuple[()]]:
+            return ravel_pytree(implied_row(c, network, steps, state, n, unravel(x), past))[0], ()
 
         solution = anderson(
             function,

@@ -14,7 +14,7 @@ from dmft.committee.implicit import initial_fields
 from dmft.committee.network import Network, smoothed
 from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state
-from dmft.compiled.executables import compilable
+from dmft.compiled.executables import ONCE, compilable
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
 
@@ -115,7 +115,7 @@ def start_state(
     )
 
 
-@compilable()
+@compilable(options=ONCE)
 def first_state(
     c: Couplings,
     samples: Samples,

@@ -42,8 +42,10 @@ class Teacher(NamedTuple):
     feature: Activation | None
 
     def values(self, u: np.ndarray) -> np.ndarray:
-        """psi(u) in float64, (...), for u of shape (..., K)."""
-        with precision_context("float64"):
+        """psi(u) in float64, (...), for u of shape (..., K); numbers also while the caller is being compiled."""
+        import jax
+
+        with precision_context("float64"), jax.ensure_compile_time_eval():
             return np.asarray(self.function(np.asarray(u, np.float64)), np.float64)
 
 

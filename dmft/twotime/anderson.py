@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 #: Growth of the residual over the best one at which the iteration restarts.
 ASTRAY = 1e2
+#: Share of a difference, in units of rounding, that must be new for it to be kept.
+CUTOFF = 1e4
 
 
 class FixedPoint(NamedTuple):
-    """Result: the last image of the map, the rounds spent, and max |f(x) - x| / scale at the end."""
+    """Result: the image of the best x, what is seen at the image, the rounds spent, and max |f(x) - x| / scale at x."""
 
     value: Float[Array, " n"]
+    seen: Any
     rounds: Array
     mismatch: Array
 
 
+def projection(differences: Float[Array, "depth n"], r: Float[Array, " n"], newest: Array) -> Float[Array, " depth"]:
+    """Weights w that minimise |r - sum_j w_j differences_j|, by QR from the newest difference to the oldest.
+
+    Normal equations would square the condition number: at late times that costs the convergence.  A difference that is
+    a combination of newer ones, but for CUTOFF roundings, gets no weight.
+    """
+    depth, size = len(differences), jnp.linalg.norm(differences, axis=1)
+    scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1.0), 0.0)
+    order = (newest - jnp.arange(depth)) % depth
+    units = jnp.pad((scale[:, None] * differences)[order], ((0, 0), (0, max(0, depth - len(r)))))
+    basis, triangle = jnp.linalg.qr(units.T)
+    new = jnp.abs(jnp.diagonal(triangle)) > CUTOFF * jnp.finfo(r.dtype).eps
+    triangle = jnp.where(new[:, None], triangle, jnp.eye(depth, dtype=r.dtype))
+    weights = solve_triangular(triangle, jnp.where(new, r @ basis[: len(r)], 0.0))
+    return jnp.zeros_like(size).at[order].set(weights) * scale
+
+
 def anderson(
-    function: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+    function: Callable[[Float[Array, " n"]], tuple[Float[Array, " n"], Any]],
     start: Float[Array, " n"],
     scale: Float[Array, " n"],
     *,
@@ -34,10 +55,11 @@ def anderson(
 
     Minimises |r_k - sum_j c_j (r_{j+1} - r_j)| over the last `depth` differences of residuals r = f(x) - x.  An
     iterate ASTRAY times worse than the best one is left for a damped step from the best, half as long each time until
-    a better one is found; one that is not finite takes the differences with it.
+    a better one is found; one that is not finite takes the differences with it.  At last f is evaluated once more, at
+    the image of the best iterate, for what is seen there.
 
     Args:
-        function: f.
+        function: f(x), and arrays that belong to x and are returned with the result.
         start: first guess.
         scale: positive; sizes in which the residual is measured.
         tolerance: stop once max |f(x) - x| / scale is below it.
@@ -45,48 +67,48 @@ def anderson(
         max_rounds: evaluations of f at most.
     """
     dtype = start.dtype
-    # normal equations would square the condition number: at late times that costs the convergence
-    cutoff = 1e4 * float(jnp.finfo(dtype).eps)
 
     def body(carry: _Carry) -> _Carry:
-        image = function(carry.x * scale) / scale
-        r = image - carry.x
+        image, seen = function(carry.x * scale)
+        r = image / scale - carry.x
         mismatch = jnp.max(jnp.abs(r))
         astray = ~(mismatch <= ASTRAY * carry.best_mismatch)  # also if it is not a number
         finite = jnp.isfinite(mismatch)
         slot = carry.rounds % depth
-        first = carry.rounds == 0
-        steps = carry.steps.at[slot].set(jnp.where(first, 0.0, carry.x - carry.last_x))
-        differences = carry.differences.at[slot].set(jnp.where(first, 0.0, r - carry.last_r))
-        size = jnp.linalg.norm(differences, axis=1)
-        unit = differences / jnp.where(size > 0, size, 1.0)[:, None]
-        unit = jnp.where(finite, unit, 0.0)
-        weights = jnp.linalg.lstsq(unit.T, jnp.where(finite, r, 0.0), rcond=cutoff)[0] / jnp.where(size > 0, size, 1.0)
-        mixed = carry.x + r - weights @ (steps + differences)
-        better = mismatch < carry.best_mismatch
+        here = ((jnp.arange(depth) == slot) & (carry.rounds > 0))[:, None]
+        steps = jnp.where(finite, jnp.where(here, carry.x - carry.last_x, carry.steps), 0.0)
+        differences = jnp.where(finite, jnp.where(here, r - carry.last_r, carry.differences), 0.0)
+        mixed = carry.x + r - projection(differences, jnp.where(finite, r, 0.0), slot) @ (steps + differences)
+        better = (mismatch < carry.best_mismatch) & ~carry.last
         best_x, best_r = jnp.where(better, carry.x, carry.best_x), jnp.where(better, r, carry.best_r)
+        best_mismatch = jnp.where(better, mismatch, carry.best_mismatch)
+        rounds = carry.rounds + ~carry.last
+        last = (best_mismatch <= tolerance) | (rounds >= max_rounds)
+        following = jnp.where(astray, carry.best_x + carry.damping * carry.best_r, mixed)
         return _Carry(
-            x=jnp.where(astray, carry.best_x + carry.damping * carry.best_r, mixed),
+            x=jnp.where(carry.last, carry.x, jnp.where(last, best_x + best_r, following)),
             last_x=jnp.where(astray, carry.best_x, carry.x),
             last_r=jnp.where(astray, carry.best_r, r),
-            steps=jnp.where(finite, steps, 0.0),
-            differences=jnp.where(finite, differences, 0.0),
+            steps=steps,
+            differences=differences,
             best_x=best_x,
             best_r=best_r,
-            best_mismatch=jnp.where(better, mismatch, carry.best_mismatch),
+            best_mismatch=best_mismatch,
             damping=jnp.where(astray, 0.5 * carry.damping, jnp.where(better, 0.5, carry.damping)),
-            rounds=carry.rounds + 1,
+            rounds=rounds,
+            seen=seen,
+            last=last,
+            done=carry.last,
         )
-
-    def unfinished(carry: _Carry) -> Array:
-        return (carry.rounds < max_rounds) & ~(carry.best_mismatch <= tolerance)
 
     x = start / scale
     store, zero = jnp.zeros((depth, x.shape[0]), dtype), jnp.zeros_like(x)
     infinite = jnp.asarray(jnp.finfo(dtype).max / 1e4, dtype)
-    carry = _Carry(x, x, zero, store, store, x, zero, infinite, jnp.asarray(0.5, dtype), jnp.int32(0))
-    final = jax.lax.while_loop(unfinished, body, carry)
-    return FixedPoint((final.best_x + final.best_r) * scale, final.rounds, final.best_mismatch)
+    nothing = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(function, start)[1])
+    half, no = jnp.asarray(0.5, dtype), jnp.asarray(False)
+    carry = _Carry(x, x, zero, store, store, x, zero, infinite, half, jnp.int32(0), nothing, no, no)
+    final = jax.lax.while_loop(lambda carry: ~carry.done, body, carry)
+    return FixedPoint(final.x * scale, final.seen, final.rounds, final.best_mismatch)
 
 
 class _Carry(NamedTuple):
@@ -100,3 +122,6 @@ class _Carry(NamedTuple):
     best_mismatch: Array
     damping: Array
     rounds: Array
+    seen: Any
+    last: Array  # x is the image of the best one, and the result
+    done: Array

@@ -122,4 +122,4 @@ def factor_row(
     rounding = 64 * jnp.finfo(vector.dtype).eps * jnp.sqrt(weight @ vector**2)
     adds = (size > rounding) & (mode < modes)
     unit = jnp.where(adds, rest / jnp.where(adds, size, 1.0), 0.0)
-    return (first + second).at[mode].add(jnp.where(adds, size, 0.0), mode="drop"), unit
+    return first + second + jnp.where((jnp.arange(modes) == mode) & adds, size, 0.0), unit

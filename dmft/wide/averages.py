@@ -4,39 +4,50 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.twotime.noise import factor_row
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, State
+from dmft.wide.state import Bases, Couplings, State
 
 
 class ForceRow(NamedTuple):
-    """Row n of a factor F, F F^T = E[g g^T], and the basis vector that it adds in sample space."""
+    """Row n of the factors F_c and F_d, F F^T = E[g g^T], and the basis vectors that they add in sample space."""
 
-    factor: Float[Array, " K"]
-    unit: Float[Array, " S"]
+    factor: Float[Array, "2 K"]
+    unit: Float[Array, "2 S"]
 
 
-def forces(c: Couplings, local: Local) -> tuple[Float[Array, " S"], Float[Array, " S"]]:
+def forces(c: Couplings, local: Local) -> Float[Array, "2 S"]:
     """g = (1 + epsilon p) Delta and q Delta."""
-    return (1 + c.epsilon * local.p) * local.residual, local.q * local.residual
+    return jnp.stack([(1 + c.epsilon * local.p) * local.residual, local.q * local.residual])
 
 
-def force_rows(c: Couplings, state: State, local: Local) -> tuple[ForceRow, ForceRow]:
+def force_row(c: Couplings, state: State, local: Local) -> ForceRow:
     """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]."""
-    (common, outlier), bases, weight = forces(c, local), state.bases, state.samples.weight
-    return (
-        ForceRow(*factor_row(common, bases.common, weight, bases.modes[0])),
-        ForceRow(*factor_row(outlier, bases.outlier, weight, bases.modes[1])),
-    )
+    both = jax.vmap(factor_row, in_axes=(0, 0, None, 0))
+    return ForceRow(*both(forces(c, local), state.bases.vectors, state.samples.weight, state.bases.modes))
+
+
+def extended_bases(bases: Bases, row: ForceRow) -> Bases:
+    """The bases of the forces with what row n adds to them."""
+    new = jnp.arange(bases.vectors.shape[1]) == bases.modes[:, None]
+    vectors = jnp.where(new[..., None], row.unit[:, None], bases.vectors)
+    return Bases(vectors, bases.modes + jnp.any(row.unit != 0, axis=1))
 
 
 def bulk_force_row(state: State, n: Array, local: Local) -> Float[Array, " T"]:
     """Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)], equation 4.6."""
-    residuals = state.fields.residual.at[n].set(local.residual)
-    return jnp.einsum("s,ms,sm->m", state.samples.weight * local.residual, residuals, local.bath.correlation)
+    weighted = state.samples.weight * local.residual
+    return weighted @ (all_residuals(state, n, local).T * local.bath.correlation)
+
+
+def all_residuals(state: State, n: Array, local: Local) -> Float[Array, "T S"]:
+    """Delta up to row n."""
+    residuals = state.fields.residual
+    return jnp.where(jnp.arange(len(residuals))[:, None] == n, local.residual, residuals)
 
 
 def target_drift(c: Couplings, state: State, local: Local) -> Float[Array, ""]:

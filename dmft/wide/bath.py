@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,10 +33,19 @@ class Bath(NamedTuple):
     correlation_bulk: Float[Array, " T"]  # C_r(n, :)
 
 
-def past_sum(weights: Float[Array, " T"], history: Float[Array, "T S T"]) -> Float[Array, "S T"]:
-    """sum_j weights_j history[j, s, m]."""
-    t, s, m = history.shape
-    return (weights @ history.reshape(t, s * m)).reshape(s, m)
+def past_sum(weights: Float[Array, " T"], history: Float[Array, "T ..."]) -> Float[Array, ...]:
+    """sum_j weights_j history[j]: one matrix-vector product for all samples."""
+    return (weights @ history.reshape(len(weights), -1)).reshape(history.shape[1:])
+
+
+def sample_sum(weights: Float[Array, "T S"], n: Array, history: Float[Array, "T S ..."]) -> Float[Array, "S ..."]:
+    """sum_{j<n} weights[j, s] history[j, s]: row after row, since the weights differ from sample to sample."""
+    shape = (weights.shape[1],) + (1,) * (history.ndim - 2)
+
+    def add(j: Array, total: Array) -> Array:
+        return total + weights[j].reshape(shape) * history[j]
+
+    return jax.lax.fori_loop(0, n, add, jnp.zeros(history.shape[1:], history.dtype))
 
 
 def correlation_bulk_row(
@@ -44,10 +54,11 @@ def correlation_bulk_row(
     """C_r(n, :) of equation 4.11: C_r = R_0 R_0^T + (epsilon^2/(alpha^2 kappa)) R_r Gamma_r R_r^T."""
     weights = row.response_bulk * h
     forced = weights @ kernels.force_bulk + weights[n] * row.force_bulk  # (R_r Gamma_r)(n, :)
-    forced = forced.at[n].set(weights @ row.force_bulk)
-    noise = ((kernels.response_bulk * h) @ forced).at[n].set(weights @ forced)
-    start = kernels.response_initial.at[n].set(row.response_initial)
-    initial = row.response_initial * start * (jnp.arange(len(h)) <= n)
+    columns = jnp.arange(len(h))
+    forced = jnp.where(columns == n, weights @ row.force_bulk, forced)
+    noise = jnp.where(columns == n, weights @ forced, (kernels.response_bulk * h) @ forced)
+    start = jnp.where(columns == n, row.response_initial, kernels.response_initial)
+    initial = row.response_initial * start * (columns <= n)
     return initial + c.epsilon**2 / (c.alpha**2 * c.kappa) * noise
 
 
@@ -56,7 +67,7 @@ def past_bath(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: 
     history, weights = state.history, row.response_bulk * h
     correlation_bulk = correlation_bulk_row(c, h, state.kernels, n, row)
     v = weights[:, None] * state.fields.residual
-    seen = jnp.sum(history.bath * correlation_bulk, axis=2)
+    seen = (history.bath.reshape(-1, len(h)) @ correlation_bulk).reshape(v.shape)
     fed = past_sum(weights, history.force_correlation)
     variance = correlation_bulk[n] - 2 * c.e * jnp.sum(v * seen, 0) + c.e**2 * jnp.sum(fed * v.T, 1)
     return PastBath(correlation_bulk, seen, fed, jnp.maximum(variance, 0.0))
@@ -74,7 +85,8 @@ def bath_row(
     fed = past_sum(row.response_bulk * h, state.history.force_response)  # R_r Delta G
     response = gain[:, None] * (row.response_bulk - c.e * fed)
     correlation = gain[:, None] * (past.seen.T - c.e * past.fed)
-    return Bath(response, correlation.at[:, n].set(variance), variance, past.correlation_bulk)
+    correlation = jnp.where(jnp.arange(len(h)) == n, variance[:, None], correlation)
+    return Bath(response, correlation, variance, past.correlation_bulk)
 
 
 def resolvent_row(
@@ -82,7 +94,7 @@ def resolvent_row(
 ) -> Float[Array, "S T"]:
     """H(n, :) of equation 4.5: H = delta - e R_r Delta H."""
     v = (row.response_bulk * h)[:, None] * state.fields.residual
-    fed = jnp.einsum("js,jsm->sm", v, state.history.bath)
+    fed = sample_sum(v, n, state.history.bath)
     return gain[:, None] * ((jnp.arange(len(h)) == n) - c.e * fed)
 
 

@@ -66,7 +66,7 @@ class Wide(Engine):
 
     def program(self, grid: Grid, sampling: Sampling, iteration: Iteration) -> Program:
         """See `dmft.wide.replica.method`."""
-        function, static = replica.method(self.model, grid, iteration)
+        function, static = replica.method(grid, iteration)
         return Program(function, replica.couplings(self.model, sampling.precision), static)
 
     def progress(self, state: Any) -> Progress:

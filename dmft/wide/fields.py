@@ -20,11 +20,7 @@ from dmft.wide.state import Couplings, Kernels, Labels, Row, State
 
 def instant_weights(h: Float[Array, " T"], n: Array, row: Row) -> BySector:
     """h_n R(n,n): the feedback of row n on itself."""
-    return BySector(
-        jnp.maximum(h[n] * row.response_common[n], 0.0),
-        jnp.maximum(h[n] * row.response_outlier[n], 0.0),
-        jnp.maximum(h[n] * row.response_bulk[n], 0.0),
-    )
+    return BySector(*jnp.maximum(h[n] * row.response[:, n], 0.0))
 
 
 def feedback_gains(c: Couplings, instant: BySector, residual: Float[Array, " S"]) -> BySector:
@@ -32,18 +28,13 @@ def feedback_gains(c: Couplings, instant: BySector, residual: Float[Array, " S"]
     return BySector(*(1 / (1 + c.e * weight * residual) for weight in instant))
 
 
-def noise_weights(
-    h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row
-) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "2 K"]:
     """(R_c h F_c)(n, :) and (R_d h F_d)(n, :): zeta^p and zeta^q of row n in their modes (equations 4.3 and 4.11).
 
     C_c = (1/(alpha^2 kappa)) R_c Gamma_c R_c^T with Gamma_c = F_c F_c^T, and the same for d.
     """
-    common, outlier = row.response_common * h, row.response_outlier * h
-    return (
-        common @ kernels.factor_common + common[n] * row.factor_common,
-        outlier @ kernels.factor_outlier + outlier[n] * row.factor_outlier,
-    )
+    weights = row.response[:2] * h
+    return jnp.einsum("ij,jik->ik", weights, kernels.factor) + weights[:, n, None] * row.factor
 
 
 def past_fields(

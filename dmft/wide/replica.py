@@ -27,7 +27,7 @@ from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
-from dmft.wide.start import first_state, initial_fields, labels
+from dmft.wide.start import first_state
 from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 
@@ -60,10 +60,8 @@ def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequ
     """The state at t = 0, with row 0 of the flow."""
     c = couplings(model, sampling.precision)
     samples = draw_samples(sampling.samples, sampling.modes, seed, c.alpha.dtype)
-    about = labels(c, samples, initial_overlap(model), model.label_noise, float(model.centered))
-    m_0 = np.asarray(initial_overlap(model) ** 0.5, c.alpha.dtype)
-    row = None if grid.explicit else initial_fields(c, samples, m_0, about)
-    return first_state(c, about, samples, m_0, row, capacity=capacity)
+    numbers = (np.asarray(x, c.alpha.dtype) for x in (initial_overlap(model), model.label_noise, model.centered))
+    return first_state(c, samples, *numbers, capacity=capacity, flow=not grid.explicit)
 
 
 def state_shapes(sampling: Sampling, capacity: int) -> State:
@@ -79,20 +77,16 @@ def state_shapes(sampling: Sampling, capacity: int) -> State:
     return jax.eval_shape(partial(empty_state, capacity=capacity), samples, about)
 
 
-def method(model: Model, grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
+def method(grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
     """The jitted function that advances the rows of this grid, and its static arguments."""
-    seeded = seed_overlap(model) > 0
-    if grid.explicit:
-        return advance_explicit, {"seeded": seeded}
-    return advance_implicit, {"seeded": seeded, "iteration": iteration}
+    return (advance_explicit, {}) if grid.explicit else (advance_implicit, {"iteration": iteration})
 
 
 def read(model: Model, grid: Grid, state: State) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
-    rule = (kernels.response_common, kernels.response_outlier, kernels.response_bulk)
-    responses = BySector(*(array[:, :size] for array in rule))
+    responses = BySector(*kernels.response[:, :, :size].swapaxes(0, 1))
     physical = BySector(*(physical_response(grid, array) for array in responses))
     first = propagator_correlations(model, grid, kernels, responses)
     force, source = forces(model, grid, state), seeding_source(grid, state)
@@ -116,8 +110,8 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
 def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, responses: BySector) -> BySector:
     """C_c, C_q and C_r of equation 4.11, (T, T) each, from kernels cut to the grid."""
     strength = 1 / (model.alpha**2 * model.kappa)
-    common = (responses.common * grid.weights) @ kernels.factor_common
-    outlier = (responses.outlier * grid.weights) @ kernels.factor_outlier
+    common = (responses.common * grid.weights) @ kernels.factor[:, 0]
+    outlier = (responses.outlier * grid.weights) @ kernels.factor[:, 1]
     b = kernels.target_overlap
     bulk = np.tril(kernels.correlation_bulk[:, : grid.size])
     return BySector(

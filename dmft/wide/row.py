@@ -1,48 +1,72 @@
-"""The fixed-point map of an implicit step: the row of kernels that the samples of a proposed row imply (THEORY 4)."""
+"""Row n (THEORY section 4): what the samples of a proposed row are, and the row of kernels that they imply."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
-from dmft.wide.averages import bulk_force_row, force_rows, target_drift
+from dmft.wide.averages import ForceRow, bulk_force_row, force_row, target_drift
 from dmft.wide.bath import initial_fed
 from dmft.wide.local import Local, local_row
-from dmft.wide.responses import response_bulk_row, response_common_row, response_outlier_row
-from dmft.wide.seeding import seeding_row
+from dmft.wide.responses import mean_changes, mean_gains, response_rows
+from dmft.wide.seeding import Growth, growth_row, implicit_seeding_row
 from dmft.wide.state import Couplings, Row, State
-from dmft.wide.tangents import slopes
+from dmft.wide.tangents import TangentRow, TargetTangent, slopes, tangent_row, target_tangent_row
 
 
-def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, past: Row, *, seeded: bool) -> Row:
-    """Equations 4.6, 4.8 and 4.10 at row n.
+class Sampled(NamedTuple):
+    """All samples at row n, and their averages."""
+
+    local: Local
+    tangent: TangentRow
+    target: TargetTangent
+    force: ForceRow
+    force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
+    change: Float[Array, "3 T"]  # E[X], E[Y], E[Delta G]
+    gain: Float[Array, " 3"]  # how these follow the responses
+    growth: Growth  # of a random initialisation
+
+
+def sampled_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row) -> Sampled:
+    """What the samples of a proposed row are: equations 4.1 to 4.6 and 4.9."""
+    weight, local = state.samples.weight, local_row(c, h, state, n, row)
+    s = slopes(c, h, n, row, local)
+    tangent = tangent_row(c, h, n, state.history.tangent, row, s)
+    return Sampled(
+        local=local,
+        tangent=tangent,
+        target=target_tangent_row(c, h, state, row, s),
+        force=force_row(c, state, local),
+        force_bulk=bulk_force_row(state, n, local),
+        change=mean_changes(weight, local, tangent),
+        gain=mean_gains(weight, local, s),
+        growth=growth_row(c, h, state, n, row, local),
+    )
+
+
+def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, past: Row, sampled: Sampled) -> Row:
+    """The row of kernels that the samples of a proposed row imply by an implicit step: equations 4.6, 4.8 and 4.10.
 
     Args:
         row: the proposed row.
         past: the multistep history of every kernel.
-        seeded: whether a random initialisation feeds the outlier.
+        sampled: what the samples of `row` are.
     """
-    local = local_row(c, steps.weights, state, n, row)
-    s = slopes(c, steps.weights, n, row, local)
-    source = seeding_row(c, steps, state, n, row, local)[1].source if seeded else 0.0
-    common, outlier = force_rows(c, state, local)
     return Row(
-        response_common=response_common_row(c, steps, state, n, row, past, s),
-        response_outlier=response_outlier_row(c, steps, state, n, row, past, s),
-        response_bulk=response_bulk_row(c, steps, state, n, past, local),
-        factor_common=common.factor,
-        factor_outlier=outlier.factor,
-        force_bulk=bulk_force_row(state, n, local),
-        target_overlap=target_overlap(c, steps, state, n, past, local, source),
-        response_initial=response_initial(c, steps, state, n, row, past, local),
+        response=response_rows(c, steps, state, n, row, past, sampled.change, sampled.gain),
+        factor=sampled.force.factor,
+        force_bulk=sampled.force_bulk,
+        target_overlap=target_overlap(c, steps, state, n, past, sampled),
+        response_initial=response_initial(c, steps, state, n, row, past, sampled.local),
     )
 
 
-def target_overlap(
-    c: Couplings, steps: Steps, state: State, n: Array, past: Row, local: Local, source: Array | float
-) -> Float[Array, ""]:
+def target_overlap(c: Couplings, steps: Steps, state: State, n: Array, past: Row, sampled: Sampled) -> Float[Array, ""]:
     """b(n) of equation 4.8: db/dt = -(epsilon/alpha) E[Delta q u] - lambda b, and the source of the seeding."""
-    drift = target_drift(c, state, local)
+    drift = target_drift(c, state, sampled.local)
+    source = implicit_seeding_row(c, steps, state.seeding, n, sampled.growth).source
     return steps.implicit(past.target_overlap + source, n, drift, c.weight_decay)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -38,28 +39,43 @@ class Couplings(NamedTuple):
 class Row(NamedTuple):
     """Row n of all kernels: what the self-consistency of one time point determines."""
 
-    response_common: Float[Array, " T"]  # R_c(n, :)
-    response_outlier: Float[Array, " T"]  # R_d(n, :)
-    response_bulk: Float[Array, " T"]  # R_r(n, :)
-    factor_common: Float[Array, " K"]  # F_c(n, :), F_c F_c^T = Gamma_c = E[g g]
-    factor_outlier: Float[Array, " K"]  # F_d(n, :), F_d F_d^T = Gamma_d = E[q Delta q Delta]
+    response: Float[Array, "3 T"]  # R_c(n, :), R_d(n, :), R_r(n, :)
+    factor: Float[Array, "2 K"]  # F_c(n, :), F_d(n, :), F F^T = Gamma: E[g g], E[q Delta q Delta]
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)]
     target_overlap: Float[Array, ""]  # b(n)
     response_initial: Float[Array, ""]  # R_0(n), response of the bulk to its initial value
 
+    @property
+    def response_common(self) -> Float[Array, " T"]:
+        """R_c(n, :)."""
+        return self.response[0]
+
+    @property
+    def response_outlier(self) -> Float[Array, " T"]:
+        """R_d(n, :)."""
+        return self.response[1]
+
+    @property
+    def response_bulk(self) -> Float[Array, " T"]:
+        """R_r(n, :)."""
+        return self.response[2]
+
 
 class Kernels(NamedTuple):
-    """The rows of `Row` stacked, and the bulk correlation."""
+    """The rows of `Row` stacked, the bulk correlation, and the mean changes of the forces."""
 
-    response_common: Float[Array, "T T"]
-    response_outlier: Float[Array, "T T"]
-    response_bulk: Float[Array, "T T"]
-    factor_common: Float[Array, "T K"]
-    factor_outlier: Float[Array, "T K"]
+    response: Float[Array, "T 3 T"]
+    factor: Float[Array, "T 2 K"]
     force_bulk: Float[Array, "T T"]
     target_overlap: Float[Array, " T"]
     response_initial: Float[Array, " T"]
     correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
+    change: Float[Array, "T 3 T"]  # E[X] under a force on c, E[Y] under one on d, E[Delta G]
+
+    @property
+    def response_bulk(self) -> Float[Array, "T T"]:
+        """R_r."""
+        return self.response[:, 2]
 
     def rows(self, function: Any) -> Row:
         """`function` of each kernel that has a row in `Row`."""
@@ -94,17 +110,16 @@ class Fields(NamedTuple):
 class Bases(NamedTuple):
     """Orthonormal bases of the forces in sample space, and how many of their vectors are in use (the rest are 0)."""
 
-    common: Float[Array, "K S"]
-    outlier: Float[Array, "K S"]
-    modes: Int[Array, 2]  # common, outlier
+    vectors: Float[Array, "2 K S"]  # of c, of d
+    modes: Int[Array, " 2"]
 
 
 class Tangent(NamedTuple):
-    """Derivatives with respect to a force on one sector, [row, sample, column]."""
+    """Derivatives with respect to a force on c or on d, [row, sample, c or d, column]."""
 
-    residual: Float[Array, "T S T"]  # D = dDelta
-    common: Float[Array, "T S T"]  # X = d[(1 + epsilon p) Delta]
-    outlier: Float[Array, "T S T"]  # Y = d[q Delta]
+    residual: Float[Array, "T S 2 T"]  # D = dDelta
+    common: Float[Array, "T S 2 T"]  # X = d[(1 + epsilon p) Delta]
+    outlier: Float[Array, "T S 2 T"]  # Y = d[q Delta]
 
 
 class History(NamedTuple):
@@ -113,8 +128,7 @@ class History(NamedTuple):
     bath: Float[Array, "T S T"]  # H
     force_response: Float[Array, "T S T"]  # Delta(row) G
     force_correlation: Float[Array, "T S T"]  # Delta(row) B, both triangles
-    under_common: Tangent
-    under_outlier: Tangent
+    tangent: Tangent
 
 
 class Labels(NamedTuple):
@@ -140,8 +154,12 @@ class State(NamedTuple):
 
 
 def put(rows: Any, n: Array, **values: Any) -> Any:
-    """Write `values` into row n of the arrays of these names; a row out of range is dropped."""
-    return rows._replace(**{name: getattr(rows, name).at[n].set(value, mode="drop") for name, value in values.items()})
+    """Write `values` into row n of the arrays of these names."""
+
+    def written(array: Array, value: Any) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(array, jnp.asarray(value, array.dtype), n, 0)
+
+    return rows._replace(**{name: written(getattr(rows, name), value) for name, value in values.items()})
 
 
 def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
@@ -152,26 +170,27 @@ def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
     def zeros(*shape: int) -> Array:
         return jnp.zeros(shape, dtype)
 
-    square, line, factor, history = (t, t), (t,), (t, modes), (t, count, t)
-    under_common, under_outlier = (Tangent(*(zeros(*history) for _ in Tangent._fields)) for _ in range(2))
     return State(
         samples=samples,
         labels=labels,
         kernels=Kernels(
-            response_common=zeros(*square),
-            response_outlier=zeros(*square),
-            response_bulk=zeros(*square),
-            factor_common=zeros(*factor),
-            factor_outlier=zeros(*factor),
-            force_bulk=zeros(*square),
-            target_overlap=zeros(*line),
-            response_initial=zeros(*line),
-            correlation_bulk=zeros(*square),
+            response=zeros(t, 3, t),
+            factor=zeros(t, 2, modes),
+            force_bulk=zeros(t, t),
+            target_overlap=zeros(t),
+            response_initial=zeros(t),
+            correlation_bulk=zeros(t, t),
+            change=zeros(t, 3, t),
         ),
-        seeding=Seeding(zeros(*square), zeros(*square), zeros(*line), zeros(*line), zeros(*line)),
+        seeding=Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t)),
         fields=Fields(**{name: zeros(t, count) for name in Fields._fields}),
-        bases=Bases(zeros(modes, count), zeros(modes, count), jnp.zeros(2, jnp.int32)),
-        history=History(zeros(*history), zeros(*history), zeros(*history), under_common, under_outlier),
+        bases=Bases(zeros(2, modes, count), jnp.zeros(2, jnp.int32)),
+        history=History(
+            bath=zeros(t, count, t),
+            force_response=zeros(t, count, t),
+            force_correlation=zeros(t, count, t),
+            tangent=Tangent(zeros(t, count, 2, t), zeros(t, count, 2, t), zeros(t, count, 2, t)),
+        ),
         rounds=jnp.zeros(t, jnp.int32),
-        mismatch=zeros(*line),
+        mismatch=zeros(t),
     )

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.averages import force_rows, forces
+from dmft.wide.averages import all_residuals, extended_bases, forces
 from dmft.wide.bath import initial_fed, resolvent_row
-from dmft.wide.local import Local
-from dmft.wide.state import Bases, Couplings, Fields, History, Kernels, Row, State, put
-from dmft.wide.tangents import Slopes, slopes, tangent_row, target_tangent_row
+from dmft.wide.row import Sampled
+from dmft.wide.seeding import with_noise
+from dmft.wide.state import Couplings, Fields, History, Kernels, Row, State, put
 
 
-def store_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local) -> State:
-    """The state with row n."""
-    s = slopes(c, h, n, row, local)
+def store_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, sampled: Sampled) -> State:
+    """The state with row n; its seeding has Sigma(n, :) alone."""
     return state._replace(
-        kernels=store_kernels(state.kernels, n, row, local),
-        fields=put(state.fields, n, **fields_row(c, h, state, row, local, s)._asdict()),
-        bases=extended_bases(c, state, local),
-        history=store_history(c, h, state, n, row, local, s),
+        kernels=store_kernels(state.kernels, n, row, sampled),
+        seeding=with_noise(state.seeding, n, sampled.growth.noise),
+        fields=put(state.fields, n, **fields_row(c, h, state, row, sampled)._asdict()),
+        bases=extended_bases(state.bases, sampled.force),
+        history=store_history(c, h, state, n, row, sampled),
     )
 
 
-def store_kernels(kernels: Kernels, n: Array, row: Row, local: Local) -> Kernels:
-    """The row, Gamma_r(:, n) and C_r(n, :)."""
-    kernels = put(kernels, n, **row._asdict(), correlation_bulk=local.bath.correlation_bulk)
-    return kernels._replace(force_bulk=kernels.force_bulk.at[:, n].set(row.force_bulk))
+def store_kernels(kernels: Kernels, n: Array, row: Row, sampled: Sampled) -> Kernels:
+    """The row, Gamma_r(:, n), C_r(n, :) and the mean changes of the forces."""
+    correlation = sampled.local.bath.correlation_bulk
+    kernels = put(kernels, n, **row._asdict(), correlation_bulk=correlation, change=sampled.change)
+    here = jnp.arange(len(row.force_bulk)) == n
+    return kernels._replace(force_bulk=jnp.where(here, row.force_bulk[:, None], kernels.force_bulk))
 
 
-def fields_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, local: Local, s: Slopes) -> Fields:
+def fields_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, sampled: Sampled) -> Fields:
     """Row n of all per-sample processes, (S,) each."""
+    local = sampled.local
     common, outlier = forces(c, local)
     return Fields(
         p=local.p,
@@ -40,34 +44,23 @@ def fields_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, loca
         force_common=common,
         force_outlier=outlier,
         initial=local.gain.bulk * (row.response_initial - c.e * initial_fed(h, state, row)),
-        **target_tangent_row(c, h, state, row, s)._asdict(),
+        **sampled.target._asdict(),
     )
 
 
-def extended_bases(c: Couplings, state: State, local: Local) -> Bases:
-    """The bases of the forces with what row n adds to them."""
-    bases, (common, outlier) = state.bases, force_rows(c, state, local)
-    added = jnp.any(jnp.stack([common.unit, outlier.unit]) != 0, axis=1)
-    return Bases(
-        common=bases.common.at[bases.modes[0]].add(common.unit, mode="drop"),
-        outlier=bases.outlier.at[bases.modes[1]].add(outlier.unit, mode="drop"),
-        modes=bases.modes + added,
-    )
-
-
-def store_history(
-    c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local, s: Slopes
-) -> History:
+def store_history(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, sampled: Sampled) -> History:
     """H(n, :), Delta G, Delta B in row and column n, and the tangents D, X, Y of row n."""
-    past, bath, delta = state.history, local.bath, local.residual
-    residuals = state.fields.residual.at[n].set(delta)
-    correlation = past.force_correlation.at[n].set(delta[:, None] * bath.correlation)
-    under_common = tangent_row(c, h, past.under_common, row, s, on_common=True)
-    under_outlier = tangent_row(c, h, past.under_outlier, row, s, on_common=False)
-    return History(
-        bath=past.bath.at[n].set(resolvent_row(c, h, state, n, row, local.gain.bulk)),
-        force_response=past.force_response.at[n].set(delta[:, None] * bath.response),
-        force_correlation=correlation.at[:, :, n].set(residuals * bath.correlation.T),
-        under_common=put(past.under_common, n, **under_common._asdict()),
-        under_outlier=put(past.under_outlier, n, **under_outlier._asdict()),
+    past, local = state.history, sampled.local
+    bath, delta = local.bath, local.residual[:, None]
+    column = all_residuals(state, n, local) * bath.correlation.T
+    past = put(
+        past,
+        n,
+        bath=resolvent_row(c, h, state, n, row, local.gain.bulk),
+        force_response=delta * bath.response,
+        force_correlation=delta * bath.correlation,
+    )
+    return past._replace(
+        force_correlation=jax.lax.dynamic_update_index_in_dim(past.force_correlation, column, n, 2),
+        tangent=put(past.tangent, n, **sampled.tangent._asdict()),
     )

@@ -2,9 +2,10 @@
 
 P, Q, W, D are the changes of p, q, V, Delta.  P_0, Q_0, W_0 are the parts that the rows before make,
 
-    P_0 = R_c - k int R_c X,   Q_0 = -e int R_d Y,   W_0 = -2 e int G B D,
+    P_0 = R_c - k int R_c X,   Q_0 = -e int R_d Y,   W_0 = -2 e int G B D
 
-X = epsilon P Delta + (1 + epsilon p) D and Y = Q Delta + q D the changes of the forces.
+under a force on c; under one on d the head R_d of Q_0 replaces the head R_c of P_0.  X = epsilon P Delta +
+(1 + epsilon p) D and Y = Q Delta + q D are the changes of the forces.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.bath import past_sum
+from dmft.wide.bath import past_sum, sample_sum
 from dmft.wide.fields import instant_weights
 from dmft.wide.local import Local
 from dmft.wide.state import Couplings, Row, State, Tangent
@@ -55,24 +56,31 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local
         x_d=feature * gain.common,
         y_q=local.residual * gain.outlier,
         y_d=q * gain.outlier,
-        bath=bath.at[n].set(0.0),
+        bath=jnp.where(jnp.arange(len(h))[:, None] == n, 0.0, bath),
     )
 
 
-def tangent_row(c: Couplings, h: Float[Array, " T"], past: Tangent, row: Row, s: Slopes, *, on_common: bool) -> Tangent:
-    """Equation 4.9 at row n: D, X, Y of every sample under a force on c (or on d), arrays (S, T)."""
-    p_0 = -c.k * past_sum(row.response_common * h, past.common)
-    q_0 = -c.e * past_sum(row.response_outlier * h, past.outlier)
-    w_0 = -jnp.einsum("js,jsm->sm", s.bath, past.residual)
-    if on_common:
-        p_0 = p_0 + row.response_common
-    else:
-        q_0 = q_0 + row.response_outlier
-    d = s.d_p[:, None] * p_0 + s.d_q[:, None] * q_0 + s.d_w[:, None] * w_0
-    return Tangent(
-        residual=d,
-        common=s.x_p[:, None] * p_0 + s.x_d[:, None] * d,
-        outlier=s.y_q[:, None] * q_0 + s.y_d[:, None] * d,
+class TangentRow(NamedTuple):
+    """Row n of `Tangent`: [sample, force on c or on d, its time]."""
+
+    residual: Float[Array, "S 2 T"]  # D
+    common: Float[Array, "S 2 T"]  # X
+    outlier: Float[Array, "S 2 T"]  # Y
+
+
+def tangent_row(c: Couplings, h: Float[Array, " T"], n: Array, past: Tangent, row: Row, s: Slopes) -> TangentRow:
+    """Equation 4.9 at row n: D, X, Y of every sample under forces on c and on d."""
+    none = jnp.zeros_like(h)
+    p_0 = past_sum(-c.k * row.response_common * h, past.common) + jnp.stack([row.response_common, none])
+    q_0 = past_sum(-c.e * row.response_outlier * h, past.outlier) + jnp.stack([none, row.response_outlier])
+    w_0 = -sample_sum(s.bath, n, past.residual)
+
+    def times(slope: Array, array: Array) -> Array:
+        return slope[:, None, None] * array
+
+    d = times(s.d_p, p_0) + times(s.d_q, q_0) + times(s.d_w, w_0)
+    return TangentRow(
+        residual=d, common=times(s.x_p, p_0) + times(s.x_d, d), outlier=times(s.y_q, q_0) + times(s.y_d, d)
     )
 
 

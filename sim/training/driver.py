@@ -25,7 +25,9 @@ from dmft.version import __version__, numerics
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Checkpoint
 from sim.training.descent import Layout
-from sim.training.groups import Diverged, Job, train_groups
+from sim.training.flow_groups import follow_group, numbers_recorded
+from sim.training.flow_report import broken_error, flow_parts
+from sim.training.groups import Diverged, Halted, Job, train_group, train_groups
 from sim.training.optimizers import is_transformation
 from sim.training.stepsize import round_down, stable_step
 from sim.training.system import System
@@ -48,13 +50,14 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
     Raises:
         ParameterError: the request does not fit the system, or its checkpoint is damaged or of another run.
         DivergenceError: the loss grew without bound; its `curves` are those up to there (attribute `complete` = 0).
+        StiffnessError: gradient flow is too stiff to be followed; with `curves` likewise.
         MemoryLimitError: one replica does not fit into memory; with `stop_below`, if not all of them do.
     """
     layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
     group = group_size(system, request, layout)  # before anything is drawn
-    if request.stop_below is not None and group < request.seeds:
+    if request.stop_below is not None and group < request.replicas:
         raise MemoryLimitError(
-            f"Argument `stop_below` needs all {request.seeds} seeds in memory at once, but only {group} fit; "
+            f"Argument `stop_below` needs all {request.replicas} seeds in memory at once, but only {group} fit; "
             "lower `seeds`, or leave it out."
         )
     with precision_context("float64"):
@@ -64,11 +67,13 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
         checkpoint = Checkpoint(request.checkpoint, request.checkpoint_every, known)
         job = Job(system, request, plan, layout, checkpoint)
         saved = checkpoint.load()
+        numbers = system.numbers_observed
+        train, columns = (follow_group, numbers_recorded(system)) if request.is_flow else (train_group, numbers)
         try:
-            values = train_groups(job, saved.group if saved else group, saved)
-        except Diverged as failure:
+            values = train_groups(job, train, columns, saved.group if saved else group, saved)
+        except Halted as failure:
             checkpoint.remove()
-            error = divergence_error(job, failure)
+            error = divergence_error(job, failure) if isinstance(failure, Diverged) else broken_error(job, failure)
             error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
             raise error from None
     return assemble(job, values, {**attributes, "complete": 1})
@@ -90,12 +95,14 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
                 "which cannot be compared with that of another run."
             ) from None
     device = jax.devices()[0]
+    if request.is_flow:
+        pace = {"step": "flow", "rtol": request.rtol, "observed_times": digest(plan.time)}
+    else:
+        pace = {"step": plan.step, "steps": plan.count, "observed_steps": digest(plan.steps)}
     return {
         **system.description,
         "t_max": request.t_max,
-        "step": plan.step,
-        "steps": plan.count,
-        "observed_steps": hashlib.sha256(plan.steps.tobytes()).hexdigest(),
+        **pace,
         "seeds": request.seeds,
         "seed": request.seed,
         "precision": request.precision,
@@ -107,6 +114,11 @@ def everything(system: System, request: Request, plan: Plan, layout: Layout) -> 
         "device": device.device_kind,
         "devices": layout.devices,
     }
+
+
+def digest(array: np.ndarray) -> str:
+    """A hash of the numbers in `array`."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def divergence_error(job: Job, failure: Diverged) -> DivergenceError:
@@ -133,7 +145,8 @@ def group_size(system: System, request: Request, layout: Layout) -> int:
 
     The replicas are spread evenly over the groups, so that the compiled loop fits (nearly) all of them.
     """
-    replica = np.dtype(request.precision).itemsize * system.numbers
+    # of a flow, the last two states, their velocities and the stages between them are kept besides
+    replica = np.dtype(request.precision).itemsize * system.numbers * (2.0 if request.is_flow else 1.0)
     check_memory(
         f"Simulating one seed with {system.sizes}",
         replica + system.drawing_bytes,
@@ -141,8 +154,8 @@ def group_size(system: System, request: Request, layout: Layout) -> int:
     )
     free = min(available_memory(), layout.devices * device_memory())
     fitting = max(1, int((0.5 * free - system.drawing_bytes) / replica))
-    groups = -(-request.seeds // fitting)
-    return -(-request.seeds // groups)
+    groups = -(-request.replicas // fitting)
+    return -(-request.replicas // groups)
 
 
 def device_memory() -> float:
@@ -155,7 +168,9 @@ def device_memory() -> float:
 
 def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray.Dataset:
     """The dataset of observables `values`, (S, T, O), with standard errors over the S seeds; T may end early."""
-    request, plan, (seeds, times, _) = job.request, job.plan, values.shape
+    request, plan, everyone = job.request, job.plan, values
+    values = values[: request.seeds, :, : job.system.numbers_observed]
+    seeds, times, _ = values.shape
     deviation = np.std(values, axis=0, ddof=1) if seeds > 1 else np.full(values.shape[1:], np.nan)
     columns, errors = {}, {}
     for name, column in job.system.columns.items():
@@ -165,8 +180,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     settings = {
         "kind": "simulation",
         "t_max": request.t_max,
-        "step": plan.step,
-        "step_chosen": int(request.step is None),
+        "step": "flow" if request.is_flow else plan.step,
         "seeds": request.seeds,
         "seed": request.seed,
         "precision": request.precision,
@@ -181,4 +195,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
     dataset = build_dataset(
         ("seed", "time"), plan.time[:times], columns, errors, settings | attributes, job.system.observables, inner
     )
+    if request.is_flow:
+        errors, settings = flow_parts(job, everyone)
+        dataset = dataset.assign(errors).assign_attrs(settings)
     return dataset.assign_coords(seed=("seed", np.arange(seeds), {"long_name": "independent draw"}))

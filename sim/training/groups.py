@@ -21,6 +21,8 @@ from sim.training.optimizers import Pace
 from sim.training.schedule import CAPACITY, Piece, chunks
 from sim.training.system import System
 
+#: Follows one group: (job, its replicas, the run as it begins, as it was saved or None, told of progress) -> records.
+Trainer = Callable[[Any, range, Snapshot, Snapshot | None, Callable[[int, int], None]], np.ndarray]
 #: A train loss this many times its initial scale means that the step is too large.
 DIVERGED = 1e3
 #: Operations in one compiled call, between two looks at the loss: about a second.
@@ -63,22 +65,22 @@ class Job:
         )
 
 
-def train_groups(job: Job, group: int, saved: Snapshot | None) -> np.ndarray:
-    """Observables of all replicas, (S, T, O), trained `group` by `group`, from where the run was `saved`."""
-    seeds = job.request.seeds
-    finished = saved.finished if saved else np.empty((0, job.plan.steps.size, job.system.numbers_observed))
+def train_groups(job: Job, train: Trainer, columns: int, group: int, saved: Snapshot | None) -> np.ndarray:
+    """Records of all replicas, (S, T, columns), made by `train` group by group, from where the run was `saved`."""
+    replicas = job.request.replicas
+    finished = saved.finished if saved else np.empty((0, job.plan.steps.size, columns))
     with progress_report("simulating", job.request.progress) as report:
-        while len(finished) < seeds:
-            indices = range(len(finished), min(len(finished) + group, seeds))
+        while len(finished) < replicas:
+            indices = range(len(finished), min(len(finished) + group, replicas))
             try:
-                values = train_group(job, indices, Snapshot(group, finished, 0, *NOTHING), saved, report)
-            except Diverged as failure:
+                values = train(job, indices, Snapshot(group, finished, 0, *NOTHING), saved, report)
+            except Halted as failure:
                 before = finished[:, : failure.values.shape[1]]
                 failure.values = np.concatenate([before, failure.values])
                 raise
             finished, saved = np.concatenate([finished[:, : values.shape[1]], values]), None
             snapshot = Snapshot(group, finished, 0, *NOTHING)
-            job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == seeds)
+            job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == replicas)
     return finished
 
 
@@ -186,7 +188,8 @@ def draw_batch(job: Job, indices: range) -> Batch:
         return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
 
     replicas = []
-    for index in indices:
+    for number in indices:
+        index = number % job.request.seeds  # after the seeds come those that are followed a second time
         state, data = jax.tree.map(rounded, job.system.draw(job.request.seed, index))
         key = np.asarray(jax.random.key_data(jax.random.fold_in(replica_key(job.request.seed, index), 4)))
         replicas.append(Batch(state, (), data, key))  # type: ignore[arg-type]
@@ -194,7 +197,13 @@ def draw_batch(job: Job, indices: range) -> Batch:
     return jax.tree.map(lambda *arrays: np.stack(arrays), *replicas)
 
 
-class Diverged(Exception):
+class Halted(Exception):
+    """A replica cannot go on; `values`, (S, T, C), are the records before."""
+
+    values: np.ndarray
+
+
+class Diverged(Halted):
     """Found in the loop: at step number `mark`, in replica `index`; `values` (S, T, O) are those before."""
 
     def __init__(self, mark: int, index: int, loss: float, values: np.ndarray) -> None:

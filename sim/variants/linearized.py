@@ -7,8 +7,8 @@ matrix K of the initial tangent kernel (`sim.variants.ntk`), and its parameters 
 
     theta_n - theta_0 = -pull(c_n) / alpha,   c_n = (dt/kappa) sum_{m<n} Delta_m = K^-1 (Delta_0 - Delta_n)
 
-(`sim.variants.ridge_functions.pull`), so one eigendecomposition replaces the run. In the end, c = K^+ Delta_0:
-regression with K.
+(`sim.variants.ridge_functions.pull`), so one eigendecomposition replaces the run. In gradient flow
+Delta(t) = exp(-t K / kappa) Delta_0. In the end, c = K^+ Delta_0: regression with K.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ def decompose(matrix: np.ndarray, kappa: float, residual: np.ndarray) -> Spectru
     return Spectrum(np.maximum(values, 0.0) / kappa, vectors, vectors.T @ residual, kappa)
 
 
-def residuals(spectrum: Spectrum, step: float, counts: np.ndarray) -> np.ndarray:
-    """Delta_n, (T, P), after each number of steps in `counts`, (T,).
+def residuals(spectrum: Spectrum, step: float | None, counts: np.ndarray) -> np.ndarray:
+    """Delta_n, (T, P), after each number of steps in `counts`, (T,); without a step, Delta(t) at these times.
 
     Raises:
         DivergenceError: the linearised network does not stand steps of this size.
     """
+    if step is None:
+        return (np.exp(-spectrum.rates * counts[:, None]) * spectrum.residual) @ spectrum.vectors.T
     largest = float(spectrum.rates[-1])
     if step * largest > 2.0:
         raise DivergenceError(
@@ -62,8 +64,15 @@ def residuals(spectrum: Spectrum, step: float, counts: np.ndarray) -> np.ndarray
     return (factors * spectrum.residual) @ spectrum.vectors.T
 
 
-def coefficients(spectrum: Spectrum, step: float, counts: np.ndarray) -> np.ndarray:
-    """c_n = (dt/kappa) sum_{m<n} Delta_m, (T, P), for each number of steps n in `counts`, (T,)."""
+def coefficients(spectrum: Spectrum, step: float | None, counts: np.ndarray) -> np.ndarray:
+    """c_n = (dt/kappa) sum_{m<n} Delta_m, (T, P), for each number of steps n in `counts`, (T,).
+
+    Without a step it is (1/kappa) times the integral of Delta up to these times.
+    """
+    if step is None:
+        rates, time = spectrum.rates, counts[:, None]
+        sums = np.where(rates > 0.0, -np.expm1(-rates * time) / np.where(rates > 0.0, rates, 1.0), time)
+        return (sums * spectrum.residual / spectrum.kappa) @ spectrum.vectors.T
     r = step * spectrum.rates
     small = r < 1e-3  # there 1 - (1 - r)^n would cancel
     exponent = counts[:, None] * np.log1p(-np.where(small, r, 0.0))

@@ -211,7 +211,8 @@ def test_estimates_grow_as_the_work_does() -> None:
     assert longer_theory.memory_bytes > theory.memory_bytes
     assert more_seeds.seconds - estimate.START > 300 * (simulation.seconds - estimate.START)
     run = sim.simulate(Model(**BUILT_IN_CASE).replace(dim=20), 4.0, seeds=1)
-    assert int(simulation.work.split()[2]) == round(4.0 / run.attrs["step"])
+    assert simulation.work.endswith("evaluations")
+    assert 0.5 < int(simulation.work.split()[2]) / run.attrs["evaluations"] < 2.0
 
 
 @pytest.mark.slow

@@ -66,4 +66,4 @@ def test_what_a_theory_at_infinite_dimension_neglects_is_said(make_theory, make_
 def test_other_optimisers_and_steps_are_named(make_theory, make_simulation):
     notes = overlay(make_theory(step="flow"), make_simulation(optimizer="adam", step=0.1)).notes
     assert notes == ("Optimisers differ: gd and adam.", "Steps differ: gradient flow and steps of 0.1.")
-    assert overlay(make_theory(step="flow"), make_simulation(step=0.1, step_chosen=1)).notes == ()
+    assert overlay(make_theory(step="flow"), make_simulation(step="flow")).notes == ()

@@ -209,7 +209,7 @@ def test_a_point_without_its_file_is_said_in_its_cell_alone(make_folder):
 def test_a_folder_of_compare_is_a_report_of_one_point(tmp_path, make_theory, make_simulation):
     attributes = {"t_max": 100.0, "seed": 5, "precision": "float64"}
     make_theory(**attributes, step="flow", rtol=0.01).to_netcdf(tmp_path / "theory.nc", engine="h5netcdf")
-    more = {"seeds": 8, "step": 0.01, "step_chosen": 1, "form": "reduced", "form_requested": "auto"}
+    more = {"seeds": 8, "step": "flow", "form": "reduced", "form_requested": "auto"}
     make_simulation(**attributes, **more).to_netcdf(tmp_path / "simulation.nc", engine="h5netcdf")
     data = data_of(write_report(tmp_path))
     assert data["axes"] == []
@@ -254,8 +254,7 @@ def test_commands_give_every_setting_to_the_last_digit(model, step, sides):
     line = command(model.to_attributes() | values, theory="theory" in sides, simulation="simulation" in sides)
     _, settings = settled(line)
     assert settings.model == model
-    taken = {"t_max", "step", "precision", "seed"}
-    taken |= ({"rtol"} if "theory" in sides else set()) | ({"seeds", "form"} if "simulation" in sides else set())
+    taken = {"t_max", "step", "rtol", "precision", "seed"} | ({"seeds", "form"} if "simulation" in sides else set())
     assert {name: getattr(settings, name) for name in taken} == {name: values[name] for name in taken}
 
 

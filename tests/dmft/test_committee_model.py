@@ -222,3 +222,15 @@ def test_a_centred_network_starts_from_nothing() -> None:
         start = float(jax.jit(test_loss(activations.named("relu"), psi))(centered(now, now, now.neurons)))
     zero = loss(RELU.replace(readout=[0.0, 0.0], teacher="erf", teacher_dim=2), TEACHER, SELF)
     assert start == pytest.approx(zero, rel=1e-10)
+
+
+def test_values_of_a_teacher_written_in_jax_are_numbers_inside_compiled_code():
+    """The test loss of a committee is compiled, and knows psi on a grid."""
+    u = np.linspace(-1.0, 2.0, 5)[:, None]
+    psi = Committee(alpha=1.0, kappa=3.0, width=1, activation="erf", teacher=lambda u: jnp.tanh(u[..., 0])).psi
+
+    @jax.jit
+    def mean(weights):
+        return weights @ jnp.asarray(psi.values(u))
+
+    np.testing.assert_allclose(mean(np.full(5, 0.2)), np.tanh(u[:, 0]).mean(), rtol=1e-6)

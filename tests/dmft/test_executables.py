@@ -30,6 +30,10 @@ def advance(factor, state, *, power):
     traced.append(power)
     singular = jnp.linalg.svd(state, compute_uv=False)
     return factor * jnp.sin(state) ** power + singular.sum()
+
+@compilable()
+def passed(held, x):
+    return held, 2 * x
 """
 
 
@@ -342,7 +346,7 @@ def test_many_shapes_do_not_need_ever_more_maps():
 
 
 def name_of(function, *arrays, **static):
-    return kind.Kind.of(function, arrays, static, {}).name()
+    return kind.Kind.of(function.function, function.donated, arrays, static, {}).name()
 
 
 def test_other_sources_are_another_name(toy, tmp_path):
@@ -375,7 +379,7 @@ def test_the_name_depends_on_machine_versions_flags_and_settings(toy, monkeypatc
         names.append(name_of(toy.advance, *arguments(), power=2))
     changes = [
         (kind, "_processor", lambda: ["flags: sse2"]),
-        (kind.importlib.metadata, "version", lambda _: "0.0.1"),
+        (version, "numerics", lambda: {"jaxlib": "0.0.1"}),
         (jax, "device_count", lambda: 3),
     ]
     for where, what, value in changes:
@@ -392,33 +396,81 @@ def test_the_name_depends_on_machine_versions_flags_and_settings(toy, monkeypatc
     assert name_of(toy.advance, *arguments(), power=2) == names[0]
 
 
-def test_functions_of_ones_own_have_no_name_unless_what_they_compute_is_known(toy):
-    """The user's code cannot be told from its source; what an activation computes can be."""
-
+def test_functions_of_ones_own_are_told_apart_by_what_they_do(toy):
     def name(static):
         return name_of(toy.advance, *arguments(), power=static)
-
-    class Bound:
-        def method(self, h):
-            return h
 
     def scaled(factor):
         inside = jax.jit(lambda h: jnp.tanh(h) + jnp.sum(jnp.full(3, factor)))
         return PAIR.replace(activation=lambda h: inside(h) - 3 * factor).phi
 
-    unknown = [lambda h: h, Bound(), Bound().method, (1, lambda h: h), type("Own", (), {})]
-    assert [name(static) for static in unknown] == [None] * 5
+    def importing(h):
+        import toy as module  # which may be another one in the next process
+
+        return module.TOY * h
+
     known = [PAIR.phi, PAIR.psi, jnp.tanh, PAIR.replace(activation="tanh").phi, scaled(0.25), scaled(0.5)]
-    known += [PAIR.replace(activation="quadratic", epsilon=epsilon).phi for epsilon in (0.1, 0.2)]
     names = [name(static) for static in known]
     assert None not in names
     assert len(set(names)) == len(names)
     assert name(scaled(0.25)) == names[4]
+    assert [name(static) for static in (importing, threading.Lock())] == [None, None]
+
+
+def test_what_the_arguments_hold_beside_arrays_counts(toy):
+    """An activation as an argument: its epsilon is a number, its functions are part of the name."""
+
+    def name(activation):
+        return name_of(toy.advance, activation, jnp.ones(3), power=1)
+
+    quadratic = [PAIR.replace(activation="quadratic", epsilon=epsilon).phi for epsilon in (0.1, 0.2)]
+    assert name(quadratic[0]) == name(quadratic[1]) is not None
+    assert len({name(activation) for activation in (quadratic[0], PAIR.phi, PAIR.replace(activation="tanh").phi)}) == 3
+
+
+def test_a_result_may_hold_functions_of_its_arguments(toy, counted):
+    own = PAIR.replace(activation=lambda h: h + 0.1 * h**2).phi
+    for _ in range(2):
+        activation, twice = toy.passed(own, jnp.ones(2))
+        assert float(twice[0]) == 2.0
+        assert activation.functions is own.functions
+        executables.forget()
+    assert counted() == {"compiled": 1, "loaded": 1}
 
 
 @pytest.mark.usefixtures("toy")
 def test_a_function_that_stands_in_a_function_has_no_name():
     assert name_of(compilable()(lambda x: x + 1), jnp.ones(3)) is None
     local = compilable()(lambda x: x + 1)
-    local.__wrapped__.__module__ = "toy"
+    local.function.__module__ = "toy"
     assert name_of(local, jnp.ones(3)) is None
+
+
+@pytest.mark.usefixtures("toy")
+def test_where_jax_keeps_executables_too_ours_are_whole(tmp_path):
+    """What jax loads from its own folder lacks functions when it is written down again: it is not."""
+    script = """
+import jax, numpy as np, toy
+from dmft import version
+from dmft.compiled import kind
+from dmft.compiled.executables import COUNTS
+version.IMPORTED, kind.OURS = float("inf"), ("dmft", "sim", "toy")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+state = np.random.default_rng(1).standard_normal((6, 6)).astype("float32")
+print(dict(COUNTS), np.asarray(toy.advance(np.float32(1.5), state, power=2)).tobytes().hex(), dict(COUNTS))
+"""
+    environment = os.environ | {
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
+    }
+    outputs, kept = set(), []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        outputs.add(done.stdout.split()[1])
+        kept.append(len(entries(tmp_path)))
+        for path in entries(tmp_path):
+            path.unlink()
+    assert len(outputs) == 1
+    assert kept == [1, 0]

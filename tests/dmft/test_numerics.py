@@ -98,7 +98,7 @@ def run_anderson(function, start, **options):
     with precision_context("float64"):
         start = jnp.asarray(start)
         defaults = {"tolerance": 1e-12, "depth": 8, "max_rounds": 200}
-        result = anderson(function, start, jnp.ones_like(start), **(defaults | options))
+        result = anderson(lambda x: (function(x), ()), start, jnp.ones_like(start), **(defaults | options))
         return jax.tree.map(np.asarray, result)
 
 

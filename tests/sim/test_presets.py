@@ -22,6 +22,7 @@ def test_an_unknown_preset_is_refused_with_the_list() -> None:
         ("fig3b", 5, 100, [450], 500, True, 1 / 100, 60_000),
         ("fig3e", 16, 100, [550], 500, True, 40 / 100, 110_000),  # 20 N / alpha^2 on the plain mean square
         ("fig3e-full", 196, 100, [550], 500, True, 40 / 100, 110_000),
+        ("fig3e-flow", 196, 100, [550], 500, True, 40 / 100, 110_000),
         ("fig4", 1, 40, [120], 2, False, 1 / 40, 50_000),  # 0.5 N / alpha^2 on the plain mean square
         ("fig9", 3, 40, [50, 120, 500], 2, False, 1 / 40, 50_000),
     ],
