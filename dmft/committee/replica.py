@@ -133,7 +133,7 @@ def first_state(
 ) -> State:
     """The state at t = 0 of these overlaps and labels, with the fields of row 0 of the flow."""
     width = readout.shape[0]
-    value, slope, _ = smoothed(network.activation, m @ samples.u + noise @ samples.modes, c.kink_width)
+    value, slope, _ = smoothed(network.activation.at(c.epsilon), m @ samples.u + noise @ samples.modes, c.kink_width)
     scale = c.alpha / width * float(network.centered)
     output_slope = scale * readout[:, None] * slope
     start = Start(label, label_slope, scale * (readout @ value), output_slope.T, output_slope.T @ m)
