@@ -74,7 +74,8 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
         except Halted as failure:
             checkpoint.remove()
             error = divergence_error(job, failure) if isinstance(failure, Diverged) else broken_error(job, failure)
-            error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
+            if failure.values.shape[1]:  # else it failed at once
+                error.curves = assemble(job, failure.values, {**attributes, "complete": 0})
             raise error from None
     return assemble(job, values, {**attributes, "complete": 1})
 
