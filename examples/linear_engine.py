@@ -9,13 +9,13 @@ C = (1/(alpha^2 kappa)) R h Gamma (R h)^T. Its closed form is `dmft.limits.linea
 """
 
 import dataclasses
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dmft.compiled.executables import compilable
 from dmft.solver import ENGINES
 from dmft.twotime.engine import Program, Progress
 from dmft.twotime.members import Ensemble
@@ -56,7 +56,7 @@ class Solution(NamedTuple):
     mismatch: np.ndarray
 
 
-@partial(jax.jit, donate_argnames=("state",), static_argnames=("explicit",))
+@compilable(donated=["state"])
 def advance(kappa, steps, state, first, stop, *, explicit):
     """Rows first <= n < stop: R(n, :), then P(n, :) from P = R - L P; explicit steps also begin row n + 1."""
     h, columns = steps.weights, jnp.arange(state.rounds.shape[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import ParameterError, precision_context
+from dmft.compiled.executables import compilable
 from sim.request import Request
 from sim.systems.state import Parameters
 from sim.training.driver import run
@@ -154,15 +154,15 @@ def test_losses(start: LinearStart, c: np.ndarray) -> np.ndarray:
     """Test loss of f_0 - K(., X) c, for every row of coefficients c, (T, P)."""
     with precision_context("float64"):
         parameters, task = jax.tree.map(jnp.asarray, (start.parameters, start.task))
-        compiled = _sampled_losses if task.target is None else _exact_losses
-        return np.asarray(compiled(start.centered, parameters, task, jnp.asarray(c)))
+        losses = _sampled_losses if task.target is None else _exact_losses
+        return np.asarray(losses(parameters, task, jnp.asarray(c), centered=start.centered))
 
 
 test_losses.__test__ = False  # type: ignore[attr-defined]  # not a test function
 
 
-@partial(jax.jit, static_argnames="centered")
-def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+@compilable()
+def _exact_losses(parameters: Parameters, task: Task, many: jax.Array, *, centered: bool) -> jax.Array:
     assert task.target is not None
     minus_target = Components(task.target.vectors, -task.target.amplitudes)
     base = minus_target if centered else difference(components(task.fixed, parameters), task.target)
@@ -174,8 +174,8 @@ def _exact_losses(centered: bool, parameters: Parameters, task: Task, many: jax.
     return jax.lax.map(loss, many)
 
 
-@partial(jax.jit, static_argnames="centered")
-def _sampled_losses(centered: bool, parameters: Parameters, task: Task, many: jax.Array) -> jax.Array:
+@compilable()
+def _sampled_losses(parameters: Parameters, task: Task, many: jax.Array, *, centered: bool) -> jax.Array:
     f = outputs(task.fixed, parameters, preactivations(parameters, task.test_inputs))
     base = (0.0 if centered else f) - task.test_targets
 

@@ -8,12 +8,24 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 #: What one process has compiled, the others (workers, commands under test) read: set before anyone imports jax.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+KEPT = Path(__file__).parents[1] / ".pytest_cache" / "executables"
+os.environ["DMFT_CACHE"] = str(KEPT)
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
 CHECKED = ("twotime.anderson", "twotime.kernels", "twotime.noise", "wide")
 CHECKED += tuple(f"committee.{module}" for module in ("explicit", "implicit", "network", "rows", "sampling", "state"))
 install_import_hook([f"dmft.{module}" for module in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture
+def compiled_anew(monkeypatch):
+    """A function that forgets what is compiled, for tests that change code: called before and after each change."""
+    from dmft.compiled import executables
+
+    monkeypatch.setenv("DMFT_CACHE", "off")
+    executables.forget()
+    yield executables.forget
+    executables.forget()
 
 
 #: Property tests take the same examples every time; HYPOTHESIS_PROFILE=random draws others, from the --hypothesis-seed.

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ("dmft", "sim", "compare")
 #: What the simulation takes from the theory: what is asked, what a loss is, checks, and machinery without physics.
-SHARED = ("dmft.models", "dmft.losses", "dmft.checks", "dmft.version", "dmft.progress", "dmft.twotime.compiled")
+SHARED = ("dmft.models", "dmft.losses", "dmft.checks", "dmft.version", "dmft.progress", "dmft.compiled")
 
 
 def modules_of(root: Path) -> dict[str, Path]:

@@ -6,14 +6,13 @@ import functools
 import json
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from dmft import Model, solve
-from dmft.wide import explicit, fields, replica
+from dmft.wide import fields
 from dmft.wide import row as samples
 from sim import simulate
 
@@ -220,13 +219,6 @@ def correct(_monkeypatch):
     """Nothing changed: what the check accepts."""
 
 
-def fresh_explicit(monkeypatch):
-    """Compile the explicit scheme anew: what was compiled before a function was replaced must not be used."""
-    original = explicit.advance_explicit.__wrapped__
-
-    monkeypatch.setattr(replica, "advance_explicit", jax.jit(lambda *arguments: original(*arguments)))
-
-
 def planted_limit(times):
     """The planted reference extrapolated to D = infinity: value and standard error."""
     dims = sorted(PLANTED)
@@ -246,9 +238,9 @@ def planted_limit(times):
         (noise_too_strong, False),
     ],
 )
+@pytest.mark.usefixtures("compiled_anew")
 def test_the_reference_rejects_a_wrong_theory(monkeypatch, change, accepted):
     change(monkeypatch)
-    fresh_explicit(monkeypatch)
     times = [2.4, 6.0]
     theory = solve(MODEL, 6.0, step=STEP, replicas=4, sample_count=128, times=times)
     scores = z_scores(theory, planted_limit(times))

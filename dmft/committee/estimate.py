@@ -13,7 +13,6 @@ step. What the corrections leave counts as an error (`dmft.twotime.members`).
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ import numpy as np
 
 from dmft.checks import precision_context
 from dmft.committee.replica import Solution
+from dmft.compiled.executables import compilable
 from dmft.losses.committee import OBSERVABLES, READOUTS, Neurons, centered, test_loss
 from dmft.models.activations import Activation
 from dmft.models.committee import Committee
@@ -89,13 +89,14 @@ def with_test_loss(model: Committee, curves: Curves) -> Curves:
     """The same with the test loss that the overlaps imply."""
     with precision_context("float64"):
         parts = (curves[name] for name in ("readouts", "teacher_overlap", "self_overlap", "across"))
-        loss = _test_losses(model.psi, model.centered, model.phi, model.alpha / model.width, *parts)
+        scale = np.asarray(model.alpha / model.width)
+        loss = _test_losses(model.phi, scale, *parts, psi=model.psi, of_change=model.centered)
         return curves | {"test_loss": np.asarray(loss)}
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compilable()
 def _test_losses(
-    psi: Teacher, of_change: bool, phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any
+    phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any, *, psi: Teacher, of_change: bool
 ) -> jax.Array:
     """Test losses (T,) of a, m, C(t, t) and C(t, 0), time first; of f - f(0) where `of_change`; scale = alpha / N."""
     loss = test_loss(phi, psi)

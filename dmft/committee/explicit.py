@@ -5,8 +5,6 @@ Row n is known when its turn comes: the samples' fields follow from it, then the
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -23,10 +21,11 @@ from dmft.committee.rows import (
     tangents,
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
+from dmft.compiled.executables import compilable
 from dmft.twotime.steps import Steps
 
 
-@partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
+@compilable(donated=["state"])
 def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, network: Network) -> State:
     """Rows first <= n < stop: evaluate row n, and step to row n + 1."""
     weights = steps.weights

@@ -12,7 +12,6 @@ does the rest.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -32,6 +31,7 @@ from dmft.committee.rows import (
     tangents,
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
+from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import anderson
 from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
@@ -40,7 +40,7 @@ from dmft.twotime.steps import Steps
 NEWTON_STEPS = 40
 
 
-@partial(jax.jit, static_argnames=("network", "iteration"), donate_argnames=("state",))
+@compilable(donated=["state"])
 def advance_implicit(
     c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, network: Network, iteration: Iteration
 ) -> State:
@@ -232,7 +232,6 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
     )
 
 
-@partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
 def initial_fields(c: Couplings, network: Network, state: State) -> State:
     """Fields and residuals of row 0, which carries no force (h_0 = 0)."""
     row = Row._make(array[0] for array in state.kernels)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from dmft.committee.implicit import initial_fields
 from dmft.committee.network import Network, smoothed
-from dmft.committee.rows import tangent_weight
 from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state
+from dmft.compiled.executables import ONCE, compilable
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
 
@@ -64,7 +65,7 @@ class Solution(NamedTuple):
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
     numbers = (model.alpha, model.kappa, model.weight_decay, sampling.kink_width, model.epsilon or 0.0)
-    return Couplings(*(jnp.asarray(x, jnp.dtype(sampling.precision)) for x in numbers))
+    return Couplings(*(np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def network(model: Committee) -> Network:
@@ -96,14 +97,47 @@ def start_state(
     sobol, flags, weights = seed.spawn(3)
     samples = draw_samples(sampling.samples, model.teacher_dim, sampling.modes, sobol, dtype)
     m, neurons = initial_overlaps(model, weights)
-    factor = matrix_root(neurons - m @ m.T)
-    readout = jnp.asarray(model.readouts, dtype)
-    noise = jnp.zeros((width, sampling.modes), dtype).at[:, :width].set(factor)
-    m = jnp.asarray(m, dtype)
-    start = _start(model, c, samples, readout, m, noise)
+    noise = np.zeros((width, sampling.modes))
+    noise[:, :width] = matrix_root(neurons - m @ m.T)
     switch = None if model.persistence is None else float(grid.weights[0]) / model.persistence
-    presence = jnp.asarray(draw_presence(sampling.samples, rows, model.batch_fraction, switch, flags), dtype)
-    state = empty_state(samples, presence, start, width, capacity, sampling.tangent_samples)
+    presence = draw_presence(sampling.samples, rows, model.batch_fraction, switch, flags)
+    u = np.asarray(samples.u, np.float64)
+    label = model.psi.values(u.T) + model.label_noise * np.asarray(samples.label, np.float64)
+    arrays = (presence, label, teacher_slopes(model, u), m, model.readouts, noise)
+    return first_state(
+        c,
+        samples,
+        *(np.asarray(array, dtype) for array in arrays),
+        network=network(model),
+        capacity=capacity,
+        tangent_samples=sampling.tangent_samples,
+        flow=not grid.explicit,
+    )
+
+
+@compilable(options=ONCE)
+def first_state(
+    c: Couplings,
+    samples: Samples,
+    presence: Array,
+    label: Array,
+    label_slope: Array,
+    m: Array,
+    readout: Array,
+    noise: Array,
+    *,
+    network: Network,
+    capacity: int,
+    tangent_samples: int,
+    flow: bool,
+) -> State:
+    """The state at t = 0 of these overlaps and labels, with the fields of row 0 of the flow."""
+    width = readout.shape[0]
+    value, slope, _ = smoothed(network.activation.at(c.epsilon), m @ samples.u + noise @ samples.modes, c.kink_width)
+    scale = c.alpha / width * float(network.centered)
+    output_slope = scale * readout[:, None] * slope
+    start = Start(label, label_slope, scale * (readout @ value), output_slope.T, output_slope.T @ m)
+    state = empty_state(samples, presence, start, width, capacity, tangent_samples)
     kernels = state.kernels
     kernels = kernels._replace(
         response=kernels.response.at[0, :, 0].set(jnp.eye(width)),
@@ -112,23 +146,7 @@ def start_state(
         noise=kernels.noise.at[0].set(noise),
     )
     state = state._replace(kernels=kernels)
-    return state if grid.explicit else initial_fields(c, network(model), state)
-
-
-def _start(model: Committee, c: Couplings, samples: Samples, readout: Any, m: Any, noise: Any) -> Start:
-    u, dtype = np.asarray(samples.u, np.float64), samples.u.dtype
-    label = model.psi.values(u.T) + model.label_noise * np.asarray(samples.label, np.float64)
-    h = m @ samples.u + noise @ samples.modes
-    value, slope, _ = smoothed(model.phi, h, c.kink_width)
-    scale = c.alpha / model.width * float(model.centered)
-    output_slope = scale * readout[:, None] * slope
-    return Start(
-        jnp.asarray(label, dtype),
-        jnp.asarray(teacher_slopes(model, u), dtype),
-        scale * (readout @ value),
-        output_slope.T,
-        output_slope.T @ m,
-    )
+    return initial_fields(c, network, state) if flow else state
 
 
 def teacher_slopes(model: Committee, u: np.ndarray) -> np.ndarray:
@@ -162,7 +180,8 @@ def read_state(state: State, grid: Grid) -> Solution:
     shift = int(grid.explicit)  # the slot of row n
     force = np.zeros_like(h)
     force[: size - shift] = np.asarray(state.history.force, np.float64)[shift:size]
-    few = np.asarray(tangent_weight(state), np.float64)
+    few = weight[: state.history.tangent.shape[2]]
+    few = few / few.sum()
     stein = np.zeros((*h.shape[:2], state.samples.u.shape[0]))
     target_tangent = np.asarray(state.history.target_tangent, np.float64)[shift:size]
     u = np.asarray(state.samples.u, np.float64)[:, : len(few)]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+#: Packages whose functions are known by name like those of installed ones, wherever their files are.
+OURS = ("dmft", "sim", "compare")
 _PACKAGES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
 
 
@@ -178,6 +180,8 @@ def _globals(code: types.CodeType, names: dict[str, Any]) -> Iterator[tuple[str,
     """The globals that a function's code names, and the attributes it may take of modules of one's own."""
     for instruction in dis.get_instructions(code):
         name = instruction.argval
+        if instruction.opname == "IMPORT_NAME" and not _is_installed(name):
+            raise UnknownCode(f"an import of {name}")
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in names:
             yield name, names[name]
             if isinstance(names[name], types.ModuleType) and not _is_installed(names[name].__name__):
@@ -214,7 +218,8 @@ def _is_installed(module: str | None) -> bool:
     top = "" if module is None else module.partition(".")[0]
     found = sys.modules.get(top)
     places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
-    return top in sys.stdlib_module_names or any(place and place.startswith(_PACKAGES) for place in places)
+    known = top in OURS or top in sys.stdlib_module_names
+    return known or any(place and place.startswith(_PACKAGES) for place in places)
 
 
 def _array(value: Any) -> np.ndarray | None:

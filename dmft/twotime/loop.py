@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dmft.checks import precision_context
-from dmft.twotime.compiled import executable
+from dmft.compiled.executables import executable
 from dmft.twotime.engine import Engine, Iteration, Plan, Runs
 from dmft.twotime.grid import Grid
 from dmft.twotime.steps import multistep

@@ -76,7 +76,7 @@ class Wide(Engine):
 
     def fault(self, state: Any, row: int) -> str | None:
         """V(n) = E_r r(n)^2 cannot be negative."""
-        return "negative variance of the bath" if np.any(np.asarray(state.fields.variance[row]) < 0) else None
+        return "negative variance of the bath" if np.any(np.asarray(state.fields.variance)[row] < 0) else None
 
     def read(self, state: Any, grid: Grid) -> Replica:
         """See `dmft.wide.replica.read`."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmft.compiled.executables import compilable
 from dmft.twotime.steps import Steps
 from dmft.wide.averages import target_drift
 from dmft.wide.responses import rates
@@ -17,7 +16,7 @@ from dmft.wide.state import Couplings, Row, State, put
 from dmft.wide.store import store_row
 
 
-@partial(jax.jit, donate_argnames=("state",))
+@compilable(donated=["state"])
 def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, stop: Array) -> State:
     """Rows first <= n < stop: evaluate row n, and step to row n + 1."""
 

@@ -27,7 +27,7 @@ from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
-from dmft.wide.start import initial_row, labels, start_state
+from dmft.wide.start import first_state
 from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 
@@ -53,18 +53,15 @@ def initial_overlap(model: Model) -> float:
 def couplings(model: Model, precision: str) -> Couplings:
     """The model's numbers."""
     numbers = (model.alpha, model.epsilon, model.kappa, model.weight_decay, seed_overlap(model))
-    return Couplings(*(jnp.asarray(x, jnp.dtype(precision)) for x in numbers))
+    return Couplings(*(np.asarray(x, precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
     """The state at t = 0, with row 0 of the flow."""
     c = couplings(model, sampling.precision)
-    dtype = c.alpha.dtype
-    samples = draw_samples(sampling.samples, sampling.modes, seed, dtype)
-    about = labels(c, samples, initial_overlap(model), model.label_noise, float(model.centered))
-    m_0 = jnp.asarray(initial_overlap(model) ** 0.5, dtype)
-    state = start_state(c, about, samples, m_0, capacity)
-    return state if grid.explicit else initial_row(c, state)
+    samples = draw_samples(sampling.samples, sampling.modes, seed, c.alpha.dtype)
+    numbers = (np.asarray(x, c.alpha.dtype) for x in (initial_overlap(model), model.label_noise, model.centered))
+    return first_state(c, samples, *numbers, capacity=capacity, flow=not grid.explicit)
 
 
 def state_shapes(sampling: Sampling, capacity: int) -> State:
@@ -94,7 +91,8 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
     first = propagator_correlations(model, grid, kernels, responses)
     force, source = forces(model, grid, state), seeding_source(grid, state)
     second = differential_correlations(model, initial_overlap(model), grid, force, source)
-    train, b = np.asarray(state.fields.residual**2 @ state.samples.weight)[:size], kernels.target_overlap
+    weight, b = np.asarray(state.samples.weight), kernels.target_overlap
+    train = (np.asarray(state.fields.residual) ** 2 @ weight)[:size]
     return Replica(
         curves=wide_observables(model, train, b, first),
         differential=wide_observables(model, train, b, second),

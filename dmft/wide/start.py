@@ -5,14 +5,23 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmft.compiled.executables import ONCE, compilable
 from dmft.twotime.noise import Samples
 from dmft.wide.seeding import start_seeding
 from dmft.wide.state import Couplings, Fields, Labels, State, empty_state, put
 
 
-def labels(
-    c: Couplings, samples: Samples, overlap: Array | float, noise: Array | float, centered: Array | float
-) -> Labels:
+@compilable(options=ONCE)
+def first_state(
+    c: Couplings, samples: Samples, overlap: Array, noise: Array, centered: Array, *, capacity: int, flow: bool
+) -> State:
+    """The state at t = 0, with row 0 of the flow, and room for `capacity` rows."""
+    about = labels(c, samples, overlap, noise, centered)
+    state = start_state(c, about, samples, jnp.sqrt(overlap), capacity)
+    return initial_row(c, state) if flow else state
+
+
+def labels(c: Couplings, samples: Samples, overlap: Array, noise: Array, centered: Array) -> Labels:
     """y = u^2/2 + noise, and f(0) = (alpha epsilon/2)(overlap(0) u^2 + 1) if `centered` is 1 (equations 1.2, 4.1)."""
     slope = c.alpha * c.epsilon * overlap
     output = 0.5 * (slope * samples.u**2 + c.alpha * c.epsilon)

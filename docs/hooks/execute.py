@@ -92,7 +92,7 @@ def run_tutorial(page: Path, *, fresh: bool = False) -> Path:
 def run(page: Path, folder: Path, *options: str) -> dict[str, Any]:
     """Run the page's blocks in `folder`; what `run_page.py` says of them."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
-    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
+    environment.setdefault("DMFT_CACHE", str(CACHE / "executables"))
     command = [sys.executable, str(HOOKS / "run_page.py"), str(page), "result.json", *options]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

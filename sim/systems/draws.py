@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dmft.checks import precision_context
+from dmft.compiled.executables import compilable
 from dmft.models.committee import Committee
 from dmft.models.model import Model
-from sim.training.batches import replica_key
+from sim.training.batches import key_of, seed_words
 
 
 class Replica(NamedTuple):
@@ -45,14 +46,20 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     dim, width = model.dim, model.width or 0
     assert dim is not None
     with precision_context("float64"):
-        for_inputs, for_beta, for_noise, for_weights = jax.random.split(replica_key(seed, index), 4)
-        inputs = np.asarray(jax.random.normal(for_inputs, (model.samples, dim), jnp.float64)) / np.sqrt(dim)
-        direction = np.asarray(jax.random.normal(for_beta, (dim,), jnp.float64))
-        noise = np.asarray(jax.random.normal(for_noise, (model.samples,), jnp.float64))
-        weights = np.asarray(jax.random.normal(for_weights, (width, dim), jnp.float64))
+        drawn = _normals(seed_words(seed), np.uint32(index), samples=model.samples, dim=dim, width=width)
+        inputs, direction, noise, weights = map(np.asarray, drawn)
+    inputs = inputs / np.sqrt(dim)
     beta = direction * np.sqrt(dim) / np.linalg.norm(direction)
     labels = 0.5 * (inputs @ beta) ** 2 + model.label_noise * noise
     return Replica(inputs, beta[None, :], labels, plant(model, beta, weights))
+
+
+@compilable()
+def _normals(words: Any, index: Any, *, samples: int, dim: int, width: int) -> list[jax.Array]:
+    """Standard normals for inputs, beta, noise and weights."""
+    keys = jax.random.split(key_of(words, index), 4)
+    shapes = ((samples, dim), (dim,), (samples,), (width, dim))
+    return [jax.random.normal(key, shape, jnp.float64) for key, shape in zip(keys, shapes, strict=True)]
 
 
 def plant(model: Model, beta: np.ndarray, weights: np.ndarray) -> np.ndarray:

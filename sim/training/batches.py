@@ -19,7 +19,16 @@ from sim.training.system import Equations, Presence
 
 def replica_key(seed: int, index: int) -> jax.Array:
     """The random key of replica `index` of the stream `seed` < 2^63, the same in every precision."""
-    words: Any = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+    return key_of(seed_words(seed), index)
+
+
+def seed_words(seed: int) -> Any:
+    """The stream `seed` < 2^63 as two words, uint32."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+
+
+def key_of(words: jax.Array, index: jax.Array | int) -> jax.Array:
+    """The random key of replica `index` of the stream with these words."""
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), index)
 
 

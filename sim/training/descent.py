@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dmft.compiled.executables import compilable
 from sim.training.batches import Batches, make_batches
 from sim.training.optimizers import Optimizer, Pace, make_rule
 from sim.training.system import Equations, Presence
@@ -74,8 +75,8 @@ class Chunk(NamedTuple):
     size: jax.Array
 
 
-@partial(jax.jit, static_argnames="loop")
-def begin(loop: Loop, batch: Batch, pace: Pace) -> Batch:
+@compilable()
+def begin(batch: Batch, pace: Pace, *, loop: Loop) -> Batch:
     """The batch at t = 0: data prepared from the initial state, the optimiser's own state and its batches' memory."""
 
     def one(replica: Batch, pace: Pace) -> Batch:
@@ -86,17 +87,17 @@ def begin(loop: Loop, batch: Batch, pace: Pace) -> Batch:
     return spread(one, loop.layout)(batch, pace)
 
 
-@partial(jax.jit, static_argnames="loop")
-def advance(loop: Loop, batch: Batch, pace: Pace, chunk: Chunk) -> tuple[Any, Any, jax.Array]:
+@compilable()
+def advance(batch: Batch, pace: Pace, chunk: Chunk, *, loop: Loop) -> tuple[Any, Any, jax.Array]:
     """Take the steps of one chunk. Loop bounds are data: chunks of any length share one compilation.
 
     Where a step sees all samples, the forward pass of an observation is that of the step which follows it.
 
     Args:
-        loop: what is compiled.
         batch: replicas; state and own are the parts that change.
         pace: scalars of the run.
         chunk: what to do.
+        loop: what is compiled.
 
     Returns:
         State and own state after the last step, and observables, (S, C, O), of which the first `size` are set.

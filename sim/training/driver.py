@@ -21,7 +21,6 @@ from dmft.checks import (
 )
 from dmft.losses.dataset import build_dataset
 from dmft.models.fingerprint import UnknownCode, describe, fingerprint
-from dmft.twotime.compiled import forget_if_many
 from dmft.version import __version__, numerics
 from sim.request import Plan, Request, make_plan
 from sim.training.checkpoint import Checkpoint
@@ -54,7 +53,6 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
         StiffnessError: gradient flow is too stiff to be followed; with `curves` likewise.
         MemoryLimitError: one replica does not fit into memory; with `stop_below`, if not all of them do.
     """
-    forget_if_many()
     layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
     group = group_size(system, request, layout)  # before anything is drawn
     if request.stop_below is not None and group < request.replicas:

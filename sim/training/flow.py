@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dmft.compiled.executables import compilable
 from sim.training.chebyshev import chebyshev_step, stages, stiffness_of
 from sim.training.descent import Batch, Loop, spread
 from sim.training.system import Equations
@@ -168,8 +169,8 @@ def local_error(
     return jnp.where(sound, worst, jnp.inf), after, jnp.max(jnp.stack(grown))
 
 
-@partial(jax.jit, static_argnames="loop")
-def begin_flow(loop: Loop, batch: Batch, tolerances: jax.Array, span: Span) -> Batch:
+@compilable()
+def begin_flow(batch: Batch, tolerances: jax.Array, span: Span, *, loop: Loop) -> Batch:
     """The batch at t = 0: data prepared, the spectral radius, and a first step from a trial step of descent."""
 
     def one(given: tuple[Batch, jax.Array], span: Span) -> Batch:
@@ -212,8 +213,8 @@ def begin_flow(loop: Loop, batch: Batch, tolerances: jax.Array, span: Span) -> B
     return spread(one, loop.layout)((batch, tolerances), span)
 
 
-@partial(jax.jit, static_argnames="loop")
-def follow(loop: Loop, batch: Batch, windows: jax.Array, span: Span) -> tuple[Any, Any, jax.Array, jax.Array]:
+@compilable()
+def follow(batch: Batch, windows: jax.Array, span: Span, *, loop: Loop) -> tuple[Any, Any, jax.Array, jax.Array]:
     """Go on until the budget is used, the next times of `windows`, (S, C), are passed, or the run ends or fails.
 
     Returns:

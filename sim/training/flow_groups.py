@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sim.training.checkpoint import Snapshot
@@ -49,9 +48,10 @@ def follow_group(
         Their records at `plan.time`, float64 (S, T, O + 2); cut where the seeds are all below the thresholds.
     """
     request, plan, count = job.request, job.plan, len(indices)
-    span = Span(*map(jnp.asarray, (float(job.system.decay), request.t_max, np.int32(chunk_budget(job, count)))))
+    numbers = np.asarray([job.system.decay, request.t_max], request.precision)
+    span = Span(*numbers, np.int32(chunk_budget(job, count)))  # type: ignore[arg-type]
     drawn = draw_batch(job, indices)
-    batch = begin_flow(job.loop, drawn, jnp.asarray(tolerances(job, indices, len(drawn.key))), span)
+    batch = begin_flow(drawn, tolerances(job, indices, len(drawn.key)), span, loop=job.loop)
     values = np.full((count, plan.time.size, numbers_recorded(job.system)), np.nan)
     pieces = 0
     if saved is not None and saved.pieces:
@@ -84,7 +84,7 @@ def go_on(job: Job, batch: Batch, values: np.ndarray, passed: np.ndarray, span: 
         ahead = job.plan.time[first : first + CAPACITY]
         windows[row, : ahead.size] = ahead
     windows[len(passed) :] = windows[len(passed) - 1]
-    state, own, records, counts = follow(job.loop, batch, jnp.asarray(windows), span)
+    state, own, records, counts = follow(batch, windows, span, loop=job.loop)
     for row, (first, more) in enumerate(zip(passed, np.asarray(counts), strict=False)):
         values[row, first : first + more] = np.asarray(records[row], np.float64)[:more]
     return batch._replace(state=state, own=own)

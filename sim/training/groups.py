@@ -100,8 +100,8 @@ def train_group(
         Their observables at `plan.steps`, float64 (S, T, O); cut where they are all below the thresholds.
     """
     system, plan = job.system, job.plan
-    pace = Pace(*map(jnp.asarray, (float(plan.step), float(system.decay), float(plan.count))))
-    batch = begin(job.loop, draw_batch(job, indices), pace)
+    pace = Pace(*np.asarray([plan.step, system.decay, plan.count], job.request.precision))
+    batch = begin(draw_batch(job, indices), pace, loop=job.loop)
     pieces = chunks(plan.steps, plan.count, chunk_budget(job, len(indices)))
     done, first, scale, kept = 0, 0, None, []
     if saved is not None and saved.pieces:
@@ -133,8 +133,8 @@ def run_piece(job: Job, batch: Batch, pace: Pace, piece: Piece, first: int) -> t
     size = piece.marks.size
     lengths = np.zeros(CAPACITY, np.int32)
     lengths[:size] = piece.lengths
-    chunk = Chunk(*map(jnp.asarray, (np.int32(first), lengths, np.int32(size))))
-    state, own, records = advance(job.loop, batch, pace, chunk)
+    chunk = Chunk(*map(np.asarray, (np.int32(first), lengths, np.int32(size))))  # type: ignore[arg-type]
+    state, own, records = advance(batch, pace, chunk, loop=job.loop)
     return batch._replace(state=state, own=own), np.asarray(records, np.float64)[:, :size]
 
 
@@ -194,7 +194,7 @@ def draw_batch(job: Job, indices: range) -> Batch:
         key = np.asarray(jax.random.key_data(jax.random.fold_in(replica_key(job.request.seed, index), 4)))
         replicas.append(Batch(state, (), data, key))  # type: ignore[arg-type]
     replicas += [replicas[-1]] * (-len(indices) % devices)
-    return jax.tree.map(lambda *arrays: jnp.asarray(np.stack(arrays)), *replicas)
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *replicas)
 
 
 class Halted(Exception):

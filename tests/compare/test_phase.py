@@ -24,7 +24,7 @@ from compare.sweep.measures import REGIMES, measure
 from compare.sweep.phase import PointFailedWarning
 from compare.sweep.points import compute
 from dmft import Committee, Model, ParameterError, solve
-from dmft.twotime import compiled as compilation
+from dmft.compiled import executables
 from sim import simulate
 
 BASE = Model(alpha=1.0, epsilon=0.5, kappa=2.0, initial_overlap=0.1)
@@ -110,10 +110,8 @@ def test_a_failed_point_is_recorded_and_does_not_stop_the_others(computed, tmp_p
 
 
 @pytest.mark.slow
-def test_points_of_the_same_shape_share_what_is_compiled(computed, monkeypatch):
-    with monkeypatch.context() as patch:  # else what earlier tests have compiled may be forgotten in between
-        patch.setattr(compilation, "SHARE", 0.0)
-        compilation.forget_if_many()
+def test_points_of_the_same_shape_share_what_is_compiled(computed):
+    executables.forget()  # else what earlier tests have compiled may be dropped in between
     phase_diagram(BASE, ("alpha", [1.0]), t_max=3.0, rtol=0.1, atol=0.01)
     compiled = []
     listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731

@@ -1,5 +1,7 @@
 """The committee engine against exact results and identities (THEORY section 8)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,6 @@ from dmft.committee.network import OVERSHOOT, smoothed
 from dmft.committee.replica import Sampling, Solution
 from dmft.limits.regression import ridge
 from dmft.models.activations import Activation
-from dmft.twotime import compiled
 from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid, explicit_grid, graded_times, implicit_grid
 from dmft.twotime.loop import solve_one
@@ -138,7 +139,7 @@ def test_two_forms_of_the_correlation_and_stein_in_u(grid: Grid) -> None:
         assert np.abs(difference.mean(axis=0)).max() < 0.02
 
 
-def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch, compiled_anew: Callable[[], None]) -> None:
     """E[dg/du] = E[g u] holds with the kink's delta function in phi'', and fails without it."""
     model = PAIR.replace(activation="relu", teacher="half_square", initial_teacher_overlap=[[0.6, 0.0], [0.0, 0.6]])
     grid = explicit_grid(0.5, 1.5)
@@ -149,11 +150,8 @@ def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch) -> None:
         return value, slope, jnp.zeros_like(curvature)
 
     monkeypatch.setattr(rows, "smoothed", dropped)
-    compiled._executables.clear()  # what was compiled has the delta in it
-    try:
-        without = one_replica(model, grid, 4096)
-    finally:
-        compiled._executables.clear()
+    compiled_anew()  # what was compiled has the delta in it
+    without = one_replica(model, grid, 4096)
     assert np.abs(complete.stein).max() < 0.015
     assert np.abs(without.stein).max() > 0.06
 

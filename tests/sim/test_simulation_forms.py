@@ -161,9 +161,9 @@ def test_replicas_together_train_as_one_after_the_other() -> None:
             layout = Layout(vectorized, 1)
             pace = Pace(jnp.asarray(0.1), jnp.asarray(0.0), jnp.asarray(20.0))
             job = Job(system, request, make_plan(system, request), layout, Checkpoint(None, 1.0, {}))
-            batch = begin(job.loop, draw_batch(job, range(3)), pace)
+            batch = begin(draw_batch(job, range(3)), pace, loop=job.loop)
             chunk = Chunk(jnp.asarray(0), jnp.asarray(lengths), jnp.asarray(4))
-            results.append(advance(job.loop, batch, pace, chunk))
+            results.append(advance(batch, pace, chunk, loop=job.loop))
     (state, _, records), (other, _, others) = results
     np.testing.assert_allclose(state, other, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(records, others, rtol=1e-10, atol=1e-12)
