@@ -119,7 +119,9 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("planted", "wide") else name for name in NETWORKS]
+)
 def test_it_is_what_small_steps_of_descent_tend_to(name: str) -> None:
     """Descent at two steps, extrapolated: what is left of its error is of second order in the step."""
     model, times = NETWORKS[name], np.array([0.0, 0.5, 1.0, 2.0, 4.0])
