@@ -8,6 +8,7 @@ commands, so that `--help` is instant.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -22,6 +23,7 @@ from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseO
 from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
 from compare.files import output_folder
+from dmft.compiled.folder import VARIABLE
 
 app = App(
     name="dmft",
@@ -173,6 +175,8 @@ def report(
 
 
 def _answer(command: str, options: AnswerOptions) -> Answer:
+    if options.cache is not None:
+        os.environ[VARIABLE] = options.cache  # which the workers of a sweep inherit
     return Answer(command, as_json=options.json)
 
 

@@ -149,6 +149,7 @@ class AnswerOptions:
 
     json: Annotated[bool, _switch(JSON_HELP)] = False
     dry_run: Annotated[bool, _switch("Print settings, memory and time; run nothing.")] = False
+    cache: Annotated[str | None, _help("Folder that keeps what is compiled, or off; left out: see DMFT_CACHE.")] = None
 
 
 @Parameter(name="*")

@@ -31,7 +31,7 @@ from dmft.models.model import Model
 from sim.training.optimizers import Optimizer
 
 #: Options that are no keys of the TOML file.
-NOT_IN_FILE = ("config", "json", "dry_run")
+NOT_IN_FILE = ("config", "json", "dry_run", "cache")
 
 #: Without these there is no model.
 REQUIRED = ("alpha", "epsilon", "kappa")

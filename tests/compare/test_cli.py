@@ -208,6 +208,7 @@ def test_model_options_are_the_fields_of_the_model():
         "max_seconds",
         "json",
         "dry_run",
+        "cache",
     }
     assert options - set(field_names()) == others
 
@@ -415,3 +416,10 @@ def test_warnings_are_one_line_without_a_place_in_the_code(tmp_path, monkeypatch
         "The theory takes the width 30 as infinite.",
         "The theory's tolerance was not reached: error 0.1.",
     )
+
+
+def test_the_cache_is_where_the_option_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("DMFT_CACHE", "off")  # and is restored
+    arguments = ["--dim", "5", "--t-max", "0.2", "--step", "0.1", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert main(["simulate", *arguments, "--cache", str(tmp_path / "cache")]) == 0
+    assert {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()} >= {"advance", "begin"}
