@@ -369,6 +369,7 @@ def test_a_disk_that_takes_nothing_more_loses_nothing(
     command, call, fault, tmp_path, monkeypatch, capsys, make_simulation
 ):
     run = make_simulation(step=0.1, samples=100)
+    run.attrs["paper_step"] = 0.1
     monkeypatch.setattr("sim.presets.run_preset", lambda chosen, **_: {each.label: run for each in chosen.runs})
     out, rescue = tmp_path / "out", tmp_path / "rescue"
     rescue.mkdir()
@@ -452,8 +453,12 @@ def test_twenty_kills_lose_nothing_that_was_finished(command, tmp_path):
 def test_the_defaults_of_the_command_line_are_those_of_the_functions():
     import inspect
 
-    for function in (dmft.solve, sim.simulate):
+    from sim.request import flow_rtol
+
+    for function, others in ((dmft.solve, set()), (sim.simulate, {"rtol"})):
         signature = inspect.signature(function).parameters
-        for name in set(DEFAULTS) & set(signature) - {"t_max", "checkpoint_every"}:
+        for name in set(DEFAULTS) & set(signature) - {"t_max", "checkpoint_every"} - others:
             assert DEFAULTS[name] == signature[name].default, name
+    # a tolerance is that of the theory; what it means for the simulation's steps
+    assert flow_rtol(DEFAULTS["rtol"], "float64") == inspect.signature(sim.simulate).parameters["rtol"].default
     assert inspect.signature(phase_diagram).parameters["threshold"].default == 0.1
