@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from dmft.checks import DivergenceError, ParameterError, precision_context
+from dmft.compiled.executables import COUNTS
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.committee import Committee
 from dmft.models.model import Model
@@ -19,7 +20,6 @@ from sim.systems.draws import draw_replica
 from sim.systems.forms import choose_form
 from sim.systems.quadratic import EQUATIONS
 from sim.training.batches import make_batches, replica_key
-from sim.training.descent import advance
 from sim.training.optimizers import Pace, schedule_factor
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=20, width=15)
@@ -152,11 +152,13 @@ def test_batches_of_large_seeds_are_the_same_in_both_precisions() -> None:
 
 def test_rules_written_alike_share_what_is_compiled() -> None:
     simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=optax.adam(0.03))
-    before = advance._cache_size()
+    before = COUNTS["compiled"] + COUNTS["loaded"]
     simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=optax.adam(0.03))
-    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (1 + n)))
-    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (1 + n)))
-    assert advance._cache_size() == before + 1
+    assert COUNTS["compiled"] + COUNTS["loaded"] == before
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (2 + n)))
+    before = COUNTS["compiled"] + COUNTS["loaded"]
+    simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1 / (2 + n)))
+    assert COUNTS["compiled"] + COUNTS["loaded"] == before
 
 
 def test_an_epoch_without_replacement_shows_every_sample_once() -> None:
