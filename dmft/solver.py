@@ -17,6 +17,7 @@ from dmft.twotime.failure import failure
 from dmft.twotime.grid import Grid
 from dmft.twotime.prediction import prediction
 from dmft.twotime.request import Request
+from dmft.twotime.spread import SOURCES
 from dmft.twotime.tolerance import Unsolved, to_tolerance, within_time
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def solve(
     replicas: int | None = None,
     points: int | None = None,
     max_seconds: float | None = None,
+    spread: bool | int = False,
+    sources: Sequence[str] = SOURCES,
     progress: bool = False,
 ) -> xarray.Dataset:
     """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
@@ -76,6 +79,10 @@ def solve(
         replicas: number of replicas >= 4; None to add them until the tolerance is met.
         points: number of time points of the flow; chosen if None.
         max_seconds: the best curves within this time, but for the compiler's; their errors say how good they are.
+        spread: True, or the number of data sets to draw, for `<name>_spread`: the standard deviation of an observable
+            over data sets of the model's dim, to leading order D^-1/2, with its `_spread_stderr`. It is what one run
+            is expected to lie from the theory, and costs about another solve. A Model only.
+        sources: what differs between data sets: their "samples", their "coordinates" (the lengths of X^T e), or both.
         progress: show a progress bar when standard error is a terminal.
 
     Returns:
@@ -102,14 +109,19 @@ def solve(
         replicas=replicas,
         points=points,
         max_seconds=max_seconds,
+        spread=spread,
+        sources=sources,  # type: ignore[arg-type]
     )
     engine = engine_for(model)
+    if request.spread:
+        engine.check_spread()
     with progress_report("theory", progress) as report:
         try:
             evidence = _solve(engine, request, report)
         except Unsolved as unsolved:
             raise failure(unsolved, request.times) from None
-        return prediction(evidence, request.times, kernels=request.kernels)
+        spreads = engine.spread(evidence, request.spread, request.sources, report) if request.spread else None
+        return prediction(evidence, request.times, kernels=request.kernels, spreads=spreads)
 
 
 def _solve(engine: Engine, request: Request, report: Report) -> Evidence:

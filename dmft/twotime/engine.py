@@ -18,9 +18,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from dmft.checks import precision_context
+from dmft.checks import ParameterError, precision_context
 from dmft.twotime.errors import Errors
 from dmft.twotime.grid import Grid
+from dmft.twotime.spread import Spreads
 
 #: Curves by name, each (T, ...), time first.
 Curves = dict[str, np.ndarray]
@@ -212,6 +213,18 @@ class Engine(ABC):
     def extra_attributes(self, plan: Plan, replicas: list[Any]) -> dict[str, Any]:  # noqa: ARG002
         """What the dataset records beside what the machine knows."""
         return {}
+
+    def check_spread(self) -> None:
+        """ParameterError if the spread over data sets is not known for this theory or model."""
+        raise ParameterError(f"Argument `spread` must be False for a {type(self.model).__name__}, whose is not known.")
+
+    def spread(self, evidence: Any, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
+        """Standard deviations over data sets on the times of `evidence.grid`, from `count` that are drawn.
+
+        Raises:
+            ConvergenceError: too many of them could not be solved.
+        """
+        raise NotImplementedError  # `check_spread` has refused
 
     @abstractmethod
     def evidence(self, plan: Plan, report: Report) -> Evidence:

@@ -14,6 +14,7 @@ from dmft.twotime.engine import Evidence, KernelStack
 from dmft.twotime.errors import MEANINGS, interpolate, interpolation_error, linear_between
 from dmft.twotime.grid import Grid
 from dmft.twotime.kernels import on_output_times
+from dmft.twotime.spread import Spreads
 from dmft.twotime.tolerance import Excess, tolerance_excess
 from dmft.version import __version__
 
@@ -33,6 +34,8 @@ VARIABLES: dict[str, str] = {
     "iteration_error": "error that the inner iteration leaves",
     "consistency": "differential minus propagator form",
     "consistency_stderr": "standard error of differential minus propagator form",
+    "spread": "standard deviation over data sets",
+    "spread_stderr": "standard error of the standard deviation over data sets",
 }
 
 
@@ -54,7 +57,12 @@ def output_times(grid: Grid, output: np.ndarray | None) -> np.ndarray:
 
 
 def prediction(
-    evidence: Evidence, output: np.ndarray | None, *, kernels: bool = False, complete: bool = True
+    evidence: Evidence,
+    output: np.ndarray | None,
+    *,
+    kernels: bool = False,
+    complete: bool = True,
+    spreads: Spreads | None = None,
 ) -> xarray.Dataset:
     """The dataset of what was solved, on the output times; `complete` = 0 if it is but the start of what was asked."""
     plan, engine = evidence.plan, evidence.plan.engine
@@ -84,11 +92,26 @@ def prediction(
             dataset[f"{name}_{ending}"] = (dims, array, about)
         worst = np.unravel_index(int(np.argmax(one.total)), one.total.shape)
         dataset[f"{name}_error"].attrs["limited_by"] = MEANINGS[one.limited_by(worst)]
+    if spreads is not None:
+        dataset = _with_spreads(dataset, evidence.grid, spreads)
     if kernels:
         dataset = _with_kernels(dataset, grid, engine.kernels(evidence.replicas, grid))
     if complete and excess.total > 1:
         warnings.warn(f"Tolerance not reached: {excess.message}.", ToleranceWarning, stacklevel=3)
     return dataset
+
+
+def _with_spreads(dataset: xarray.Dataset, grid: Grid, spreads: Spreads) -> xarray.Dataset:
+    """Add the standard deviations over data sets, linear between the times of `grid`."""
+    at = dataset["time"].values
+    for name, spread in spreads.observables.items():
+        for ending, array in zip(("spread", "spread_stderr"), spread, strict=True):
+            about = {"long_name": f"{VARIABLES[ending]} of {name}", "units": "1"}
+            dataset[f"{name}_{ending}"] = ("time", linear_between(grid.times, array, at), about)
+    about = {"long_name": "correlation of test loss and overlap over data sets", "units": "1"}
+    dataset["test_loss_overlap_correlation"] = ("time", linear_between(grid.times, spreads.correlation, at), about)
+    sources = ", ".join(spreads.sources)
+    return dataset.assign_attrs(spread_draws=spreads.draws, spread_samples=spreads.samples, spread_sources=sources)
 
 
 def _values(grid: Grid, values: np.ndarray, at: np.ndarray) -> np.ndarray:

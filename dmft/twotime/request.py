@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from dmft.checks import (
 from dmft.twotime.engine import Engine, Iteration, Plan
 from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
 from dmft.twotime.replicas import cores
+from dmft.twotime.spread import DRAWS, LEAST_DRAWS, SOURCES
 
 #: Fewest replicas whose scatter is reported as an error.
 MIN_REPLICAS = 4
@@ -46,6 +48,8 @@ class Request:
     replicas: int | None = None
     points: int | None = None
     max_seconds: float | None = None
+    spread: bool | int = False
+    sources: tuple[str, ...] = SOURCES
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -61,6 +65,10 @@ class Request:
             put("times", check_times(self.times, self.t_max))
         if self.max_seconds is not None:
             put("max_seconds", check_real("max_seconds", self.max_seconds, above=0.0))
+        if isinstance(self.spread, bool | np.bool_):
+            put("spread", DRAWS * bool(self.spread))
+        put("spread", self.spread and check_integer("spread", self.spread, at_least=LEAST_DRAWS))
+        put("sources", tuple(check_choice("sources", one, SOURCES) for one in _names(self.sources)))
         if self.replicas is not None:
             put("replicas", check_integer("replicas", self.replicas, at_least=MIN_REPLICAS))
         if self.step is not None:
@@ -126,6 +134,13 @@ class Request:
             iteration=choose_iteration(self.precision, self.rtol),
             full=full,
         )
+
+
+def _names(sources: Any) -> tuple[Any, ...]:
+    names = (sources,) if isinstance(sources, str) else tuple(sources) if isinstance(sources, Iterable) else ()
+    if not names:
+        raise ParameterError(f"Argument `sources` must name some of {', '.join(SOURCES)}, but is {sources!r}.")
+    return names
 
 
 def check_sample_count(samples: Any, least: int) -> int:

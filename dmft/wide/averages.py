@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.twotime.noise import factor_row
+from dmft.wide.drawn import AnyState
 from dmft.wide.local import Local
-from dmft.wide.state import Bases, Couplings, State
+from dmft.wide.state import Bases, Couplings
 
 
 class ForceRow(NamedTuple):
@@ -25,10 +26,10 @@ def forces(c: Couplings, local: Local) -> Float[Array, "2 S"]:
     return jnp.stack([(1 + c.epsilon * local.p) * local.residual, local.q * local.residual])
 
 
-def force_row(c: Couplings, state: State, local: Local) -> ForceRow:
+def force_row(state: AnyState, forces: Float[Array, "2 S"]) -> ForceRow:
     """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]."""
     both = jax.vmap(factor_row, in_axes=(0, 0, None, 0))
-    return ForceRow(*both(forces(c, local), state.bases.vectors, state.samples.weight, state.bases.modes))
+    return ForceRow(*both(forces, state.bases.vectors, state.samples.weight, state.bases.modes))
 
 
 def extended_bases(bases: Bases, row: ForceRow) -> Bases:
@@ -38,18 +39,18 @@ def extended_bases(bases: Bases, row: ForceRow) -> Bases:
     return Bases(vectors, bases.modes + jnp.any(row.unit != 0, axis=1))
 
 
-def bulk_force_row(state: State, n: Array, local: Local) -> Float[Array, " T"]:
+def bulk_force_row(state: AnyState, n: Array, local: Local) -> Float[Array, " T"]:
     """Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)], equation 4.6."""
     weighted = state.samples.weight * local.residual
     return weighted @ (all_residuals(state, n, local).T * local.bath.correlation)
 
 
-def all_residuals(state: State, n: Array, local: Local) -> Float[Array, "T S"]:
+def all_residuals(state: AnyState, n: Array, local: Local) -> Float[Array, "T S"]:
     """Delta up to row n."""
     residuals = state.fields.residual
     return jnp.where(jnp.arange(len(residuals))[:, None] == n, local.residual, residuals)
 
 
-def target_drift(c: Couplings, state: State, local: Local) -> Float[Array, ""]:
+def target_drift(c: Couplings, state: AnyState, local: Local) -> Float[Array, ""]:
     """(epsilon/alpha) E[Delta q u]: what drives b in equation 4.8."""
     return c.epsilon / c.alpha * (state.samples.weight @ (local.q * local.residual * state.samples.u))

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.state import Couplings, Kernels, Row, State
+from dmft.wide.drawn import AnyKernels, AnyRow, AnyState
+from dmft.wide.state import Couplings
 
 
 class PastBath(NamedTuple):
@@ -49,7 +50,7 @@ def sample_sum(weights: Float[Array, "T S"], n: Array, history: Float[Array, "T 
 
 
 def correlation_bulk_row(
-    c: Couplings, h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row
+    c: Couplings, h: Float[Array, " T"], kernels: AnyKernels, n: Array, row: AnyRow
 ) -> Float[Array, " T"]:
     """C_r(n, :) of equation 4.11: C_r = R_0 R_0^T + (epsilon^2/(alpha^2 kappa)) R_r Gamma_r R_r^T."""
     weights = row.response_bulk * h
@@ -62,7 +63,7 @@ def correlation_bulk_row(
     return initial + c.epsilon**2 / (c.alpha**2 * c.kappa) * noise
 
 
-def past_bath(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row) -> PastBath:
+def past_bath(c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow) -> PastBath:
     """V_0 = E_r[(zeta^r(n) - e sum_{j<n} v_j r(j))^2], and its parts."""
     history, weights = state.history, row.response_bulk * h
     correlation_bulk = correlation_bulk_row(c, h, state.kernels, n, row)
@@ -74,7 +75,13 @@ def past_bath(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: 
 
 
 def bath_row(
-    c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, past: PastBath, gain: Float[Array, " S"]
+    c: Couplings,
+    h: Float[Array, " T"],
+    state: AnyState,
+    n: Array,
+    row: AnyRow,
+    past: PastBath,
+    gain: Float[Array, " S"],
 ) -> Bath:
     """Rows n of G and B, equation 4.5: G = R_r - e R_r Delta G and B = H C_r H^T.
 
@@ -90,7 +97,7 @@ def bath_row(
 
 
 def resolvent_row(
-    c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, gain: Float[Array, " S"]
+    c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow, gain: Float[Array, " S"]
 ) -> Float[Array, "S T"]:
     """H(n, :) of equation 4.5: H = delta - e R_r Delta H."""
     v = (row.response_bulk * h)[:, None] * state.fields.residual
@@ -98,6 +105,6 @@ def resolvent_row(
     return gain[:, None] * ((jnp.arange(len(h)) == n) - c.e * fed)
 
 
-def initial_fed(h: Float[Array, " T"], state: State, row: Row) -> Float[Array, " S"]:
+def initial_fed(h: Float[Array, " T"], state: AnyState, row: AnyRow) -> Float[Array, " S"]:
     """(R_r Delta G_0)(n) of the rows before, where G_0 = H R_0 = R_0 - e R_r Delta G_0."""
     return (row.response_bulk * h) @ (state.fields.residual * state.fields.initial)

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from dmft.checks import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
 from dmft.twotime.engine import Engine, Evidence, Iteration, KernelStack, Plan, Program, Progress, Report, Runs
 from dmft.twotime.grid import Grid
 from dmft.twotime.request import check_sample_count
+from dmft.twotime.spread import Spreads
 from dmft.wide import replica
-from dmft.wide.estimate import begin, coarse_size, runs
+from dmft.wide.estimate import WideEvidence, begin, coarse_size, mean_curve, runs
 from dmft.wide.replica import Sampling
 from dmft.wide.solution import KERNELS, Replica
 
@@ -89,6 +91,20 @@ class Wide(Engine):
     def evidence(self, plan: Plan, report: Report) -> Evidence:
         """The pilot, see `dmft.wide.estimate`."""
         return begin(plan, report)
+
+    def check_spread(self) -> None:
+        """Data sets have a dimension."""
+        if self.model.dim is None:
+            raise ParameterError(
+                "Argument `spread` needs a model with `dim`, the size of the data sets, but dim is None."
+            )
+
+    def spread(self, evidence: WideEvidence, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
+        """See `dmft.wide.spread.spreads`."""
+        from dmft.wide.spread import spreads
+
+        means = {name: mean_curve(evidence.replicas, name)[0] for name in OBSERVABLES}
+        return spreads(evidence.on, evidence.replicas, means, count, sources, report)
 
     def kernels(self, replicas: list[Replica], grid: Grid) -> list[KernelStack]:  # noqa: ARG002
         """The six kernels, and the difference of the two forms of the correlations."""

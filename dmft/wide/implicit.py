@@ -36,7 +36,7 @@ def advance_implicit(
         solution = anderson(
             function,
             start,
-            ravel_pytree(jax.tree.map(_block_scale, guess))[0],
+            ravel_pytree(jax.tree.map(block_scale, guess))[0],
             tolerance=iteration.tolerance,
             depth=iteration.depth,
             max_rounds=iteration.max_rounds,
@@ -49,7 +49,7 @@ def advance_implicit(
     return jax.lax.fori_loop(first, stop, body, state)
 
 
-def _block_scale(block: Array) -> Array:
+def block_scale(block: Array) -> Array:
     """Every entry of a block is measured in the block's largest one."""
     size = jnp.max(jnp.abs(block))
     return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
-from dmft.wide.averages import ForceRow, bulk_force_row, force_row, target_drift
+from dmft.wide.averages import ForceRow, bulk_force_row, force_row, forces, target_drift
 from dmft.wide.bath import initial_fed
+from dmft.wide.drawn import AnyRow, AnyState
 from dmft.wide.local import Local, local_row
 from dmft.wide.responses import mean_changes, mean_gains, response_rows
 from dmft.wide.seeding import Growth, growth_row, implicit_seeding_row
@@ -38,7 +39,7 @@ def sampled_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row
         local=local,
         tangent=tangent,
         target=target_tangent_row(c, h, state, row, s),
-        force=force_row(c, state, local),
+        force=force_row(state, forces(c, local)),
         force_bulk=bulk_force_row(state, n, local),
         change=mean_changes(weight, local, tangent),
         gain=mean_gains(weight, local, s),
@@ -58,20 +59,22 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
         response=response_rows(c, steps, state, n, row, past, sampled.change, sampled.gain),
         factor=sampled.force.factor,
         force_bulk=sampled.force_bulk,
-        target_overlap=target_overlap(c, steps, state, n, past, sampled),
+        target_overlap=target_overlap(c, steps, state, n, past, sampled.local, sampled.growth),
         response_initial=response_initial(c, steps, state, n, row, past, sampled.local),
     )
 
 
-def target_overlap(c: Couplings, steps: Steps, state: State, n: Array, past: Row, sampled: Sampled) -> Float[Array, ""]:
+def target_overlap(
+    c: Couplings, steps: Steps, state: AnyState, n: Array, past: AnyRow, local: Local, growth: Growth
+) -> Float[Array, ""]:
     """b(n) of equation 4.8: db/dt = -(epsilon/alpha) E[Delta q u] - lambda b, and the source of the seeding."""
-    drift = target_drift(c, state, sampled.local)
-    source = implicit_seeding_row(c, steps, state.seeding, n, sampled.growth).source
+    drift = target_drift(c, state, local)
+    source = implicit_seeding_row(c, steps, state.seeding, n, growth).source
     return steps.implicit(past.target_overlap + source, n, drift, c.weight_decay)
 
 
 def response_initial(
-    c: Couplings, steps: Steps, state: State, n: Array, row: Row, past: Row, local: Local
+    c: Couplings, steps: Steps, state: AnyState, n: Array, row: AnyRow, past: AnyRow, local: Local
 ) -> Float[Array, ""]:
     """R_0(n): d_t R_0 = -(epsilon/alpha) E[Delta G_0] - lambda R_0, G_0 = H R_0."""
     strength, weight = c.epsilon / c.alpha, state.samples.weight

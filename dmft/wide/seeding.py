@@ -17,8 +17,9 @@ from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
 from dmft.wide.averages import all_residuals
+from dmft.wide.drawn import AnyRow, AnyState
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, Row, Seeding, State, put
+from dmft.wide.state import Couplings, Seeding, put
 
 
 class Growth(NamedTuple):
@@ -42,7 +43,7 @@ def start_seeding(c: Couplings, seeding: Seeding) -> Seeding:
     return put(seeding, jnp.int32(0), response_initial=1.0, linear_overlap=jnp.sqrt(c.seed_overlap))
 
 
-def growth_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local) -> Growth:
+def growth_row(c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow, local: Local) -> Growth:
     """Row n of equation 5.1; nothing where the overlap is planted."""
 
     def grown() -> Growth:
@@ -55,7 +56,7 @@ def growth_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row:
 
 
 def feedback_row(
-    c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local
+    c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow, local: Local
 ) -> Float[Array, " T"]:
     """K_beta(n, :) = E[u^2 Delta(n) H(n, :)] of equation 5.1, with H = delta - e R_r Delta H."""
     x = state.samples.weight * state.samples.u**2 * local.residual * local.gain.bulk
@@ -64,7 +65,7 @@ def feedback_row(
     return jnp.sum(x) * (jnp.arange(len(h)) == n) - c.e * past
 
 
-def noise_row(c: Couplings, state: State, n: Array, local: Local) -> Float[Array, " T"]:
+def noise_row(c: Couplings, state: AnyState, n: Array, local: Local) -> Float[Array, " T"]:
     """Sigma(n, :) = (1/kappa) E[u^2 Delta(n) Delta(:) B(n, :)] of equation 5.1."""
     x = state.samples.weight * state.samples.u**2 * local.residual
     return x @ (all_residuals(state, n, local).T * local.bath.correlation) / c.kappa

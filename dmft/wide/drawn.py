@@ -1,0 +1,78 @@
+"""What is known of one data set that is drawn: the rows solved so far (see `dmft.wide.dataset`).
+
+T is the capacity in time points, P the number of samples, K the number of modes, as in `dmft.wide.state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
+
+from dmft.twotime.noise import Samples
+from dmft.wide.state import Bases, Kernels, Labels, Row, Seeding, State
+
+
+class DrawRow(NamedTuple):
+    """Row n of what determines the samples, of c and of d, and of the bulk."""
+
+    components: Float[Array, "2 K"]  # N(n, :)
+    factor: Float[Array, "2 K"]  # E[g(n) e_m]
+    response_bulk: Float[Array, " T"]  # R_r(n, :)
+    force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
+    target_overlap: Float[Array, ""]  # b(n)
+    response_initial: Float[Array, ""]  # R_0(n)
+
+
+class DrawKernels(NamedTuple):
+    """The rows of `DrawRow` stacked, and the bulk correlation."""
+
+    components: Float[Array, "T 2 K"]
+    factor: Float[Array, "T 2 K"]
+    response_bulk: Float[Array, "T T"]
+    force_bulk: Float[Array, "T T"]
+    target_overlap: Float[Array, " T"]
+    response_initial: Float[Array, " T"]
+    correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
+
+    def rows(self, function: Callable[[Array], Array]) -> DrawRow:
+        """`function` of each kernel that has a row in `DrawRow`."""
+        return DrawRow(**{name: function(getattr(self, name)) for name in DrawRow._fields})
+
+
+class DrawFields(NamedTuple):
+    """Per-sample processes, one row a time point."""
+
+    residual: Float[Array, "T S"]  # Delta
+    initial: Float[Array, "T S"]  # G_0 = H R_0
+
+
+class DrawHistory(NamedTuple):
+    """Per-sample two-time arrays of the bath, see `dmft.wide.state.History`."""
+
+    bath: Float[Array, "T S T"]
+    force_response: Float[Array, "T S T"]
+    force_correlation: Float[Array, "T S T"]
+
+
+class Draw(NamedTuple):
+    """One data set: its samples, what of its matrix X is revealed, and all rows solved so far."""
+
+    samples: Samples
+    labels: Labels
+    lengths: Float[Array, "2 K"]  # t_m
+    features: Float[Array, "2 K S"]  # X v_m; z_m where v_m is not known yet
+    kernels: DrawKernels
+    seeding: Seeding
+    fields: DrawFields
+    bases: Bases  # e_m
+    history: DrawHistory
+    rounds: Array  # (T,) inner iterations spent on each row
+    mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
+
+
+#: The bulk and the averages over samples are the same in the theory and in a data set.
+AnyRow = Row | DrawRow
+AnyKernels = Kernels | DrawKernels
+AnyState = State | Draw

@@ -1,0 +1,135 @@
+"""How far curves of one data set lie from the theory's: the scatter of several that are drawn (`dmft.wide.dataset`).
+
+A standard deviation over data sets falls like D^-1/2. So data sets of fewer samples than asked for tell it as well, by
+(D'/D)^1/2 and relative to their own mean, and cost less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmft.checks import ConvergenceError, precision_context
+from dmft.compiled.executables import executable
+from dmft.models.model import Model
+from dmft.twotime.engine import Plan, Report
+from dmft.twotime.grid import Grid
+from dmft.twotime.replicas import side_by_side
+from dmft.twotime.spread import Spread, Spreads
+from dmft.twotime.steps import multistep
+from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, first_draw
+from dmft.wide.drawn import Draw
+from dmft.wide.observables import wide_observables
+from dmft.wide.replica import couplings, initial_overlap
+from dmft.wide.sectors import BySector
+from dmft.wide.solution import Replica
+
+#: Samples and coordinates of a data set that is drawn, at least, unless the one asked for is smaller.
+SAMPLES, COORDINATES = 256, 48
+#: Share of the draws that may fail; a mean that is off the theory by more than this factor is not its scale.
+FAILED, OFF = 0.1, 2.0
+
+
+def data_set_size(model: Model) -> int:
+    """P' = kappa D' of the data sets that are drawn."""
+    assert model.dim is not None
+    return round(min(model.kappa * model.dim, max(SAMPLES, COORDINATES * model.kappa)))
+
+
+def data_sets(
+    plan: Plan, replica: Replica, count: int, sources: tuple[str, ...], report: Report
+) -> dict[str, np.ndarray]:
+    """Curves of data sets on the plan's grid, (count, T) each.
+
+    Args:
+        replica: of the theory on the same grid.
+        sources: what differs from one data set to the next, of SOURCES.
+    """
+    model, grid = plan.engine.model, plan.grid
+    instant = np.zeros((grid.size, 2))
+    if not grid.explicit:
+        diagonals = [np.diagonal(response) for response in (replica.responses.common, replica.responses.outlier)]
+        instant = np.maximum(grid.weights[:, None] * np.stack(diagonals, axis=1), 0.0)
+
+    def solve(index: int) -> dict[str, np.ndarray] | None:
+        with precision_context("float64"):
+            return one_data_set(plan, model, instant, index, sources)
+
+    found = side_by_side(plan, solve, range(count), lambda done: report(done, count))
+    curves = [one for one in found if one is not None]
+    if len(curves) < (1 - FAILED) * count:
+        raise ConvergenceError(f"{count - len(curves)} of {count} data sets that were drawn could not be solved.")
+    return {name: np.stack([one[name] for one in curves]) for name in curves[0]}
+
+
+def one_data_set(
+    plan: Plan, model: Model, instant: np.ndarray, index: int, sources: tuple[str, ...]
+) -> dict[str, np.ndarray] | None:
+    """The curves of one data set; None if it was not solved. What is no source is the same in all of them."""
+    grid, samples = plan.grid, data_set_size(model)
+    capacity = plan.engine.capacities(grid.size)[-1]
+    modes = int(max(1, min(capacity, samples / model.kappa - 1, samples - 1)))
+    seeds = {
+        name: np.random.SeedSequence(plan.seed, spawn_key=(place, index if name in sources else 0))
+        for place, name in enumerate(("samples", "coordinates"), start=1)
+    }
+    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *seeds.values(), dtype=np.float64)
+    if "coordinates" not in sources:
+        lengths = np.ones_like(lengths)
+    c = couplings(model, "float64")
+    numbers = (np.asarray(x, np.float64) for x in (initial_overlap(model), model.label_noise, model.centered))
+    state = first_draw(c, drawn, lengths, *numbers, capacity=capacity, flow=not grid.explicit)
+    padded = np.zeros((capacity, 2))
+    padded[: grid.size] = instant
+    function, static = (draw_explicit, {}) if grid.explicit else (draw_implicit, {"iteration": plan.iteration})
+    first = np.int32(0 if grid.explicit else 1)
+    arguments = (c, multistep(grid, capacity, np.dtype(np.float64)), state, padded, first, np.int32(grid.size))
+    return read_draw(model, grid, executable(function, arguments, static)(*arguments), plan.iteration.accepted)
+
+
+def read_draw(model: Model, grid: Grid, state: Draw, accepted: float) -> dict[str, np.ndarray] | None:
+    """The observables of a data set, (T,) each: C_c = N N^T/(alpha^2 kappa), and C_q likewise with b b^T."""
+    size = grid.size
+    components = np.asarray(state.kernels.components)[:size]
+    b = np.asarray(state.kernels.target_overlap)[:size]
+    common, outlier = (components**2).sum(axis=-1).T / (model.alpha**2 * model.kappa)
+    bulk = np.diagonal(np.asarray(state.kernels.correlation_bulk))[:size]
+    train = (np.asarray(state.fields.residual) ** 2).mean(axis=1)[:size]
+    equal = BySector(*map(np.diag, (common, model.epsilon**2 * outlier + b**2, bulk)))
+    curves = wide_observables(model, train, b, equal)
+    solved = np.all(np.asarray(state.mismatch)[:size] <= accepted)
+    return curves if solved and all(np.isfinite(curve).all() for curve in curves.values()) else None
+
+
+def spreads(
+    plan: Plan,
+    replicas: list[Replica],
+    means: dict[str, np.ndarray],
+    count: int,
+    sources: tuple[str, ...],
+    report: Report,
+) -> Spreads:
+    """Standard deviation of every observable over data sets, on the plan's grid.
+
+    Args:
+        means: the theory's observables, (T,) each.
+        count: data sets drawn.
+    """
+    model = plan.engine.model
+    assert model.dim is not None
+    curves = data_sets(plan, replicas[0], count, sources, report)
+    samples = data_set_size(model)
+    scale = np.sqrt(samples / model.kappa / model.dim)
+    found = {}
+    for name, values in curves.items():
+        center = values.mean(axis=0)
+        size = np.clip(means[name] / np.where(center == 0, 1.0, center), 1 / OFF, OFF) * scale
+        found[name] = Spread.of(values * size)
+    pair = (curves["test_loss"], curves["overlap"])
+    return Spreads(found, correlation(*pair), len(curves["test_loss"]), samples, sources)
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Over data sets, at each time, (T,); 0 where one of the two does not scatter."""
+    a, b = (values - values.mean(axis=0) for values in (first, second))
+    norm = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    return (a * b).sum(axis=0) / np.where(norm > 0, norm, 1.0)
