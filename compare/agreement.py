@@ -21,6 +21,7 @@ the stated significance, per observable; for noise that is independent at every 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from pathlib import Path
@@ -31,8 +32,10 @@ import xarray
 from scipy import stats
 
 from compare.conditions import paired
-from compare.curves import Side, read_side
-from compare.verdicts import MEANING, agreement_table, row
+from compare.curves import Side, read_side, with_spread
+from compare.measured import LOSSES
+from compare.reasons import Reason, reasons
+from compare.verdicts import AGREES, MEANING, agreement_table, lines_before, notes_after, row
 from dmft.checks import ParameterError, check_integer, check_real
 
 if TYPE_CHECKING:
@@ -71,6 +74,12 @@ class Agreement:
     significance: float
     notes: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """What would make measured losses agree that do not (`compare.reasons`); nothing of it is applied."""
+        rows = [self._verdict(name)["verdict"] for name in LOSSES if name in self.z]
+        return () if set(rows) == {AGREES} else reasons(self.first, self.second)
+
     def summary(self) -> dict[str, Any]:
         """The comparison in numbers, JSON-able (no NaN or infinity: what does not exist is None).
 
@@ -82,7 +91,8 @@ class Agreement:
             mean_square_z: mean of z^2 over the compared times; about 1 for exact errors, nu/(nu-2) for estimated ones;
             exact_differences: how many times differ with no error on either side to excuse it;
             compared_times: at how many times it was compared;
-            verdict: "agrees", "differs", "no error", or "too few times" if it is known at t = 0 alone, or nowhere.
+            verdict: "agrees", "differs", "no error, no verdict", or "too few times" if it is known at t = 0 alone,
+                or nowhere.
         """
         return {
             "observables": {str(name): self._verdict(str(name)) for name in self.z.data_vars},
@@ -91,6 +101,7 @@ class Agreement:
             "last_time": float(self.z["time"][-1]),
             "significance": self.significance,
             "seeds": [None if side.kind == "theory" else side.runs for side in (self.first, self.second)],
+            "reasons": [dataclasses.asdict(reason) for reason in self.reasons],
             "notes": list(self.notes),
             "first": {"kind": self.first.kind, **self.first.attributes},
             "second": {"kind": self.second.kind, **self.second.attributes},
@@ -103,14 +114,14 @@ class Agreement:
         return pandas.DataFrame.from_dict(self.summary()["observables"], orient="index").rename_axis("observable")
 
     def __repr__(self) -> str:
-        """The table that the command line prints, and the notes."""
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([agreement_table(self.summary()), "", MEANING, *notes])
+        """What would make it agree, the table that the command line prints, and the notes."""
+        summary = self.summary()
+        return "\n".join([*lines_before(summary), agreement_table(summary), "", MEANING, *notes_after(summary)])
 
     def _repr_html_(self) -> str:
         import html
 
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in (*(one.says for one in self.reasons), *self.notes))
         shown = self.table().to_html(na_rep="-", float_format="{:.3g}".format)
         return f"{shown}<p>{html.escape(MEANING)}</p>" + (f"<ul>{notes}</ul>" if notes else "")
 
@@ -198,12 +209,16 @@ def overlay(
         side.kind != "theory" and side.each is None and side.runs == runs for side in sides
     ):
         raise ParameterError(f"Argument `runs` is for measured means with errors, but is {runs} without any of them.")
+    sides = with_spread(*sides), with_spread(*sides[::-1])
     names = [name for name in sides[0].observables if name in sides[1].observables]
     if not names:
         raise ParameterError("Argument `second` must share an observable with `first`, but shares none.")
     pairing = paired(*sides, mixed=mixed)
     rounding = max(side.time_rounding for side in sides)
-    common_times(sides[0].time, sides[1].time, rounding)  # some time must be common, whatever the observables lack
+    try:
+        common_times(sides[0].time, sides[1].time, rounding)  # some must be common, whatever the observables lack
+    except ParameterError as error:
+        raise ParameterError(" ".join([str(error), *(reason.says for reason in reasons(*sides))])) from None
     parts = {name: _compared(name, sides, rounding) for name in names}
     time = np.unique(np.concatenate([part.time for part in parts.values()]))
     if time.size == 0:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 #: What a verdict can be.
-AGREES, DIFFERS, NO_ERROR, TOO_FEW = "agrees", "differs", "no error", "too few times"
+AGREES, DIFFERS, NO_ERROR, TOO_FEW = "agrees", "differs", "no error, no verdict", "too few times"
 
 #: What the verdicts mean, for whoever reads the table.
 MEANING = (
@@ -60,6 +60,17 @@ def row(
         }
     verdict = DIFFERS if p_value < significance else AGREES if later.any() else TOO_FEW
     return found | {"p_value": p_value, "verdict": verdict}
+
+
+def lines_before(summary: dict[str, Any]) -> list[str]:
+    """What would make the two agree, and an empty line; nothing if nothing is known."""
+    found = [f"reason: {reason['says']}" for reason in summary["reasons"]]
+    return [*found, ""] if found else []
+
+
+def notes_after(summary: dict[str, Any]) -> list[str]:
+    """The notes of a comparison."""
+    return [f"note: {note}" for note in summary["notes"]]
 
 
 def agreement_table(summary: dict[str, Any]) -> str:

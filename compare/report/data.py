@@ -22,6 +22,7 @@ from compare.report.repeat import command, settings_of
 from compare.sweep.measures import PREFIXES, REGIMES, State, measure
 from compare.sweep.point_file import Damaged, decode
 from compare.sweep.request import Sweep
+from compare.verdicts import AGREES, DIFFERS, NO_ERROR
 from dmft import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import field_names
@@ -263,7 +264,7 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
     limits = np.stack([np.nan_to_num(agreement.threshold(name)[kept], nan=np.inf) for name in rows])
     verdicts = {row["verdict"] for row in rows.values()}
     return {
-        "verdict": next((word for word in ("differs", "agrees") if word in verdicts), "no error"),
+        "verdict": next((word for word in (DIFFERS, AGREES) if word in verdicts), NO_ERROR),
         "time": _rounded(time[kept]),
         "z": {name: _rounded(agreement.z[name].to_numpy()[kept], 4) for name in rows},
         "threshold": _rounded(limits.min(axis=0), 4),

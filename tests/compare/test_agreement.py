@@ -83,7 +83,7 @@ def test_one_seed_has_no_verdict(make_theory, make_simulation):
     agreement = overlay(make_theory(), make_simulation(seeds=1))
     assert np.isnan(agreement.z["test_loss"]).all()
     summary = agreement.summary()
-    assert {row["verdict"] for row in summary["observables"].values()} == {"no error"}
+    assert {row["verdict"] for row in summary["observables"].values()} == {"no error, no verdict"}
     assert "One seed has no standard error" in summary["notes"][0]
     json.dumps(summary, allow_nan=False)
 
@@ -163,7 +163,7 @@ def test_measured_curves_may_be_a_mapping_an_object_or_a_dataset(make, make_theo
     assert set(agreement.z.data_vars) == {"train_loss", "test_loss"}
     np.testing.assert_allclose(agreement.z["test_loss"], 0.0, atol=1e-9)
     rows = agreement.summary()["observables"]
-    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error", "agrees")
+    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error, no verdict", "agrees")
     assert agreement.summary()["notes"] == [
         "The measurement comes without errors, so there is no verdict: train_loss.",
         "Errors are taken as exact, for it is not known of how many runs they are: give `runs`.",
@@ -224,7 +224,7 @@ def test_rows_have_the_same_keys_whatever_is_known(make_theory, make_simulation)
     sides = [make_simulation(), make_simulation(seeds=1), make_simulation().isel(time=[0]), table]
     agreements = [overlay(make_theory(), side) for side in sides]
     rows = [row for agreement in agreements for row in agreement.summary()["observables"].values()]
-    assert {row["verdict"] for row in rows} == {"agrees", "no error", "too few times", "differs"}
+    assert {row["verdict"] for row in rows} == {"agrees", "no error, no verdict", "too few times", "differs"}
     assert len({tuple(sorted(row)) for row in rows}) == 1
     for agreement in agreements:
         frame = agreement.table()
