@@ -30,7 +30,7 @@ BETTER, SMALL = 2.0, 0.12
 #: As many slips at most.
 TOGETHER = 3.1
 #: All of them must make it this many times smaller, more where a stretch of time was fitted, ...
-MUCH, MUCH_FITTED = 3.0, 5.0
+MUCH, MUCH_FITTED = 2.5, 5.0
 #: ... and leave at most this; where errors are known, SLACK and three of these, relative to the losses.
 CLOSE, SLACK = 0.35, 0.05
 #: Times of the run that are looked at, at most and at least; of the reference, between which ln V is linear.
@@ -83,9 +83,10 @@ class _Slip(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """The slips that were undone, what was left, and ln of the factor by which time was stretched."""
+    """The slips that were undone, what was left, also of the first test loss, and ln of the stretch of time."""
 
     residual: float
+    start: float
     count: float
     slips: tuple[_Slip, ...]
     stretch: float
@@ -108,7 +109,7 @@ def explain(run: Losses, reference: Losses) -> tuple[Reason, ...]:
     fits = list(_fits(run, reference))
     if not fits:
         return _few_times(run, reference)
-    best = as_is = _Fit(_residual_as_is(run, reference), 0.0, (), 0.0, False)
+    best = as_is = _Fit(_residual_as_is(run, reference), 0.0, 0.0, (), 0.0, False)
     small = SMALL if run.error is None else min(SMALL, SLACK / 2.0 + 2.0 * run.error)
     if best.residual < small:
         return ()
@@ -118,7 +119,8 @@ def explain(run: Losses, reference: Losses) -> tuple[Reason, ...]:
             best = candidate
     allowed = CLOSE if run.error is None else min(CLOSE, SLACK + 3.0 * run.error)
     much = MUCH_FITTED if best.stretched else MUCH
-    if best.count and best.residual < allowed and best.residual * much < as_is.residual:
+    explained = best.residual < allowed and best.residual * much < as_is.residual
+    if best.count and explained and not best.start > START:
         return (_told(best, as_is.residual, run),)
     return _start(run, reference) or _few_times(run, reference)
 
@@ -194,7 +196,8 @@ def _fits(run: Losses, reference: Losses) -> Iterator[_Fit]:
                     slips = tuple(slip for slip in (loss, offset, *([exchanged] if swap else [])) if slip.count)
                     count = sum(slip.count for slip in slips) + free
                     if 0 < count <= TOGETHER and np.isfinite(residual):
-                        yield _Fit(residual, count, slips, float(shift), free)
+                        start = abs(y[1, 0] - np.interp(x[0] + shift, grid, logs[1]))
+                        yield _Fit(residual, float(start), count, slips, float(shift), free)
 
 
 def _shifted(

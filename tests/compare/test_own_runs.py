@@ -122,8 +122,8 @@ def reason_of(reference, table, **options):
     return set(reason.slips), reason.says
 
 
-def test_an_offset_of_one_step_is_seen(reference, runs):
-    late = {"time": runs["time"][:-1]} | {name: runs[name][:, 1:] for name in LOSSES}
+def test_an_offset_of_one_step_is_seen(reference):
+    late = {"time": reference.time.values[:-1]} | {name: reference[name].values[:, 1:] for name in LOSSES}
     slips, says = reason_of(reference, late)
     assert slips == {"offset"}
     assert "one step (0.2) later" in says
