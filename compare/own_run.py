@@ -60,8 +60,8 @@ def read_run(
         learning_rate: eta > 0, of gradient descent: the column of times counts its steps, n, and
             t = n loss_factor eta alpha^2 / (N D).
         loss_factor: eta multiplies the gradient of this times half the mean square: 2 for that of the mean square.
-        model: the `dmft.Model` that was trained, whose parameters the dataset then carries; for a learning rate its
-            `dim` D and `width` N must be set.
+        model: the `dmft.Model` that was trained, whose parameters the dataset then carries unless it has its own; for
+            a learning rate its `dim` D and `width` N must be set.
 
     Returns:
         Dataset over ("time",) or ("seed", "time") of train_loss and test_loss, their errors, and what else is known.
@@ -94,8 +94,8 @@ def read_run(
             for part in (f"{name}_{end}" for end in ("stderr", "error", "spread")):
                 if part in dataset:
                     dataset[part] = dataset[part] * abs(convention.slope(given))
-    attributes = {} if model is None else model.to_attributes()
-    return dataset.assign_attrs(kind="measurement", **attributes, **({"notes": notes} if notes else {}))
+    attributes = {"kind": "measurement"} | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
+    return dataset.assign_attrs(attributes | ({"notes": notes} if notes else {}))
 
 
 def _convention(loss: object) -> Convention:

@@ -19,6 +19,7 @@ import dmft
 from compare.cli.answer import Answer
 from compare.cli.faults import exit_code
 from compare.cli.help import examples
+from compare.cli.measured import with_measured
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
@@ -115,15 +116,17 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
 def compare(*, options: CompareOptions | None = None) -> None:
     """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
 
+    With --measured, runs of your own take the place of the simulation.
+
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
     """
-    options = options or CompareOptions()
-    settings = settle(options, simulated=True)
+    options, measured, runs = with_measured(options or CompareOptions())
+    settings = settle(options, simulated=measured is None)
     answer = _answer("compare", options)
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
-        sides = theory_estimate(settings), simulation_estimate(settings)
+        sides = theory_estimate(settings), *([simulation_estimate(settings)] if measured is None else [])
         return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
 
@@ -132,9 +135,11 @@ def compare(*, options: CompareOptions | None = None) -> None:
         start = time.perf_counter()
         theory = solve_theory(settings, folder)
         middle = time.perf_counter()
-        simulation = simulate_network(settings, folder)
-        timings = {"solve_seconds": middle - start, "simulate_seconds": time.perf_counter() - middle}
-        write_comparison(answer, folder, theory, simulation, timings)
+        timings = {"solve_seconds": middle - start}
+        if measured is None:
+            measured = simulate_network(settings, folder)
+            timings["simulate_seconds"] = time.perf_counter() - middle
+        write_comparison(answer, folder, theory, measured, timings, runs)
 
 
 @app.command(help_epilogue=examples("phase"))
