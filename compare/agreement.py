@@ -36,7 +36,7 @@ from compare.curves import Side, read_side, with_spread
 from compare.measured import LOSSES
 from compare.reasons import Reason, reasons
 from compare.verdicts import AGREES, MEANING, agreement_table, lines_before, notes_after, row
-from dmft.checks import ParameterError, check_integer, check_real
+from dmft.checks import ParameterError, check_integer, check_real, spelt
 
 if TYPE_CHECKING:
     import pandas
@@ -137,14 +137,11 @@ class Agreement:
         and measurement as points with bars.
 
         Raises:
-            ParameterError: the ending is neither.
+            ParameterError: the ending is neither, or no file can be written there.
         """
-        from compare.files import figure_path, finished, write_figure
+        from compare.files import write_picture
 
-        place, form = figure_path(path)
-        with finished(place) as part:
-            write_figure(part, self.figure(), form)
-        return place
+        return write_picture(path, self.figure)
 
     def figure(self) -> Any:
         """The picture of `plot` as a matplotlib.figure.Figure."""
@@ -168,6 +165,7 @@ class Agreement:
         return found | {"entry": entry}
 
 
+@spelt
 def overlay(
     first: object, second: object, *, significance: float = 0.05, runs: int | None = None, mixed: bool = False
 ) -> Agreement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, neighbour
 from dmft.losses.quadratic import OBSERVABLES
 
 if TYPE_CHECKING:
@@ -106,18 +105,11 @@ def missing(argument: str, name: str, held: Iterable[Any]) -> ParameterError:
     """The error for a column that is not there: what is there, and which of these may have been meant."""
     names = [str(one) for one in held]
     listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
-    near = _neighbour(name, names)
+    near = neighbour(name, names)
     return ParameterError(
         f"Argument `{argument}` must hold `{name}`, but holds {listed or 'nothing'}"
         + (f"; is `{near}` meant? It must be named `{name}`." if near else ".")
     )
-
-
-def _neighbour(name: str, names: Sequence[str]) -> str | None:
-    """The name that looks most like `name`, or None."""
-    plain = {"".join(filter(str.isalnum, one.lower())): one for one in names}
-    found = difflib.get_close_matches("".join(filter(str.isalnum, name.lower())), plain, n=1, cutoff=0.75)
-    return plain[found[0]] if found else None
 
 
 def _may_hold_curves(source: Any, names: Mapping[str, str] = MappingProxyType({})) -> bool:
@@ -272,7 +264,7 @@ def _unused(names: Sequence[str], free: Sequence[str]) -> list[str]:
     """A note on the columns that were not used, each with the observable that it may stand for."""
     words = []
     for name in names:
-        near = None if name in RUN_COLUMNS else _neighbour(name, free)
+        near = None if name in RUN_COLUMNS else neighbour(name, free)
         words.append(f"{name} (is {near} meant?)" if near else name)
     more = f" and {len(words) - LISTED} more" if len(words) > LISTED else ""
     words = [word for word in words if word not in RUN_COLUMNS]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compare.measured import LOSSES, gather
-from dmft.checks import ParameterError, check_choice, check_real, plain
+from dmft.checks import ParameterError, check_choice, check_real, plain, spelt
 from dmft.models.units import Units
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ CONVENTIONS = {
 }
 
 
+@spelt
 def read_run(
     source: object,
     *,

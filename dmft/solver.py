@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -31,6 +31,7 @@ ENGINES: dict[type, Callable[[Any], Engine]] = {
 }
 
 
+@spelt
 def solve(
     model: Model | Committee,
     t_max: float,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmft.checks import ParameterError, check_bool
+from dmft.checks import ParameterError, check_bool, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim.experiment_simulation import run_experiment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray
 
 
+@spelt
 def simulate(
     model: Model | Committee | Experiment,
     t_max: float,

@@ -20,7 +20,7 @@ from compare.sweep.points import Failure, Point
 from compare.sweep.request import SHARED, Sweep
 from compare.sweep.store import Store
 from compare.sweep.workers import Runner, dask_runner, local_runner
-from dmft.checks import ParameterError, check_path
+from dmft.checks import ParameterError, check_path, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -33,6 +33,7 @@ class PointFailedWarning(UserWarning):
     """A point of a sweep has no curves; the others go on."""
 
 
+@spelt
 def phase_diagram(
     base_model: Model | Committee,
     x: AxisLike,
@@ -151,7 +152,15 @@ def _axes(x: Any, y: Any) -> tuple[Axis, ...]:
 @contextlib.contextmanager
 def _store(folder: str | PathLike[str] | None) -> Iterator[Store]:
     if folder is not None:
-        yield Store(check_path("folder", folder) / "points")
+        place = check_path("folder", folder)
+        try:
+            store = Store(place / "points")
+        except OSError as error:
+            reason = error.strerror or error
+            raise ParameterError(
+                f"Argument `folder` must be a folder that can be written, but is {str(place)!r} ({reason})."
+            ) from None
+        yield store
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield Store(temporary)
