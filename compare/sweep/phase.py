@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import xarray
 
 import dmft
+from compare.files import finished, write_dataset
 from compare.sweep.axes import Axis
 from compare.sweep.measures import ABSENT, PREFIXES, REGIMES, State, measure
 from compare.sweep.points import Failure, Point
@@ -27,6 +28,10 @@ from dmft.progress import progress_report
 from dmft.version import numerics
 
 AxisLike = tuple[str, Sequence[float] | np.ndarray]
+
+
+#: What a sweep is about that is not done: the names of all its points, over its axes. Removed when it is done.
+UNFINISHED = "unfinished.nc"
 
 
 class PointFailedWarning(UserWarning):
@@ -116,6 +121,22 @@ def phase_diagram(
 
 def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool) -> xarray.Dataset:
     """The phase diagram of `sweep`; see `phase_diagram`."""
+    sides = points_of(sweep)
+    runner = local_runner(sweep.workers) if sweep.scheduler is None else dask_runner(sweep.scheduler)
+    with _store(folder) as store:
+        points = {point.name: point for side in sides.values() for point in side.values()}
+        begun = store.folder.parent / UNFINISHED
+        if folder is not None:
+            with finished(begun) as part:
+                write_dataset(part, _diagram(lambda name: None, sweep, sides))  # noqa: ARG005
+        passing = _complete(store, points, runner, retry_failed=sweep.retry_failed, progress=progress)
+        diagram = _diagram(lambda name: passing.get(name) or store.read(name), sweep, sides)
+        begun.unlink(missing_ok=True)
+        return diagram
+
+
+def points_of(sweep: Sweep) -> dict[str, dict[tuple[int, ...], Point]]:
+    """By side, the points of a sweep by their place on its grid."""
     sides: dict[str, dict[tuple[int, ...], Point]] = {}
     if sweep.theory:
         settings = sweep.theory_settings
@@ -127,13 +148,16 @@ def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: boo
         sides["simulation"] = {
             at: Point(side="simulation", model=model, settings=settings) for at, model in sweep.simulated.items()
         }
-    runner = local_runner(sweep.workers) if sweep.scheduler is None else dask_runner(sweep.scheduler)
-    with _store(folder) as store:
-        points = {point.name: point for side in sides.values() for point in side.values()}
-        passing = _complete(store, points, runner, retry_failed=sweep.retry_failed, progress=progress)
-        variables: dict[str, Any] = {}
-        for side, of_side in sides.items():
-            variables |= _side_variables(store, passing, sweep, side, of_side)
+    return sides
+
+
+def _diagram(
+    read: Callable[[str], Any], sweep: Sweep, sides: Mapping[str, Mapping[tuple[int, ...], Point]]
+) -> xarray.Dataset:
+    """The phase diagram of the points that can be read by their names; `read` gives None for the others."""
+    variables: dict[str, Any] = {}
+    for side, of_side in sides.items():
+        variables |= _side_variables(read, sweep, side, of_side)
     coordinates = {axis.field: (axis.field, np.asarray(axis.values)) for axis in sweep.axes}
     return xarray.Dataset(variables, coordinates, _attributes(sweep))
 
@@ -196,7 +220,7 @@ def _complete(
 
 
 def _side_variables(
-    store: Store, passing: Mapping[str, Failure], sweep: Sweep, side: str, points: Mapping[tuple[int, ...], Point]
+    read: Callable[[str], Any], sweep: Sweep, side: str, points: Mapping[tuple[int, ...], Point]
 ) -> dict[str, Any]:
     """The variables of theory or simulation over the grid."""
     shape, dims = tuple(len(axis.values) for axis in sweep.axes), [axis.field for axis in sweep.axes]
@@ -204,10 +228,10 @@ def _side_variables(
     arrays |= {name: np.zeros(shape, np.int8) for name in ("state", "tolerance_met")}
     arrays |= {name: np.full(shape, "", object) for name in ("message", "point")}
     for at, point in points.items():
-        curves = passing.get(point.name) or store.read(point.name)
+        arrays["point"][at] = point.name
+        curves = read(point.name)
         if curves is None:
             continue
-        arrays["point"][at] = point.name
         if isinstance(curves, Failure):
             arrays["state"][at], arrays["message"][at] = State.FAILED, curves.message
             continue
