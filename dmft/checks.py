@@ -72,10 +72,10 @@ def spelt(function: Callable[P, R], called: str = "") -> Callable[P, R]:
 
     Args:
         function: with named arguments alone beyond those that may be given by position.
-        called: its name, for messages; a class of this name whose __init__ it is.
+        called: its name, for messages.
     """
-    parameters = list(inspect.signature(function).parameters.values())[bool(called) :]
-    names = [one.name for one in parameters]
+    parameters = inspect.signature(function).parameters.values()
+    names = [one.name for one in parameters if one.name != "self"]
     free = [one.name for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY]
     label = called or function.__name__
 
@@ -86,9 +86,9 @@ def spelt(function: Callable[P, R], called: str = "") -> Callable[P, R]:
                 near = neighbour(name, names)
                 says = f"did you mean `{near}`?" if near else f"allowed: {', '.join(names)}."
                 raise ParameterError(f"Argument `{name}` is none of {label}; {says}")
-        surplus = args[len(free) + bool(called) :]
-        if surplus and len(surplus) <= len(names) - len(free):
-            given = ", ".join(f"{name}={value!r}" for name, value in zip(names[len(free) :], surplus, strict=False))
+        surplus, further = args[len(free) :], [name for name in names if name not in free]
+        if surplus and len(surplus) <= len(further):
+            given = ", ".join(f"{name}={value!r}" for name, value in zip(further, surplus, strict=False))
             raise ParameterError(f"Arguments of {label} must be given by name, such as {given}, but have none.")
         return function(*args, **kwargs)
 

@@ -38,7 +38,10 @@ def with_measured(options: CompareOptions) -> tuple[CompareOptions, xarray.Datas
     read: dict[str, Any] = {name: given[name] for name in own - {"measured", "runs"} if name in given}
     read["loss"] = _number_or_name(read.get("loss", "mean"))
     model = given_model(given)
-    dataset = read_run(_paths(given["measured"]), **read, model=model)
+    try:
+        dataset = read_run(_paths(given["measured"]), **read, model=model)
+    except ParameterError as error:  # which names the argument of read_run
+        raise ParameterError(str(error).replace("`source", "`measured")) from None
     if "t_max" not in given:
         options = dataclasses.replace(options, t_max=min(float(dataset["time"].to_numpy()[-1]), LATEST))
     runs = given.get("runs")

@@ -63,7 +63,7 @@ def phase_diagram(
     workers: int | None = None,
     scheduler: str | None = None,
     retry_failed: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> xarray.Dataset:
     """When do networks memorise, grok or generalise: threshold times, delay, losses and regime over a grid of models.
 
@@ -93,7 +93,8 @@ def phase_diagram(
         workers: processes on this machine; None for one per two cores.
         scheduler: address of a dask scheduler, whose workers then compute the points.
         retry_failed: compute those points again that failed before.
-        progress: show a progress bar if standard error is a terminal.
+        progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
+            expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
 
     Returns:
         Dataset over the fields x and y. For theory, under plain names, and for simulation with the prefix
@@ -119,7 +120,7 @@ def phase_diagram(
     return run_sweep(Sweep(axes=_axes(x, y), **settings), folder, progress=progress)
 
 
-def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool) -> xarray.Dataset:
+def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool | None) -> xarray.Dataset:
     """The phase diagram of `sweep`; see `phase_diagram`."""
     sides = points_of(sweep)
     runner = local_runner(sweep.workers) if sweep.scheduler is None else dask_runner(sweep.scheduler)
@@ -191,7 +192,7 @@ def _store(folder: str | PathLike[str] | None) -> Iterator[Store]:
 
 
 def _complete(
-    store: Store, points: Mapping[str, Point], runner: Runner, *, retry_failed: bool, progress: bool
+    store: Store, points: Mapping[str, Point], runner: Runner, *, retry_failed: bool, progress: bool | None
 ) -> dict[str, Failure]:
     """Compute the points, by name, that the store lacks; return the failures that it does not keep."""
     known = {name: store.read(name) for name in points}

@@ -209,7 +209,7 @@ def test_estimates_grow_as_the_work_does() -> None:
     _, more_seeds = of(seeds=8000)
     assert longer_theory.seconds > theory.seconds
     assert longer_theory.memory_bytes > theory.memory_bytes
-    assert more_seeds.seconds - estimate.START > 300 * (simulation.seconds - estimate.START)
+    assert more_seeds.seconds - estimate.simulation.START > 300 * (simulation.seconds - estimate.simulation.START)
     run = sim.simulate(Model(**BUILT_IN_CASE).replace(dim=20), 4.0, seeds=1)
     assert simulation.work.endswith("evaluations")
     assert 0.5 < int(simulation.work.split()[2]) / run.attrs["evaluations"] < 2.0
