@@ -24,7 +24,6 @@ import dataclasses
 import functools
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,11 +34,12 @@ from compare.conditions import paired
 from compare.curves import Side, read_side, with_spread
 from compare.measured import LOSSES
 from compare.reasons import Reason, reasons
-from compare.verdicts import AGREES, MEANING, agreement_table, lines_before, notes_after, row
+from compare.verdicts import AGREES, agreement_table, lines_before, meaning, notes_after, row
 from dmft.checks import ParameterError, check_integer, check_real, spelt
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 #: How many independent tests a curve over time is counted as, at most.
 INDEPENDENT_TIMES = 25
@@ -116,21 +116,23 @@ class Agreement:
     def __repr__(self) -> str:
         """What would make it agree, the table that the command line prints, and the notes."""
         summary = self.summary()
-        return "\n".join([*lines_before(summary), agreement_table(summary), "", MEANING, *notes_after(summary)])
+        after = [*meaning(summary), *notes_after(summary)]
+        return "\n".join([*lines_before(summary), agreement_table(summary), "", *after])
 
     def _repr_html_(self) -> str:
         import html
 
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in (*(one.says for one in self.reasons), *self.notes))
         shown = self.table().to_html(na_rep="-", float_format="{:.3g}".format)
-        return f"{shown}<p>{html.escape(MEANING)}</p>" + (f"<ul>{notes}</ul>" if notes else "")
+        words = html.escape(" ".join(meaning(self.summary())))
+        return f"{shown}<p>{words}</p>" + (f"<ul>{notes}</ul>" if notes else "")
 
     def threshold(self, name: str) -> np.ndarray:
         """What |z| of observable `name` may reach at each time, (T, ...): two-sided, corrected for the tests."""
         return stats.t.isf(0.5 * self.significance / self._tests(name), self.degrees[name].to_numpy())
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw both sides over each other and write the picture; `.png` or `.pdf`, by the ending of `path`.
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Both sides over each other, as a picture that a notebook shows; with a `path`, .png or .pdf, also written.
 
         Above: train and test loss against log time. Below: trace, overlap and mean weight norm, and the three parts of
         the test loss; or the overlaps of a committee, entry by entry. Theory is drawn as lines with bands, simulation
@@ -139,15 +141,13 @@ class Agreement:
         Raises:
             ParameterError: the ending is neither, or no file can be written there.
         """
+        from compare.figures.overlay import overlay_figure
         from compare.files import write_picture
 
-        return write_picture(path, self.figure)
-
-    def figure(self) -> Any:
-        """The picture of `plot` as a matplotlib.figure.Figure."""
-        from compare.figures.overlay import overlay_figure
-
-        return overlay_figure(self.first, self.second)
+        figure = overlay_figure(self.first, self.second)
+        if path is not None:
+            write_picture(path, figure)
+        return figure
 
     def _tests(self, name: str) -> int:
         """How many independent tests the scores of `name` count as."""

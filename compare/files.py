@@ -154,8 +154,8 @@ def write_figure(path: Path, figure: Figure, form: str) -> None:
         figure.savefig(path, format=form, metadata={"CreationDate": None} if form == "pdf" else None)
 
 
-def write_picture(path: str | os.PathLike[str], draw: Callable[[], Figure]) -> Path:
-    """Write what `draw` draws, in the format that the ending of `path` says.
+def write_picture(path: str | os.PathLike[str], figure: Figure) -> None:
+    """Write a picture in the format that the ending of `path` says.
 
     Raises:
         ParameterError: the ending is none of FIGURE_FORMATS, or no file can be written there.
@@ -168,10 +168,8 @@ def write_picture(path: str | os.PathLike[str], draw: Callable[[], Figure]) -> P
     allowed = f"Argument `path` must be a file in a folder that can be written, but {str(path)!r}"
     if place.is_dir():
         raise ParameterError(f"{allowed} is a folder.")
-    figure = draw()
     try:
         with finished(place) as part:
             write_figure(part, figure, form)
     except OSError as error:
         raise ParameterError(f"{allowed} is none ({error.strerror or error}).") from None
-    return place

@@ -17,6 +17,9 @@ MEANING = (
     "where errors are large, so may the difference be."
 )
 
+#: A difference beyond this that agrees is explained.
+STRIKING = 0.2
+
 _COLUMNS = ("observable", "max |z|", "may reach", "at time", "difference", "times", "verdict")
 
 
@@ -71,6 +74,19 @@ def lines_before(summary: dict[str, Any]) -> list[str]:
 def notes_after(summary: dict[str, Any]) -> list[str]:
     """The notes of a comparison."""
     return [f"note: {note}" for note in summary["notes"]]
+
+
+def meaning(summary: dict[str, Any]) -> list[str]:
+    """What the verdicts mean; and, where a large difference agrees, by how large an error."""
+    for name, found in summary["observables"].items():
+        if found["verdict"] == AGREES and found["max_abs_z"] and abs(found["difference"]) > STRIKING:
+            error = abs(found["difference"]) / found["max_abs_z"]
+            says = (
+                f"So {name} agrees at {found['difference']:+.0%}: the difference has a standard error of {error:.0%} "
+                "there. More runs would make it smaller."
+            )
+            return [MEANING, says]
+    return [MEANING]
 
 
 def agreement_table(summary: dict[str, Any]) -> str:

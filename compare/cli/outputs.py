@@ -89,7 +89,7 @@ def write_comparison(
     from compare.agreement import overlay
     from compare.cli.tables import grokking_table
     from compare.grokking import grokking_delay, regime, regime_record
-    from compare.verdicts import MEANING, agreement_table, lines_before, notes_after
+    from compare.verdicts import agreement_table, lines_before, meaning, notes_after
 
     agreement = overlay(theory, other, runs=runs)
     name = "simulation" if other.attrs["kind"] == "simulation" else "measured"
@@ -98,13 +98,13 @@ def write_comparison(
     summary = agreement.summary()
     summary["grokking"] = {name: regime_record(*measure) for name, measure in measures.items()}
     summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
-    told = [*notes_after(summary), "", *lines_before(summary), agreement_table(summary), "", MEANING, ""]
+    told = [*notes_after(summary), "", *lines_before(summary), agreement_table(summary), "", *meaning(summary), ""]
     answer.say("\n".join([*told, grokking_table(measures), ""]))
     data = {
         **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),
     }
-    give(answer, folder, data, {"overlay": agreement.figure}, result=summary)
+    give(answer, folder, data, {"overlay": agreement.plot}, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:

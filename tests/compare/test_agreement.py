@@ -231,3 +231,21 @@ def test_rows_have_the_same_keys_whatever_is_known(make_theory, make_simulation)
         assert list(frame.index) == list(agreement.summary()["observables"])
         assert {"max_abs_z", "verdict", "compared_times", "threshold"} <= set(frame.columns)
         json.dumps(agreement.summary(), allow_nan=False)
+
+
+def test_a_large_difference_that_agrees_is_explained(make_theory, make_simulation):
+    """-45 % with an error of as much is no contradiction, and is said not to be one."""
+    agreement = overlay(make_theory(), make_simulation(seeds=4, scatter=1.5, shift=0.7))
+    rows = agreement.summary()["observables"]
+    name = next(name for name, row in rows.items() if row["verdict"] == "agrees" and abs(row["difference"]) > 0.2)
+    error = abs(rows[name]["difference"]) / rows[name]["max_abs_z"]
+    words = f"So {name} agrees at {rows[name]['difference']:+.0%}: the difference has a standard error of {error:.0%}"
+    assert words in repr(agreement)
+    assert words in agreement._repr_html_()
+    assert "So " not in repr(overlay(make_theory(), make_theory()))
+
+
+def test_rows_have_the_same_keys_for_any_number_of_seeds(make_theory, make_simulation):
+    keys = {tuple(row) for seeds in (1, 2, 8) for row in
+            overlay(make_theory(), make_simulation(seeds=seeds)).summary()["observables"].values()}  # fmt: skip
+    assert len(keys) == 1

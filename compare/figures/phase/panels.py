@@ -17,6 +17,7 @@ from compare.figures.overlay import LOSSES
 from compare.figures.style import (
     TIME_LABEL,
     VERMILION,
+    Picture,
     draw_line,
     draw_points,
     house_style,
@@ -62,7 +63,7 @@ def panels_figure(points: Sequence[Point], x: str, y: str = "") -> Figure:
     agreements = {point[:2]: overlay(*point[2:]) for point in points if point[0] in columns and point[1] in rows}
     with house_style():
         size = (max(1.25 * len(columns) + 0.9, 5.6), 1.1 * len(rows) + 1.2)
-        figure = Figure(figsize=size, layout="constrained", dpi=200)
+        figure = Picture(figsize=size, layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
         grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
         start, end, bottom, top = _ranges(list(agreements.values()))
