@@ -52,7 +52,9 @@ class MemoryLimitError(RunError):
     """The run would need more memory than the machine has. Raised before it starts."""
 
 
-P, R, C = ParamSpec("P"), TypeVar("R"), TypeVar("C", bound=type)
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
 
 #: What an argument is called elsewhere, and here.
 ELSEWHERE = {"lr": "step", "eta": "step", "learning_rate": "step", "epochs": "t_max", "steps": "t_max", "time": "t_max"}

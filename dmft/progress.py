@@ -74,7 +74,7 @@ def progress_report(label: str, wanted: bool | None) -> Iterator[Callable[[int, 
         seconds = time.monotonic() - start
         if not wanted and seconds * max(state[1], 1) / max(state[0], 1) < LONG:
             return
-        line = _line(label, *state, seconds, bar=where != "elsewhere")
+        line = _line(label, state[0], state[1], seconds, bar=where != "elsewhere")
         with contextlib.suppress(Exception):  # a stream that has been closed
             print(line if where == "elsewhere" else f"\r{line:<{told}}", end="\n" * (where == "elsewhere"),
                   file=sys.stderr, flush=True)  # fmt: skip

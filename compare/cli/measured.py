@@ -33,6 +33,7 @@ def with_measured(options: CompareOptions) -> tuple[CompareOptions, xarray.Datas
     for name in SIMULATED:
         if name in given:
             raise ParameterError(f"Argument `{name}` must be left out with `measured`: nothing is simulated.")
+    from compare.conditions import differences
     from compare.own_run import read_run
 
     read: dict[str, Any] = {name: given[name] for name in own - {"measured", "runs"} if name in given}
@@ -42,6 +43,9 @@ def with_measured(options: CompareOptions) -> tuple[CompareOptions, xarray.Datas
         dataset = read_run(_paths(given["measured"]), **read, model=model)
     except ParameterError as error:  # which names the argument of read_run
         raise ParameterError(str(error).replace("`source", "`measured")) from None
+    found = differences(model.to_attributes(), dataset.attrs, ("the options", "the file"))
+    if found:
+        raise ParameterError(f"Argument `measured` must be of the model that is solved, but {' and '.join(found)}.")
     if "t_max" not in given:
         options = dataclasses.replace(options, t_max=min(float(dataset["time"].to_numpy()[-1]), LATEST))
     runs = given.get("runs")

@@ -311,6 +311,14 @@ def test_runs_that_cannot_be_read_are_refused_first(arguments, words, own_run, f
     assert not fake_runs
 
 
+def test_runs_of_another_model_are_refused_before_the_theory_is_solved(tmp_path, make_simulation, fake_runs, capsys):
+    make_simulation().to_netcdf(tmp_path / "run.nc")
+    model = ["--alpha=3", "--epsilon=0.25", "--kappa=4", "--initial-overlap=0.1"]
+    assert main(["compare", "--measured", str(tmp_path / "run.nc"), *model]) == 2
+    assert "but alpha is 3 in the options and 2 in the file." in one_line(capsys.readouterr().err)
+    assert not fake_runs
+
+
 def _umask():
     mask = os.umask(0)
     os.umask(mask)
