@@ -178,18 +178,17 @@ def overlay(
     Args:
         first: dataset of `solve` or `simulate`, or measured curves: `time` (T,), `train_loss` and `test_loss` of shape
             (T,), or (runs, T) for several runs, optionally `<name>_stderr` (T,), the standard error of a mean, and
-            other observables. They come as a mapping, an object with attributes, a dataset, a pandas.DataFrame (time
-            as a column or the index; a column `seed` or `run` tells runs apart), a path to such a table or dataset
-            (.csv, .tsv, .nc, .npz, .jsonl), or a list of these, one for each run. Exact curves have errors of 0;
-            without errors there is no verdict.
+            other observables. They come as a mapping, an object, a dataset, a pandas.DataFrame (time as a column or
+            the index; a column `seed` or `run` tells runs apart), a path to one (.csv, .tsv, .nc, .npz, .jsonl), or a
+            list of these, one for each run. Exact curves have errors of 0; without errors there is no verdict.
         second: likewise.
         significance: chance of a false alarm, per observable, between 0 and 1.
         runs: of how many runs measured means with errors are, >= 2: their degrees of freedom.
         mixed: whether to compare different models, whose parameters then head the notes.
 
     Raises:
-        ParameterError: an argument is none of these, a column is missing, time does not increase, the two have no time
-            or no observable in common, or they are of different models.
+        ParameterError: an argument is none of these, time does not increase, or the two are of different models, or
+            have no time or observable in common.
 
     Example:
         >>> measured = {"time": [0, 2], "train_loss": [3, 1], "test_loss": [3, 2], "test_loss_stderr": [0, 1]}
@@ -203,9 +202,8 @@ def overlay(
         raise ParameterError(f"Argument `significance` must be a number between 0 and 1, but is {significance:g}.")
     runs = None if runs is None else check_integer("runs", runs, at_least=2)
     sides = read_side("first", first, runs=runs), read_side("second", second, runs=runs)
-    if runs is not None and not any(
-        side.kind != "theory" and side.each is None and side.runs == runs for side in sides
-    ):
+    means = [side for side in sides if side.kind != "theory" and side.each is None and side.runs == runs]
+    if runs is not None and not means:
         raise ParameterError(f"Argument `runs` is for measured means with errors, but is {runs} without any of them.")
     sides = with_spread(*sides), with_spread(*sides[::-1])
     names = [name for name in sides[0].observables if name in sides[1].observables]

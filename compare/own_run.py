@@ -29,8 +29,8 @@ class Convention(NamedTuple):
 
 #: By name, as `read_run` takes them.
 CONVENTIONS = {
-    "mean": Convention(lambda x: x, np.ones_like, "mean squares"),
-    "half": Convention(lambda x: 2.0 * x, lambda x: np.full_like(x, 2.0), "half of a mean square"),
+    "mean": Convention(lambda x: x, lambda x: 0.0 * x + 1.0, "mean squares"),
+    "half": Convention(lambda x: 2.0 * x, lambda x: 0.0 * x + 2.0, "half of a mean square"),
     "root": Convention(lambda x: x**2, lambda x: 2.0 * x, "roots of a mean square"),
     "log": Convention(np.exp, np.exp, "natural logarithms"),
     "log10": Convention(lambda x: 10.0**x, lambda x: np.log(10.0) * 10.0**x, "logarithms to base 10"),
@@ -94,7 +94,8 @@ def read_run(
             dataset[name] = convention.value(given)
             for part in (f"{name}_{end}" for end in ("stderr", "error", "spread")):
                 if part in dataset:
-                    dataset[part] = dataset[part] * abs(convention.slope(given))
+                    over = given.mean("seed") if "seed" in given.dims and "seed" not in dataset[part].dims else given
+                    dataset[part] = dataset[part] * abs(convention.slope(over))
     attributes = {"kind": "measurement"} | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
     return dataset.assign_attrs(attributes | ({"notes": notes} if notes else {}))
 
@@ -104,7 +105,7 @@ def _convention(loss: object) -> Convention:
     if isinstance(loss, str):
         return CONVENTIONS[check_choice("loss", loss, tuple(CONVENTIONS))]
     factor = 1.0 / check_real("loss", plain(loss), above=0.0)
-    return Convention(lambda x: factor * x, lambda x: np.full_like(x, factor), "")
+    return Convention(lambda x: factor * x, lambda x: 0.0 * x + factor, "")
 
 
 def _unit_of_time(learning_rate: float | None, loss_factor: float, model: Any) -> float:

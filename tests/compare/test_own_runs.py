@@ -181,6 +181,10 @@ def test_errors_follow_their_losses(runs):
         function = {"half": lambda x: x / 2, "log": np.log, "root": np.sqrt}[name]
         table = {"time": runs["time"], **dict.fromkeys(LOSSES, function(loss)), "test_loss_stderr": 0.1 + 0.0 * loss}
         np.testing.assert_allclose(read_run(table, loss=name).test_loss_stderr, 0.1 * slope)
+    several = {"time": runs["time"], **{name: runs[name][:4] for name in LOSSES}, "test_loss_stderr": 0.1 + 0.0 * loss}
+    found = read_run(several, loss="half").test_loss_stderr
+    assert found.dims == ("time",)
+    np.testing.assert_allclose(found, 0.2)
 
 
 @pytest.mark.parametrize(
