@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -31,6 +31,7 @@ ENGINES: dict[type, Callable[[Any], Engine]] = {
 }
 
 
+@spelt
 def solve(
     model: Model | Committee,
     t_max: float,
@@ -46,7 +47,7 @@ def solve(
     replicas: int | None = None,
     points: int | None = None,
     max_seconds: float | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> xarray.Dataset:
     """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
 
@@ -76,7 +77,8 @@ def solve(
         replicas: number of replicas >= 4; None to add them until the tolerance is met.
         points: number of time points of the flow; chosen if None.
         max_seconds: the best curves within this time, but for the compiler's; their errors say how good they are.
-        progress: show a progress bar when standard error is a terminal.
+        progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
+            expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
 
     Returns:
         Dataset over `time` with every observable, its total error `_error` and the parts of it: `_stderr`,

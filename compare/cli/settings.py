@@ -69,8 +69,8 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
     Raises:
         ParameterError: the message names the option or the key, its value and what is allowed.
     """
-    given = _given(options)
-    model = _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+    given = given_values(options)
+    model = given_model(given)
     if simulated:
         check_simulated(model, given.get("form", "auto"))
     rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
@@ -117,7 +117,7 @@ def settle_preset(options: SimulateOptions) -> PresetSettings | None:
     Raises:
         ParameterError: something else is given beside it, which the preset fixes.
     """
-    given = _given(options)
+    given = given_values(options)
     if "preset" not in given:
         return None
     for name in given:
@@ -148,7 +148,7 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     Raises:
         ParameterError: the message names the option or the key, its value and what is allowed.
     """
-    given = _given(options)
+    given = given_values(options)
     texts = {name: given[name] for name in ("x", "y") if name in given} or dict(zip("xy", PHASE_AXES, strict=True))
     if "x" not in texts:
         raise ParameterError("Argument `x` must be given too where `y` is.")
@@ -174,7 +174,7 @@ def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSet
 
     Left out are infinite sizes, a step of gradient flow, and what else has no value.
     """
-    values = DEFAULTS | _given(options)
+    values = DEFAULTS | given_values(options)
     if isinstance(settings, PresetSettings):
         values = dataclasses.asdict(settings)
     elif isinstance(settings, PhaseSettings):
@@ -192,7 +192,12 @@ def _names(options: type | object) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(options))  # type: ignore[arg-type]
 
 
-def _given(options: RunOptions) -> dict[str, Any]:
+def given_model(given: dict[str, Any]) -> Model:
+    """The model among the values that were given."""
+    return _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+
+
+def given_values(options: RunOptions) -> dict[str, Any]:
     """The values that were given, by the file or as options; options win."""
     allowed = [name for name in _names(options) if name not in NOT_IN_FILE]
     given = {} if options.config is None else _read_config(options.config, allowed)
