@@ -84,8 +84,7 @@ def phase_diagram(
         seed: random stream of theory and simulation.
         theory: solve the theory at every point.
         simulate_every: simulate at every so many values of each axis, from the first on; 0: nowhere. Needs `dim`.
-        simulation_step: step of the simulation alone, where `step` is None: late in a run of gradient flow steps far
-            larger than the default one give the same curves.
+        simulation_step: step of the simulation alone, where `step` is None; None: it follows gradient flow too.
         seeds, form: of the simulation, see `sim.simulate`.
         solve_options, simulate_options: further arguments of `dmft.solve` and `sim.simulate`, such as
             {"optimizer": "adam"}; plain numbers and texts.
