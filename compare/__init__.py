@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compare.agreement import Agreement, overlay
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
+    from compare.own_run import read_run
     from compare.report.page import write_report
     from compare.sweep.phase import PointFailedWarning, phase_diagram
 
@@ -17,6 +18,7 @@ __all__ = [
     "grokking_delay",
     "overlay",
     "phase_diagram",
+    "read_run",
     "regime",
     "write_report",
 ]
@@ -29,6 +31,7 @@ _HOMES = {
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
     "phase_diagram": "compare.sweep.phase",
+    "read_run": "compare.own_run",
     "regime": "compare.grokking",
     "write_report": "compare.report.page",
 }

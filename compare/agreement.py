@@ -21,9 +21,9 @@ the stated significance, per observable; for noise that is independent at every 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,12 +31,15 @@ import xarray
 from scipy import stats
 
 from compare.conditions import paired
-from compare.curves import Side, read_side
-from compare.verdicts import MEANING, agreement_table, row
-from dmft.checks import ParameterError, check_integer, check_real
+from compare.curves import Side, read_side, with_spread
+from compare.measured import LOSSES
+from compare.reasons import Reason, reasons
+from compare.verdicts import AGREES, agreement_table, lines_before, meaning, notes_after, row
+from dmft.checks import ParameterError, check_integer, check_real, spelt
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 #: How many independent tests a curve over time is counted as, at most.
 INDEPENDENT_TIMES = 25
@@ -71,6 +74,12 @@ class Agreement:
     significance: float
     notes: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """What would make measured losses agree that do not (`compare.reasons`); nothing of it is applied."""
+        rows = [self._verdict(name)["verdict"] for name in LOSSES if name in self.z]
+        return () if set(rows) == {AGREES} else reasons(self.first, self.second)
+
     def summary(self) -> dict[str, Any]:
         """The comparison in numbers, JSON-able (no NaN or infinity: what does not exist is None).
 
@@ -82,7 +91,8 @@ class Agreement:
             mean_square_z: mean of z^2 over the compared times; about 1 for exact errors, nu/(nu-2) for estimated ones;
             exact_differences: how many times differ with no error on either side to excuse it;
             compared_times: at how many times it was compared;
-            verdict: "agrees", "differs", "no error", or "too few times" if it is known at t = 0 alone, or nowhere.
+            verdict: "agrees", "differs", "no error, no verdict", or "too few times" if it is known at t = 0 alone,
+                or nowhere.
         """
         return {
             "observables": {str(name): self._verdict(str(name)) for name in self.z.data_vars},
@@ -91,6 +101,7 @@ class Agreement:
             "last_time": float(self.z["time"][-1]),
             "significance": self.significance,
             "seeds": [None if side.kind == "theory" else side.runs for side in (self.first, self.second)],
+            "reasons": [dataclasses.asdict(reason) for reason in self.reasons],
             "notes": list(self.notes),
             "first": {"kind": self.first.kind, **self.first.attributes},
             "second": {"kind": self.second.kind, **self.second.attributes},
@@ -103,43 +114,40 @@ class Agreement:
         return pandas.DataFrame.from_dict(self.summary()["observables"], orient="index").rename_axis("observable")
 
     def __repr__(self) -> str:
-        """The table that the command line prints, and the notes."""
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([agreement_table(self.summary()), "", MEANING, *notes])
+        """What would make it agree, the table that the command line prints, and the notes."""
+        summary = self.summary()
+        after = [*meaning(summary), *notes_after(summary)]
+        return "\n".join([*lines_before(summary), agreement_table(summary), "", *after])
 
     def _repr_html_(self) -> str:
         import html
 
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in (*(one.says for one in self.reasons), *self.notes))
         shown = self.table().to_html(na_rep="-", float_format="{:.3g}".format)
-        return f"{shown}<p>{html.escape(MEANING)}</p>" + (f"<ul>{notes}</ul>" if notes else "")
+        words = html.escape(" ".join(meaning(self.summary())))
+        return f"{shown}<p>{words}</p>" + (f"<ul>{notes}</ul>" if notes else "")
 
     def threshold(self, name: str) -> np.ndarray:
         """What |z| of observable `name` may reach at each time, (T, ...): two-sided, corrected for the tests."""
         return stats.t.isf(0.5 * self.significance / self._tests(name), self.degrees[name].to_numpy())
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw both sides over each other and write the picture; `.png` or `.pdf`, by the ending of `path`.
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Both sides over each other, as a picture that a notebook shows; with a `path`, .png or .pdf, also written.
 
         Above: train and test loss against log time. Below: trace, overlap and mean weight norm, and the three parts of
         the test loss; or the overlaps of a committee, entry by entry. Theory is drawn as lines with bands, simulation
         and measurement as points with bars.
 
         Raises:
-            ParameterError: the ending is neither.
+            ParameterError: the ending is neither, or no file can be written there.
         """
-        from compare.files import figure_path, finished, write_figure
-
-        place, form = figure_path(path)
-        with finished(place) as part:
-            write_figure(part, self.figure(), form)
-        return place
-
-    def figure(self) -> Any:
-        """The picture of `plot` as a matplotlib.figure.Figure."""
         from compare.figures.overlay import overlay_figure
+        from compare.files import write_picture
 
-        return overlay_figure(self.first, self.second)
+        figure = overlay_figure(self.first, self.second)
+        if path is not None:
+            write_picture(path, figure)
+        return figure
 
     def _tests(self, name: str) -> int:
         """How many independent tests the scores of `name` count as."""
@@ -157,6 +165,7 @@ class Agreement:
         return found | {"entry": entry}
 
 
+@spelt
 def overlay(
     first: object, second: object, *, significance: float = 0.05, runs: int | None = None, mixed: bool = False
 ) -> Agreement:
@@ -169,18 +178,17 @@ def overlay(
     Args:
         first: dataset of `solve` or `simulate`, or measured curves: `time` (T,), `train_loss` and `test_loss` of shape
             (T,), or (runs, T) for several runs, optionally `<name>_stderr` (T,), the standard error of a mean, and
-            other observables. They come as a mapping, an object with attributes, a dataset, a pandas.DataFrame (time
-            as a column or the index; a column `seed` or `run` tells runs apart), a path to such a table or dataset
-            (.csv, .tsv, .nc, .npz, .jsonl), or a list of these, one for each run. Exact curves have errors of 0;
-            without errors there is no verdict.
+            other observables. They come as a mapping, an object, a dataset, a pandas.DataFrame (time as a column or
+            the index; a column `seed` or `run` tells runs apart), a path to one (.csv, .tsv, .nc, .npz, .jsonl), or a
+            list of these, one for each run. Exact curves have errors of 0; without errors there is no verdict.
         second: likewise.
         significance: chance of a false alarm, per observable, between 0 and 1.
         runs: of how many runs measured means with errors are, >= 2: their degrees of freedom.
         mixed: whether to compare different models, whose parameters then head the notes.
 
     Raises:
-        ParameterError: an argument is none of these, a column is missing, time does not increase, the two have no time
-            or no observable in common, or they are of different models.
+        ParameterError: an argument is none of these, time does not increase, or the two are of different models, or
+            have no time or observable in common.
 
     Example:
         >>> measured = {"time": [0, 2], "train_loss": [3, 1], "test_loss": [3, 2], "test_loss_stderr": [0, 1]}
@@ -194,16 +202,19 @@ def overlay(
         raise ParameterError(f"Argument `significance` must be a number between 0 and 1, but is {significance:g}.")
     runs = None if runs is None else check_integer("runs", runs, at_least=2)
     sides = read_side("first", first, runs=runs), read_side("second", second, runs=runs)
-    if runs is not None and not any(
-        side.kind != "theory" and side.each is None and side.runs == runs for side in sides
-    ):
+    means = [side for side in sides if side.kind != "theory" and side.each is None and side.runs == runs]
+    if runs is not None and not means:
         raise ParameterError(f"Argument `runs` is for measured means with errors, but is {runs} without any of them.")
+    sides = with_spread(*sides), with_spread(*sides[::-1])
     names = [name for name in sides[0].observables if name in sides[1].observables]
     if not names:
         raise ParameterError("Argument `second` must share an observable with `first`, but shares none.")
     pairing = paired(*sides, mixed=mixed)
     rounding = max(side.time_rounding for side in sides)
-    common_times(sides[0].time, sides[1].time, rounding)  # some time must be common, whatever the observables lack
+    try:
+        common_times(sides[0].time, sides[1].time, rounding)  # some must be common, whatever the observables lack
+    except ParameterError as error:
+        raise ParameterError(" ".join([str(error), *(reason.says for reason in reasons(*sides))])) from None
     parts = {name: _compared(name, sides, rounding) for name in names}
     time = np.unique(np.concatenate([part.time for part in parts.values()]))
     if time.size == 0:

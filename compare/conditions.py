@@ -25,24 +25,26 @@ def paired(first: Side, second: Side, *, mixed: bool) -> list[str]:
         ParameterError: physical parameters differ, and not `mixed`.
     """
     notes = []
-    differences = _differences(first.attributes, second.attributes)
-    if differences and not mixed:
+    found = differences(first.attributes, second.attributes)
+    if found and not mixed:
         raise ParameterError(
-            f"Argument `second` must be of the same model as `first`, but {' and '.join(differences)}; give mixed=True "
+            f"Argument `second` must be of the same model as `first`, but {' and '.join(found)}; give mixed=True "
             "to compare them all the same."
         )
-    if differences:
-        notes.append(f"Different models are compared: {', '.join(differences)}.")
+    if found:
+        notes.append(f"Different models are compared: {', '.join(found)}.")
     return [*notes, *_neglected(first, second), *_optimizers(first, second)]
 
 
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Such as "alpha is 0.7 in the first and 1 in the second"."""
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], called: tuple[str, str] = ("the first", "the second")
+) -> list[str]:
+    """Such as "alpha is 0.7 in the first and 1 in the second", of the physics in the attributes of two datasets."""
     one, other = _physics(first), _physics(second)
     if not one or not other:
         return []
     return [
-        f"{name} is {_shown(one.get(name))} in the first and {_shown(other.get(name))} in the second"
+        f"{name} is {_shown(one.get(name))} in {called[0]} and {_shown(other.get(name))} in {called[1]}"
         for name in dict.fromkeys([*one, *other])
         if not _same(one.get(name), other.get(name))
     ]

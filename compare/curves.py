@@ -28,6 +28,9 @@ ROUNDING = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-2}
 #: Relative size of rounding in a time.
 TIME_ROUNDING = {"float64": 1e-9, "float32": 1e-6, "float16": 1e-2}
 
+#: What a single run is told.
+NO_SCATTER = "has no standard error"
+
 #: A value beyond has diverged, and counts as not finite: its square may not be a number.
 LARGEST = 1e100
 
@@ -47,6 +50,7 @@ class Side:
         rounding: by observable, the relative size of rounding in its values.
         time_rounding: that in the times.
         notes: sentences a reader of the comparison must know.
+        spread: of a theory that knows it, by observable, the standard deviation over data sets at its D.
     """
 
     kind: Kind
@@ -58,6 +62,7 @@ class Side:
     rounding: dict[str, float]
     time_rounding: float
     notes: tuple[str, ...] = ()
+    spread: xarray.Dataset | None = None
 
     @property
     def observables(self) -> list[str]:
@@ -108,7 +113,7 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
     notes += [*found.notes, *_gap_notes(found, time, kind)]
     if found.runs == 1:
         what = {"theory": "replica", "simulation": "seed", "measurement": "run"}[kind]
-        notes.append(f"One {what} has no standard error: nothing can be said about agreement.")
+        notes.append(f"One {what} {NO_SCATTER}: nothing can be said about agreement.")
     rounding = {name: _rounding(dataset.variables[name].to_numpy(), attributes) for name in found.freedom}
     lacking = [name for name in LOSSES if kind == "measurement" and name not in rounding]
     if lacking or not rounding:
@@ -126,7 +131,31 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
         rounding,
         time_rounding,
         tuple(dict.fromkeys(notes)),
+        _spread(dataset, names) if kind == "theory" else None,
     )
+
+
+def _spread(dataset: xarray.Dataset, names: list[str]) -> xarray.Dataset | None:
+    """The variables `<name>_spread` by observable; None if there is none."""
+    found = {name: dataset[f"{name}_spread"].rename(name) for name in names if f"{name}_spread" in dataset}
+    return xarray.Dataset(found) if found else None
+
+
+def with_spread(run: Side, theory: Side) -> Side:
+    """One run without errors, with the spread over data sets that the theory predicts as its own; else as it is."""
+    alone = run.kind != "theory" and (run.runs == 1 or (run.runs is None and run.each is None))
+    if theory.spread is None or not alone:
+        return run
+    curves = run.curves.copy()
+    for name in run.observables:
+        if name in theory.spread and curves[name].dims == ("time",) and curves[f"{name}_stderr"].isnull().all():
+            at = np.interp(run.time, theory.time, theory.spread[name].to_numpy(), left=np.nan, right=np.nan)
+            curves[f"{name}_stderr"] = ("time", np.where(np.isnan(curves[name]), np.nan, at))
+    if curves.identical(run.curves):
+        return run
+    notes = [note for note in run.notes if NO_SCATTER not in note and "no verdict" not in note]
+    notes.append("The error of the one run is the spread over data sets that the theory predicts at its D.")
+    return dataclasses.replace(run, curves=curves, notes=tuple(notes))
 
 
 @dataclasses.dataclass

@@ -154,15 +154,22 @@ def write_figure(path: Path, figure: Figure, form: str) -> None:
         figure.savefig(path, format=form, metadata={"CreationDate": None} if form == "pdf" else None)
 
 
-def figure_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Where a picture goes, and its format by the ending of `path`.
+def write_picture(path: str | os.PathLike[str], figure: Figure) -> None:
+    """Write a picture in the format that the ending of `path` says.
 
     Raises:
-        ParameterError: the ending is none of FIGURE_FORMATS.
+        ParameterError: the ending is none of FIGURE_FORMATS, or no file can be written there.
     """
     place = check_path("path", path)
     form = place.suffix.removeprefix(".").lower()
     if form not in FIGURE_FORMATS:
         endings = " or ".join(f".{known}" for known in FIGURE_FORMATS)
         raise ParameterError(f"Argument `path` must be a file name ending in {endings}, but is {str(path)!r}.")
-    return place, form
+    allowed = f"Argument `path` must be a file in a folder that can be written, but {str(path)!r}"
+    if place.is_dir():
+        raise ParameterError(f"{allowed} is a folder.")
+    try:
+        with finished(place) as part:
+            write_figure(part, figure, form)
+    except OSError as error:
+        raise ParameterError(f"{allowed} is none ({error.strerror or error}).") from None

@@ -11,7 +11,7 @@ import xarray
 
 from compare.curves import Side, read_side
 from compare.measured import LOSSES, missing
-from dmft.checks import check_real
+from dmft.checks import check_real, spelt
 
 #: The loss that counts as learnt, and the factor between the threshold times from which a run groks, if not given.
 THRESHOLD, RATIO = 0.1, 3.0
@@ -57,6 +57,7 @@ class Regime(enum.StrEnum):
     UNDECIDED = "undecided at t_max"
 
 
+@spelt
 def grokking_delay(dataset: object, threshold: float = THRESHOLD) -> GrokkingDelay:
     """Times to reach a loss of `threshold`, and the delay of the test loss behind the train loss.
 
@@ -81,6 +82,7 @@ def grokking_delay(dataset: object, threshold: float = THRESHOLD) -> GrokkingDel
     return _delay(_with_losses(dataset), threshold)
 
 
+@spelt
 def regime(
     dataset: object,
     threshold: float = THRESHOLD,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, neighbour
 from dmft.losses.quadratic import OBSERVABLES
 
 if TYPE_CHECKING:
@@ -30,25 +30,29 @@ LISTED = 10
 LOSSES = ("train_loss", "test_loss")
 
 
-def gather(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
+def gather(
+    argument: str, source: Any, names: Mapping[str, str] = MappingProxyType({})
+) -> tuple[xarray.Dataset, list[str]]:
     """The curves that `source` holds, over ("time", ...) or ("seed", "time", ...), and notes on what was not used.
 
     Args:
         argument: name of the argument, for messages.
         source: a dataset; a mapping, a pandas.DataFrame or any object with attributes; a path to a file of ENDINGS; or
             a list of these, one for each run. See `compare.overlay`.
+        names: what `time`, `train_loss` and `test_loss` are called there, where they have other names.
 
     Raises:
         ParameterError: it is none of these; a file cannot be read; a column is missing, or holds no numbers.
     """
-    if isinstance(source, xarray.Dataset):
-        return _over_time(source), []
     if isinstance(source, (str, os.PathLike)):
-        return gather(argument, _read_file(argument, source))
+        return gather(argument, _read_file(argument, source), names)
+    if isinstance(source, (list, tuple)) and source and all(_may_hold_curves(run, names) for run in source):
+        return _several(argument, source, names)
+    source = _renamed(argument, source, names) if names else source
+    if isinstance(source, xarray.Dataset):
+        return _over_time(source), [*_kept_notes(source), *_unused_variables(source)]
     if _is_frame(source):
         source = _columns_of(argument, source)
-    if isinstance(source, (list, tuple)) and source and all(_may_hold_curves(run) for run in source):
-        return _several(argument, source)
     if isinstance(source, Mapping) or (_may_hold_curves(source) and not isinstance(source, xarray.DataArray)):
         return _of_columns(argument, source)
     raise ParameterError(
@@ -57,28 +61,61 @@ def gather(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
     )
 
 
+def _renamed(argument: str, source: Any, names: Mapping[str, str]) -> Any:
+    """The source with its columns `names[...]` under the names that are known; those of these names are left out."""
+    if _is_frame(source):
+        source = _flat(source)
+        held = list(source.columns)
+    elif isinstance(source, (xarray.Dataset, Mapping)):
+        held = list(source.variables if isinstance(source, xarray.Dataset) else source)
+    else:
+        return source
+    for given in names.values():
+        if given not in held:
+            raise missing(argument, given, held)
+    to = {given: name for name, given in names.items() if given != name}
+    dropped = [name for name in held if name in names and name not in names.values()]
+    if isinstance(source, Mapping) and not isinstance(source, xarray.Dataset):
+        return {to.get(name, name): value for name, value in source.items() if name not in dropped}
+    if isinstance(source, xarray.Dataset):
+        return source.drop_vars(dropped).rename(to)
+    return source.drop(columns=dropped).rename(columns=to)
+
+
+def _kept_notes(dataset: xarray.Dataset) -> list[str]:
+    """The notes that `compare.read_run` has left in a dataset."""
+    return [str(note) for note in np.atleast_1d(dataset.attrs.get("notes", []))]
+
+
+def _unused_variables(dataset: xarray.Dataset) -> list[str]:
+    """A note on the curves of a measured dataset that are no observables."""
+    if "kind" in dataset.attrs:
+        return []
+    names = [str(name) for name, variable in dataset.data_vars.items() if "time" in variable.dims]
+    unused = [name for name in names if not _is_known(name) and f"{name}_stderr" not in dataset]
+    return _unused(unused, [name for name in OBSERVABLES if name not in names])
+
+
+def _is_known(name: str) -> bool:
+    """Whether this is an observable, or a part of the error of anything."""
+    return name in OBSERVABLES or name.endswith(("_stderr", "_error", "_bias", "_spread", "_consistency"))
+
+
 def missing(argument: str, name: str, held: Iterable[Any]) -> ParameterError:
     """The error for a column that is not there: what is there, and which of these may have been meant."""
     names = [str(one) for one in held]
     listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
-    near = _neighbour(name, names)
+    near = neighbour(name, names)
     return ParameterError(
         f"Argument `{argument}` must hold `{name}`, but holds {listed or 'nothing'}"
         + (f"; is `{near}` meant? It must be named `{name}`." if near else ".")
     )
 
 
-def _neighbour(name: str, names: Sequence[str]) -> str | None:
-    """The name that looks most like `name`, or None."""
-    plain = {"".join(filter(str.isalnum, one.lower())): one for one in names}
-    found = difflib.get_close_matches("".join(filter(str.isalnum, name.lower())), plain, n=1, cutoff=0.75)
-    return plain[found[0]] if found else None
-
-
-def _may_hold_curves(source: Any) -> bool:
+def _may_hold_curves(source: Any, names: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether this is a path, a mapping, a table, a dataset, or an object with curves for attributes."""
     by_kind = isinstance(source, (str, os.PathLike, Mapping)) or _is_frame(source)
-    return by_kind or any(hasattr(source, name) for name in ("time", *LOSSES))
+    return by_kind or any(hasattr(source, names.get(name, name)) for name in ("time", *LOSSES))
 
 
 def _is_frame(source: Any) -> bool:
@@ -130,11 +167,7 @@ def _columns_of(argument: str, frame: pandas.DataFrame) -> dict[str, np.ndarray]
 
     Rows of one time that fill each other's gaps are one row: loggers write train and test loss on separate lines.
     """
-    from pandas import RangeIndex
-
-    frame = frame.rename(columns=str)
-    if "time" not in frame.columns and not isinstance(frame.index, RangeIndex):
-        frame = frame.reset_index(names=["time"] if frame.index.names == [None] else list(frame.index.names))
+    frame = _flat(frame)
     for name in ("time", *LOSSES):
         if name not in frame.columns:
             raise missing(argument, name, frame.columns)
@@ -152,12 +185,22 @@ def _columns_of(argument: str, frame: pandas.DataFrame) -> dict[str, np.ndarray]
     return {str(name): curves[name].to_numpy() for name in ("time", *curves.data_vars)}
 
 
-def _several(argument: str, runs: Sequence[Any]) -> tuple[xarray.Dataset, list[str]]:
+def _flat(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with its index, if it means anything, as a column; one without a name is the time."""
+    from pandas import RangeIndex
+
+    frame = frame.rename(columns=str)
+    if "time" in frame.columns or isinstance(frame.index, RangeIndex):
+        return frame
+    return frame.reset_index(names=["time"] if frame.index.names == [None] else list(frame.index.names))
+
+
+def _several(argument: str, runs: Sequence[Any], names: Mapping[str, str]) -> tuple[xarray.Dataset, list[str]]:
     """Runs given one by one, over ("seed", "time"); a time that some of them lack is a gap in these."""
     parts, notes = [], []
     for place, run in enumerate(runs):
         name = f"{argument}[{place}]"
-        part, own = gather(name, run)
+        part, own = gather(name, run, names)
         if part.attrs.get("kind") == "theory":
             raise ParameterError(f"Argument `{name}` must be a run among several, but is a theory.")
         for loss in LOSSES:
@@ -209,7 +252,7 @@ def _of_columns(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
                 f"T{entries}), but of {values.shape}."
             )
         variables[name] = ((("seed",) if runs else ()) + ("time", *inner), values)
-    unused = [str(name) for name in held if name not in wanted and not str(name).startswith(tuple(known))]
+    unused = [str(name) for name in held if name not in wanted and not _is_known(str(name))]
     try:
         dataset = xarray.Dataset(variables, {"time": time})
     except ValueError as error:
@@ -221,7 +264,7 @@ def _unused(names: Sequence[str], free: Sequence[str]) -> list[str]:
     """A note on the columns that were not used, each with the observable that it may stand for."""
     words = []
     for name in names:
-        near = None if name in RUN_COLUMNS else _neighbour(name, free)
+        near = None if name in RUN_COLUMNS else neighbour(name, free)
         words.append(f"{name} (is {near} meant?)" if near else name)
     more = f" and {len(words) - LISTED} more" if len(words) > LISTED else ""
     words = [word for word in words if word not in RUN_COLUMNS]

@@ -9,13 +9,16 @@ import numpy as np
 from scipy import stats
 
 #: What a verdict can be.
-AGREES, DIFFERS, NO_ERROR, TOO_FEW = "agrees", "differs", "no error", "too few times"
+AGREES, DIFFERS, NO_ERROR, TOO_FEW = "agrees", "differs", "no error, no verdict", "too few times"
 
 #: What the verdicts mean, for whoever reads the table.
 MEANING = (
     'A verdict "agrees" says that the difference is within what its standard error allows (|z| up to "may reach"): '
     "where errors are large, so may the difference be."
 )
+
+#: A difference beyond this that agrees is explained.
+STRIKING = 0.2
 
 _COLUMNS = ("observable", "max |z|", "may reach", "at time", "difference", "times", "verdict")
 
@@ -60,6 +63,30 @@ def row(
         }
     verdict = DIFFERS if p_value < significance else AGREES if later.any() else TOO_FEW
     return found | {"p_value": p_value, "verdict": verdict}
+
+
+def lines_before(summary: dict[str, Any]) -> list[str]:
+    """What would make the two agree, and an empty line; nothing if nothing is known."""
+    found = [f"reason: {reason['says']}" for reason in summary["reasons"]]
+    return [*found, ""] if found else []
+
+
+def notes_after(summary: dict[str, Any]) -> list[str]:
+    """The notes of a comparison."""
+    return [f"note: {note}" for note in summary["notes"]]
+
+
+def meaning(summary: dict[str, Any]) -> list[str]:
+    """What the verdicts mean; and, where a large difference agrees, by how large an error."""
+    for name, found in summary["observables"].items():
+        if found["verdict"] == AGREES and found["max_abs_z"] and abs(found["difference"]) > STRIKING:
+            error = abs(found["difference"]) / found["max_abs_z"]
+            says = (
+                f"So {name} agrees at {found['difference']:+.0%}: the difference has a standard error of {error:.0%} "
+                "there. More runs would make it smaller."
+            )
+            return [MEANING, says]
+    return [MEANING]
 
 
 def agreement_table(summary: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from dmft.version import __version__
 
 if TYPE_CHECKING:
     from dmft import limits
+    from dmft.dry_run import estimate
     from dmft.losses.quadratic import OBSERVABLES
     from dmft.models.committee import Committee
     from dmft.solver import solve
@@ -27,6 +28,7 @@ __all__ = [
     "RunError",
     "ToleranceWarning",
     "__version__",
+    "estimate",
     "limits",
     "solve",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "OBSERVABLES": "dmft.losses.quadratic",
     "Committee": "dmft.models.committee",
     "ToleranceWarning": "dmft.twotime.prediction",
+    "estimate": "dmft.dry_run",
     "solve": "dmft.solver",
 }
 

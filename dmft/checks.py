@@ -6,12 +6,15 @@ Every message names the argument, the value it had and what is allowed.
 from __future__ import annotations
 
 import contextlib
+import difflib
+import functools
+import inspect
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +50,57 @@ class ConvergenceError(RunError):
 
 class MemoryLimitError(RunError):
     """The run would need more memory than the machine has. Raised before it starts."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+#: What an argument is called elsewhere, and here.
+ELSEWHERE = {"lr": "step", "eta": "step", "learning_rate": "step", "epochs": "t_max", "steps": "t_max", "time": "t_max"}
+
+
+def neighbour(name: str, names: Iterable[str]) -> str | None:
+    """The name that is meant by, or looks most like, `name`; None if none does."""
+    known = {"".join(filter(str.isalnum, one.lower())): one for one in names}
+    if ELSEWHERE.get(name) in known.values():
+        return ELSEWHERE[name]
+    found = difflib.get_close_matches("".join(filter(str.isalnum, name.lower())), known, n=1, cutoff=0.75)
+    return known[found[0]] if found else None
+
+
+def spelt(function: Callable[P, R], called: str = "") -> Callable[P, R]:
+    """The function, whose callers are told which argument a misspelt one may be, and which ones need their names.
+
+    Args:
+        function: with named arguments alone beyond those that may be given by position.
+        called: its name, for messages.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    names = [one.name for one in parameters if one.name != "self"]
+    free = [one.name for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    label = called or function.__name__
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in names:
+                near = neighbour(name, names)
+                says = f"did you mean `{near}`?" if near else f"allowed: {', '.join(names)}."
+                raise ParameterError(f"Argument `{name}` is none of {label}; {says}")
+        surplus, further = args[len(free) :], [name for name in names if name not in free]
+        if surplus and len(surplus) <= len(further):
+            given = ", ".join(f"{name}={value!r}" for name, value in zip(further, surplus, strict=False))
+            raise ParameterError(f"Arguments of {label} must be given by name, such as {given}, but have none.")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def spelt_fields(kind: C) -> C:
+    """The class, of whose fields the same holds."""
+    kind.__init__ = spelt(kind.__init__, kind.__name__)
+    return kind
 
 
 def plain(value: Any) -> Any:

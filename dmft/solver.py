@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.checks import ParameterError
+from dmft.checks import ParameterError, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -32,6 +32,7 @@ ENGINES: dict[type, Callable[[Any], Engine]] = {
 }
 
 
+@spelt
 def solve(
     model: Model | Committee,
     t_max: float,
@@ -49,7 +50,7 @@ def solve(
     max_seconds: float | None = None,
     spread: bool | int = False,
     sources: Sequence[str] = SOURCES,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> xarray.Dataset:
     """Predict the learning curves of `model` by dynamical mean-field theory (D and P -> infinity at fixed ratio).
 
@@ -83,7 +84,8 @@ def solve(
             over data sets of the model's dim, to leading order D^-1/2, with its `_spread_stderr`. It is what one run
             is expected to lie from the theory, and costs about another solve. A Model only.
         sources: what differs between data sets: their "samples", their "coordinates" (the lengths of X^T e), or both.
-        progress: show a progress bar when standard error is a terminal.
+        progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
+            expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
 
     Returns:
         Dataset over `time` with every observable, its total error `_error` and the parts of it: `_stderr`,

@@ -39,9 +39,7 @@ def draw(size: str) -> Figure:
         t_max=t_max,
         **ACCURACY,
         simulate_every=1,
-        simulation_step=STEP,
         seeds=seeds,
-        precision="float64",
     )
     delays = np.maximum(phase["delay"].to_numpy() / STEP, 1.0)
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")

@@ -1,6 +1,6 @@
 """Figure 4: two neurons that grok, the three parts of their test loss, and the theory of two neurons.
 
-python examples/figure_04.py [--full]: four times the paper's learning rate, or its own. Most draws of two neurons end
+python examples/figure_04.py [--full]: the theory to t = 20, or to 60. Most draws of two neurons end
 in a local minimum: the draw shown (pale, D = 40) is the first of a stream chosen for it; how others end is printed. The
 theory of finite width begins with the overlaps of this very draw, as do the simulations at D = 1600 beside it.
 """
@@ -28,11 +28,11 @@ from gallery import (
 from sim import preset, simulate
 from sim.systems.draws import draw_replica
 
-#: Learning rate relative to the paper's, training time, draws of another stream; time of the theory, draws beside it.
+#: Training time, draws of another stream; time of the theory, draws beside it.
 SIZES = {
-    "full": (1.0, 1250.0, 36, 60.0, 32),
-    "default": (4.0, 1250.0, 12, 20.0, 8),
-    "quick": (4.0, 5.0, 2, 0.4, 2),
+    "full": (1250.0, 36, 60.0, 32),
+    "default": (1250.0, 12, 20.0, 8),
+    "quick": (5.0, 2, 0.4, 2),
 }
 START = 0.1
 #: Dimension of the simulations beside the theory.
@@ -59,12 +59,12 @@ def with_parts(dataset: xarray.Dataset, committee: Committee) -> xarray.Dataset:
 
 def draw(size: str) -> Figure:
     """Losses, and the parts of the test loss."""
-    faster, t_max, draws, horizon, seeds = SIZES[size]
+    t_max, draws, horizon, seeds = SIZES[size]
     paper = preset("fig4")
     (experiment,) = (each.experiment for each in paper.runs)
-    model, step = experiment.model, faster * paper.runs[0].step
-    shown = simulate(experiment, t_max, step=step, seeds=1, seed=paper.seed, times=times(t_max, count=200))
-    others = simulate(experiment, t_max, step=step, seeds=draws, times=times(t_max))
+    model = experiment.model
+    shown = simulate(experiment, t_max, seeds=1, seed=paper.seed, times=times(t_max, count=200))
+    others = simulate(experiment, t_max, seeds=draws, times=times(t_max))
     start = draw_replica(model, paper.seed, 0)
     committee = Committee(
         alpha=model.alpha,
@@ -76,7 +76,7 @@ def draw(size: str) -> Figure:
         initial_self_overlap=start.weights @ start.weights.T / model.dim,
     )
     theory = with_parts(solve(committee, horizon, **ACCURACY), committee)
-    beside = simulate(committee.replace(dim=BESIDE), horizon, step=step / faster, seeds=seeds, times=times(horizon))
+    beside = simulate(committee.replace(dim=BESIDE), horizon, seeds=seeds, times=times(horizon))
     beside = with_parts(beside, committee)
 
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")

@@ -1,6 +1,6 @@
 """Figure 9: too little data, enough, and plenty, with the parts of the test loss.
 
-python examples/figure_09.py [--full]: eight draws at four times the learning rate, or 32 at its own, of the networks of
+python examples/figure_09.py [--full]: eight draws, or 32, of the networks of
 100 neurons that a public copy of the paper's code trains for this figure (the text does not state their number).
 """
 
@@ -25,11 +25,11 @@ from gallery import (
 )
 from sim import simulate
 
-#: Samples, draws, step (the code's: 0.025) and training time (the code's 50,000 steps last 1250).
+#: Samples, draws and training time (the code's 50,000 steps last 1250).
 SIZES = {
-    "full": ([50, 120, 500], 32, 0.025, 1250.0),
-    "default": ([50, 120, 500], 8, 0.1, 1250.0),
-    "quick": ([50, 120], 2, 0.1, 1.0),
+    "full": ([50, 120, 500], 32, 1250.0),
+    "default": ([50, 120, 500], 8, 1250.0),
+    "quick": ([50, 120], 2, 1.0),
 }
 START = 0.1
 #: Last time of the theory: later, where both losses have levelled off, it would take minutes.
@@ -38,12 +38,12 @@ HORIZON = 30.0
 
 def draw(size: str) -> Figure:
     """Above, train and test loss; below, the parts of the test loss; one column for each number of samples."""
-    numbers, seeds, step, t_max = SIZES[size]
+    numbers, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     panels = figure.subplots(2, len(numbers), sharex=True, sharey="row")
     for samples, (losses, parts) in zip(numbers, panels.T, strict=True):
         model = Model(alpha=1.0, epsilon=0.5, kappa=samples / 40, dim=40, width=100, centered=True)
-        network = simulate(model, t_max, step=step, seeds=seeds, times=times(t_max))
+        network = simulate(model, t_max, seeds=seeds, times=times(t_max))
         theory = solve(model, min(t_max, HORIZON), **ACCURACY)
         draw_losses(losses, theory, network, START)
         for name, (_, color, line, marker) in PARTS.items():

@@ -1,7 +1,7 @@
 """Figure 10: weights that begin nearer to the solution; the rise of the test loss vanishes.
 
-python examples/figure_10.py [--full]: three shares of the solution at four times the paper's learning rate, or its six
-at its own; left for its two neurons, right for infinitely many, which the theory describes.
+python examples/figure_10.py [--full]: three shares of the solution, or the paper's six; left for its two neurons, right
+for infinitely many, which the theory describes.
 
 Weights (1 - s) w + s w_solution of a wide network are weights of scale 1 - s with a planted overlap
 s^2 / (alpha epsilon). In the same time they are weights of scale 1 at (1 - s) alpha and (1 - s) epsilon with an overlap
@@ -14,11 +14,11 @@ from dmft import Model, solve
 from gallery import ACCURACY, draw_simulation, draw_theory, finish, key, run, say, shades, times
 from sim import preset, simulate
 
-#: Shares of the solution, draws and dimension of the wide network, learning rate relative to the paper's, time.
+#: Shares of the solution, draws and dimension of the wide network, time.
 SIZES = {
-    "full": ([0.0, 0.05, 0.2, 0.5, 0.75, 0.95], 8, 100, 1.0, 500.0),
-    "default": ([0.0, 0.2, 0.5], 8, 100, 4.0, 500.0),
-    "quick": ([0.0, 0.2], 2, 20, 4.0, 1.0),
+    "full": ([0.0, 0.05, 0.2, 0.5, 0.75, 0.95], 8, 100, 500.0),
+    "default": ([0.0, 0.2, 0.5], 8, 100, 500.0),
+    "quick": ([0.0, 0.2], 2, 20, 1.0),
 }
 START = 0.1
 
@@ -32,17 +32,16 @@ def interpolated(share: float, dim: int) -> Model:
 
 def draw(size: str) -> Figure:
     """Test loss, and train loss dashed, one colour for each share of the solution."""
-    shares, seeds, dim, faster, t_max = SIZES[size]
+    shares, seeds, dim, t_max = SIZES[size]
     paper = preset("fig4")
-    step = faster * paper.runs[0].step
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     two, wide = figure.subplots(1, 2, sharey=True)
     for share, color in zip(shares, shades(len(shares)), strict=True):
         experiment = paper.runs[0].experiment.replace(interpolation=share)
-        pair = simulate(experiment, t_max, step=step, seeds=1, seed=paper.seed, times=times(t_max, count=150))
+        pair = simulate(experiment, t_max, seeds=1, seed=paper.seed, times=times(t_max, count=150))
         curves = {"time": pair["time"], **{name: pair[name][0] for name in ("train_loss", "test_loss")}}
         model = interpolated(share, dim)
-        network = simulate(model, t_max, step=step, seeds=seeds, times=times(t_max), precision="float32")
+        network = simulate(model, t_max, seeds=seeds, times=times(t_max))
         theory = solve(model, t_max, **ACCURACY)
         for name, line, marker in (("train_loss", (0.0, (5.0, 1.5)), "s"), ("test_loss", "-", "o")):
             draw_theory(two, curves, name, color, line)

@@ -13,8 +13,8 @@ from dmft import Model, limits
 from gallery import TEST, TRAIN, draw_simulation, draw_theory, finish, key, last, reached, relative, run, times
 from sim import Experiment, simulate
 
-#: Degree, dimension, sample ratio, alpha, epsilon and step of each panel; draws and training time.
-PANELS = [(2, 40, 6.0, 4.0, 0.25, 0.1), (3, 15, 20.0, 1.0, 0.1, 0.02), (4, 8, 60.0, 10.0, 0.1, 0.05)]
+#: Degree, dimension, sample ratio, alpha and epsilon of each panel; draws and training time.
+PANELS = [(2, 40, 6.0, 4.0, 0.25), (3, 15, 20.0, 1.0, 0.1), (4, 8, 60.0, 10.0, 0.1)]
 SIZES = {"full": (PANELS, 32, 2000.0), "default": (PANELS, 4, 1000.0), "quick": (PANELS[:2], 2, 1.0)}
 START, LINEAR_PHASE = 0.1, 20.0
 
@@ -23,12 +23,12 @@ def draw(size: str) -> Figure:
     """Train and test loss relative to their start, one panel for each degree."""
     panels, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
-    for axes, (degree, dim, kappa, alpha, epsilon, step) in zip(
+    for axes, (degree, dim, kappa, alpha, epsilon) in zip(
         figure.subplots(1, len(panels), sharey=True), panels, strict=True
     ):
         model = Model(alpha=alpha, epsilon=epsilon, kappa=kappa, dim=dim, width=50, centered=True)
         experiment = Experiment(model=model, activation=f"hermite{degree}", target=f"hermite{degree}")
-        network = relative(simulate(experiment, t_max, step=step, seeds=seeds, times=times(t_max), precision="float32"))
+        network = relative(simulate(experiment, t_max, seeds=seeds, times=times(t_max)))
         at = times(min(LINEAR_PHASE, t_max))
         closed = limits.linear(model.replace(epsilon=0.0), at)
         for name, (color, line, marker) in (("train_loss", TRAIN), ("test_loss", TEST)):

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sim.dry_run import estimate
     from sim.presets import Preset, preset, run_preset
     from sim.request import Request
     from sim.simulation import simulate
@@ -19,6 +20,7 @@ __all__ = [
     "Preset",
     "Request",
     "System",
+    "estimate",
     "preset",
     "run_preset",
     "simulate",
@@ -33,6 +35,7 @@ _HOMES = {
     "Preset": "sim.presets",
     "Request": "sim.request",
     "System": "sim.training.system",
+    "estimate": "sim.dry_run",
     "preset": "sim.presets",
     "run_preset": "sim.presets",
     "simulate": "sim.simulation",

@@ -139,7 +139,7 @@ def _figure_3e(name: str, numbers: Sequence[int], *, flow: bool = False) -> Pres
         steps=110_000,
         stop_below={"train_loss": 0.1, "test_loss": 0.1},
         flow=flow,
-        precision="float32",
+        precision="float64" if flow else "float32",
         assumed=f"{len(numbers)} x {len(numbers)} points (the paper: 14 x 14); colours are delays in steps.",
     )
 

@@ -51,7 +51,7 @@ class Request:
     stop_below: Mapping[str, float] | None = None
     checkpoint: Any = None
     checkpoint_every: float = 60.0
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -68,7 +68,8 @@ class Request:
         if self.rtol > COARSEST_RTOL:
             raise ParameterError(f"Argument `rtol` must be at most {COARSEST_RTOL:g}, but is {self.rtol:g}.")
         put("seed", check_seed(self.seed))
-        put("progress", check_bool("progress", self.progress))
+        if self.progress is not None:
+            put("progress", check_bool("progress", self.progress))
         put("optimizer", as_optimizer(self.optimizer))
         if self.step is None and not self.optimizer.is_flow:
             settings = ", ".join(f"{name} = {value}" for name, value in self.optimizer.to_attributes().items())

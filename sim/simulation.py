@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmft.checks import ParameterError, check_bool
+from dmft.checks import ParameterError, check_bool, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim.experiment_simulation import run_experiment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray
 
 
+@spelt
 def simulate(
     model: Model | Committee | Experiment,
     t_max: float,
@@ -35,7 +36,7 @@ def simulate(
     stop_below: Mapping[str, float] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
-    progress: bool = False,
+    progress: bool | None = None,
     kernel: bool = False,
     linearized: bool = False,
 ) -> xarray.Dataset:
@@ -70,7 +71,8 @@ def simulate(
         checkpoint: path of a file in which the run is saved as it goes, and from which it goes on if it exists, with
             the same numbers to the last bit on the same device. The file stays when the run is done.
         checkpoint_every: seconds between two saves, >= 0.
-        progress: show a progress bar if standard error is a terminal.
+        progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
+            expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
         kernel: of an `Experiment`: follow the tangent kernel, its alignment with the labels and its distance from the
             start.
         linearized: of an `Experiment`: train the linearised network beside it, and add regression with the initial

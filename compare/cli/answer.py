@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compare.cli.estimate import Estimate
+    from dmft.progress import Estimate
 
 #: How far to trust an estimate.
 TRUST = "Times are estimates, good to a factor of 2 where nothing else runs; see the documentation of the command line."

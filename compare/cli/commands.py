@@ -19,7 +19,10 @@ import dmft
 from compare.cli.answer import Answer
 from compare.cli.faults import exit_code
 from compare.cli.help import examples
+from compare.cli.kept import nothing_kept, points_kept, run_kept
+from compare.cli.measured import with_measured
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.cli.process import when_interrupted
 from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
 from compare.files import output_folder
@@ -60,6 +63,7 @@ def solve(*, options: SolveOptions | None = None) -> None:
         return answer.tell_plan(keys, [theory_estimate(settings)])
     from compare.cli.outputs import write_curves
 
+    when_interrupted(nothing_kept)
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
         write_curves(answer, folder / "theory.nc", solve_theory(settings, folder), keys)
@@ -87,6 +91,7 @@ def simulate(*, options: SimulateOptions | None = None) -> None:
 
     with output_folder(settings.out) as folder:
         training = training_arguments(answer, settings, folder)
+        when_interrupted(lambda: run_kept(training["checkpoint"]))
         _say_model(answer, settings)
         simulation = simulate_network(settings, folder, **training)
         write_curves(answer, folder / "simulation.nc", simulation, keys)
@@ -105,6 +110,7 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
     from sim.presets import preset, run_preset
 
     chosen = preset(settings.preset)
+    when_interrupted(nothing_kept)
     with output_folder(settings.out) as folder:
         answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
         results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=True)
@@ -115,26 +121,32 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
 def compare(*, options: CompareOptions | None = None) -> None:
     """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
 
+    With --measured, runs of your own take the place of the simulation.
+
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
     """
-    options = options or CompareOptions()
-    settings = settle(options, simulated=True)
+    options, measured, runs = with_measured(options or CompareOptions())
+    settings = settle(options, simulated=measured is None)
     answer = _answer("compare", options)
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
-        sides = theory_estimate(settings), simulation_estimate(settings)
+        sides = theory_estimate(settings), *([simulation_estimate(settings)] if measured is None else [])
         return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
+
+    when_interrupted(nothing_kept)
 
     with output_folder(settings.out) as folder:
         _say_model(answer, settings)
         start = time.perf_counter()
         theory = solve_theory(settings, folder)
         middle = time.perf_counter()
-        simulation = simulate_network(settings, folder)
-        timings = {"solve_seconds": middle - start, "simulate_seconds": time.perf_counter() - middle}
-        write_comparison(answer, folder, theory, simulation, timings)
+        timings = {"solve_seconds": middle - start}
+        if measured is None:
+            measured = simulate_network(settings, folder)
+            timings["simulate_seconds"] = time.perf_counter() - middle
+        write_comparison(answer, folder, theory, measured, timings, runs)
 
 
 @app.command(help_epilogue=examples("phase"))
@@ -155,6 +167,7 @@ def phase(*, options: PhaseOptions | None = None) -> None:
     from compare.sweep.phase import run_sweep
 
     with output_folder(settings.out) as folder:
+        when_interrupted(lambda: points_kept(settings.sweep, folder))
         fields = [axis.field for axis in settings.sweep.axes]
         answer.say(f"{len(fields)}-dimensional sweep over {' and '.join(fields)}")
         diagram = run_sweep(settings.sweep, folder, progress=True)

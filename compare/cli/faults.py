@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 
 from cyclopts import CycloptsError
 
-from dmft.checks import ParameterError, RunError
+from dmft.checks import ELSEWHERE, ParameterError, RunError
 
 #: What an error nobody can prevent says, by a word of its message.
 FAULTS = {
@@ -23,7 +24,9 @@ def exit_code(run: Callable[[], object]) -> int:
     try:
         with _plain_warnings():
             run()
-    except (CycloptsError, ParameterError) as error:
+    except CycloptsError as error:
+        return _complain(_meant(str(error)), 2)
+    except ParameterError as error:
         return _complain(error, 2)
     except (RunError, OSError) as error:
         return _complain(error, 1)
@@ -35,6 +38,13 @@ def exit_code(run: Callable[[], object]) -> int:
                 return _complain(says.format(error), 1)
         raise
     return 0
+
+
+def _meant(message: str) -> str:
+    """The message; of an option that other programs have, with its name here."""
+    found = re.match(r'(Unknown option: "?--([\w-]+)"?\.)', message)
+    name = ELSEWHERE.get(found[2].replace("-", "_")) if found else None
+    return f"{found[1]} Did you mean --{name.replace('_', '-')}?" if found and name else message
 
 
 def _complain(error: object, code: int) -> int:

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "form": "auto",
     "kernels": False,
     "max_seconds": None,
+    "spread": False,
     "precision": "float64",
     "seed": 0,
     "out": "dmft-out",
@@ -113,9 +114,18 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TheoryOptions:
-    """The solver's accuracy."""
+    """The solver's accuracy, and what it predicts beside the mean."""
 
     atol: Annotated[_Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpreadOptions:
+    """What a single run is judged by."""
+
+    spread: Annotated[bool | None, _help("Predict the spread over data sets of --dim too: how far one run lies.")] = (
+        None
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +164,7 @@ class AnswerOptions:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SolveOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
+class SolveOptions(AnswerOptions, SpreadOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft solve`."""
 
     kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
@@ -171,9 +181,32 @@ class SimulateOptions(AnswerOptions, TrainingOptions, SimulationOptions, RunOpti
     preset: Annotated[str | None, _help("Runs of a figure of the paper (docs: paper runs), such as fig1.")] = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredOptions:
+    """Runs of one's own, in the place of the simulation: the arguments of `compare.read_run`."""
+
+    measured: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Files of runs of your own (.csv, .tsv, .nc, .npz, .jsonl).", consume_multiple=True, negative=()
+        ),
+    ] = None
+    runs: Annotated[_Whole, _help("Of how many runs a measured mean with errors is, >= 2.")] = None
+    time: Annotated[str | None, _help("Column of times [default: time; with --learning-rate: step].")] = None
+    train: Annotated[str | None, _help("Column of train losses [default: train_loss].")] = None
+    test: Annotated[str | None, _help("Column of test losses [default: test_loss].")] = None
+    loss: Annotated[str | None, _help("They are: mean (of squares), half, root, log, log10, or a number times it.")] = (
+        None
+    )
+    learning_rate: Annotated[_Real, _help("Turns steps into time, with --dim and --width; > 0.")] = None
+    loss_factor: Annotated[_Real, _help("It multiplies the gradient of this times half a mean square.")] = None
+
+
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions(AnswerOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
+class CompareOptions(
+    MeasuredOptions, AnswerOptions, SpreadOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions
+):
     """Options of `dmft compare`."""
 
 

@@ -69,31 +69,42 @@ def write_curves(answer: Answer, path: Path, dataset: xarray.Dataset, settings: 
 
 
 def write_comparison(
-    answer: Answer, folder: Path, theory: xarray.Dataset, simulation: xarray.Dataset, timings: dict[str, float]
+    answer: Answer,
+    folder: Path,
+    theory: xarray.Dataset,
+    other: xarray.Dataset,
+    timings: dict[str, float],
+    runs: int | None = None,
 ) -> None:
-    """Write the four files of `dmft compare` and print its tables."""
+    """Write the four files of `dmft compare` and print its tables.
+
+    Args:
+        answer: whom to tell.
+        folder: where they go.
+        theory: one side.
+        other: the other one, simulated or measured.
+        timings: of the work, in seconds.
+        runs: of how many runs a measured mean is.
+    """
     from compare.agreement import overlay
     from compare.cli.tables import grokking_table
     from compare.grokking import grokking_delay, regime, regime_record
-    from compare.verdicts import agreement_table
+    from compare.verdicts import agreement_table, lines_before, meaning, notes_after
 
-    agreement = overlay(theory, simulation)
-    measures = {
-        name: (grokking_delay(dataset), regime(dataset))
-        for name, dataset in (("theory", theory), ("simulation", simulation))
-    }
+    agreement = overlay(theory, other, runs=runs)
+    name = "simulation" if other.attrs["kind"] == "simulation" else "measured"
+    sides = {"theory": theory, name: other}
+    measures = {side: (grokking_delay(dataset), regime(dataset)) for side, dataset in sides.items()}
     summary = agreement.summary()
     summary["grokking"] = {name: regime_record(*measure) for name, measure in measures.items()}
     summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
-    for note in summary["notes"]:
-        answer.say(f"note: {note}")
-    answer.say(f"\n{agreement_table(summary)}\n\n{grokking_table(measures)}\n")
+    told = [*notes_after(summary), "", *lines_before(summary), agreement_table(summary), "", *meaning(summary), ""]
+    answer.say("\n".join([*told, grokking_table(measures), ""]))
     data = {
-        "theory.nc": partial(write_dataset, dataset=theory),
-        "simulation.nc": partial(write_dataset, dataset=simulation),
+        **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),
     }
-    give(answer, folder, data, {"overlay": agreement.figure}, result=summary)
+    give(answer, folder, data, {"overlay": agreement.plot}, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:

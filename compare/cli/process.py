@@ -5,8 +5,10 @@ Standard library alone, so that all of this holds while the rest is being import
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -22,6 +24,20 @@ GRACE = 0.5
 NARROWEST = 20
 
 _ending = threading.Lock()
+#: Says what an interrupted command keeps, and how to go on.
+_says: Callable[[], str] | None = None
+
+
+def when_interrupted(says: Callable[[], str]) -> None:
+    """What an interrupted command says, in one sentence: what is kept, where, and what goes on."""
+    global _says
+    _says = says
+
+
+def this_command(*more: str) -> str:
+    """The command of this process, with further options unless they are there."""
+    given = sys.argv[1:]
+    return shlex.join(["dmft", *given, *(option for option in more if option not in given)])
 
 
 def run_as_process(run: Callable[[], int]) -> int:
@@ -101,6 +117,13 @@ def _watch_interrupts() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _in_words() -> str:
+    """What the command says of its end."""
+    with contextlib.suppress(Exception):  # whatever is wrong, the process ends
+        return f": {_says()}" if _says else ""
+    return ""
+
+
 def _end() -> NoReturn:
     """Remove what is half written, say why, and end at once: threads still at work are not waited for."""
     _ending.acquire()  # once: the second thread that comes here waits for the end
@@ -109,6 +132,6 @@ def _end() -> NoReturn:
         files.abandon()
     try:
         sys.stdout.flush()
-        os.write(2, b"dmft: interrupted\n")
+        os.write(2, f"dmft: interrupted{_in_words()}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(INTERRUPTED)

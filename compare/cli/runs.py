@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def solve_theory(settings: Settings, folder: Path) -> xarray.Dataset:
     """The theory; of a run that fails on its way, the curves up to there are in `folder`."""
-    names = ("model", "t_max", "step", "rtol", "atol", "precision", "seed", "kernels", "max_seconds")
+    names = ("model", "t_max", "step", "rtol", "atol", "precision", "seed", "kernels", "max_seconds", "spread")
     with _curves_kept(folder / "theory-partial.nc"):
         return dmft.solve(**_arguments(settings, names), progress=True)
 

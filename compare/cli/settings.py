@@ -50,6 +50,7 @@ class Settings:
     form: str
     kernels: bool
     max_seconds: float | None
+    spread: bool
     precision: str
     seed: int
     out: str
@@ -69,8 +70,8 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
     Raises:
         ParameterError: the message names the option or the key, its value and what is allowed.
     """
-    given = _given(options)
-    model = _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+    given = given_values(options)
+    model = given_model(given)
     if simulated:
         check_simulated(model, given.get("form", "auto"))
     rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
@@ -85,6 +86,7 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         form=check_choice("form", rest["form"], get_args(Form)),
         kernels=check_bool("kernels", rest["kernels"]),
         max_seconds=None if rest["max_seconds"] is None else check_real("max_seconds", rest["max_seconds"], above=0.0),
+        spread=_check_spread(rest["spread"], model),
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
         seed=check_seed(rest["seed"]),
         out=_check_folder(rest["out"]),
@@ -117,7 +119,7 @@ def settle_preset(options: SimulateOptions) -> PresetSettings | None:
     Raises:
         ParameterError: something else is given beside it, which the preset fixes.
     """
-    given = _given(options)
+    given = given_values(options)
     if "preset" not in given:
         return None
     for name in given:
@@ -148,7 +150,7 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     Raises:
         ParameterError: the message names the option or the key, its value and what is allowed.
     """
-    given = _given(options)
+    given = given_values(options)
     texts = {name: given[name] for name in ("x", "y") if name in given} or dict(zip("xy", PHASE_AXES, strict=True))
     if "x" not in texts:
         raise ParameterError("Argument `x` must be given too where `y` is.")
@@ -174,7 +176,7 @@ def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSet
 
     Left out are infinite sizes, a step of gradient flow, and what else has no value.
     """
-    values = DEFAULTS | _given(options)
+    values = DEFAULTS | given_values(options)
     if isinstance(settings, PresetSettings):
         values = dataclasses.asdict(settings)
     elif isinstance(settings, PhaseSettings):
@@ -192,7 +194,12 @@ def _names(options: type | object) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(options))  # type: ignore[arg-type]
 
 
-def _given(options: RunOptions) -> dict[str, Any]:
+def given_model(given: dict[str, Any]) -> Model:
+    """The model among the values that were given."""
+    return _build_model({name: given[name] for name in _names(ModelOptions) if name in given})
+
+
+def given_values(options: RunOptions) -> dict[str, Any]:
     """The values that were given, by the file or as options; options win."""
     allowed = [name for name in _names(options) if name not in NOT_IN_FILE]
     given = {} if options.config is None else _read_config(options.config, allowed)
@@ -240,6 +247,12 @@ def _read_thresholds(text: object) -> dict[str, float]:
         raise ParameterError(
             f"Argument `stop_below` must be thresholds such as test_loss=0.1,train_loss=0.01, but is {text!r}."
         ) from None
+
+
+def _check_spread(value: object, model: Model) -> bool:
+    if check_bool("spread", value) and model.dim is None:
+        raise ParameterError("Argument `dim` must be given with `spread`: data sets have a size.")
+    return bool(value)
 
 
 def _check_folder(value: object) -> str:

@@ -16,6 +16,7 @@ from compare.figures.style import (
     SECOND,
     THIRD,
     TIME_LABEL,
+    Picture,
     Style,
     draw_line,
     draw_points,
@@ -65,7 +66,7 @@ def overlay_figure(first: Side, second: Side) -> Figure:
     """
     sides = (by_entry(first), by_entry(second))
     with house_style():
-        figure = Figure(figsize=(7.2, 6.4), layout="constrained", dpi=200)
+        figure = Picture(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
         lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]
         arrays = [panel for name in ARRAYS if (panel := _array_panel(name, sides))[1]]

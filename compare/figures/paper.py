@@ -21,6 +21,7 @@ from compare.figures.style import (
     ORANGE,
     PURPLE,
     VERMILION,
+    Picture,
     finish,
     house_style,
 )
@@ -61,7 +62,7 @@ def preset_figure(preset: Preset, results: Mapping[str, xarray.Dataset]) -> Figu
         "fig9": partial(_draw_side_by_side, field="samples"),
     }
     with house_style():
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained", dpi=200)
+        figure = Picture(figsize=(7.2, 3.6), layout="constrained", dpi=200)
         draw[preset.name](figure, results)
         figure.suptitle(f"{preset.name}: {preset.title}", fontsize=9.5)
     return figure

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compare.fields import FIELDS
@@ -44,6 +46,8 @@ _NOT_STYLE = (
     "_",
 )
 
+#: Dots per inch of a picture in a notebook.
+SHOWN_DPI = 100
 #: Points drawn of a simulated or measured curve, spread evenly over the logarithm of time.
 POINTS = 25
 #: A panel shows at most this many factors of ten below its largest value.
@@ -82,6 +86,16 @@ def house_style() -> Iterator[None]:
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith(_NOT_STYLE)}
     with matplotlib.rc_context(defaults | LOOK):  # type: ignore[arg-type]
         yield
+
+
+class Picture(Figure):
+    """A figure that a notebook shows where it is the last thing of a cell, with no magic and no pyplot: once."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with house_style():
+            self.savefig(file, format="png", dpi=SHOWN_DPI)
+        return file.getvalue()
 
 
 def draw_line(

@@ -20,8 +20,10 @@ from compare.figures.style import thin
 from compare.files import number
 from compare.report.repeat import command, settings_of
 from compare.sweep.measures import PREFIXES, REGIMES, State, measure
+from compare.sweep.phase import UNFINISHED
 from compare.sweep.point_file import Damaged, decode
 from compare.sweep.request import Sweep
+from compare.verdicts import AGREES, DIFFERS, NO_ERROR
 from dmft import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import field_names
@@ -51,12 +53,15 @@ def report_data(folder: Path) -> dict[str, Any]:
     allowed = "Argument `folder` must be a folder written by `dmft phase` or `dmft compare`, but"
     if not folder.is_dir():
         raise ParameterError(f"{allowed} {str(folder)!r} is none.")
-    path = folder / "phase.nc"
+    unfinished = folder / UNFINISHED
+    path = unfinished if unfinished.exists() else folder / "phase.nc"
     if path.exists():
         phase = _load(path)
         if isinstance(phase, str):
             raise ParameterError(f"{allowed} {phase}")
         try:
+            if path == unfinished:
+                return _of_phase(folder, *_so_far(folder, phase))
             return _of_phase(folder, phase)
         except KeyError as error:
             raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
@@ -89,7 +94,26 @@ def _load_point(path: Path) -> xarray.Dataset | str:
         return f"{str(path)!r} cannot be read ({error.strerror or error})."
 
 
-def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
+def _so_far(folder: Path, phase: xarray.Dataset) -> tuple[xarray.Dataset, str]:
+    """The diagram of a sweep that is not done, with the points that are; and how many these are, in words."""
+    phase, done, all_points = phase.load().copy(deep=True), 0, 0
+    for prefix in PREFIXES.values():
+        if f"{prefix}point" not in phase:
+            continue
+        for at in np.argwhere(phase[f"{prefix}point"].to_numpy() != ""):
+            place, name = tuple(at), str(phase[f"{prefix}point"].to_numpy()[tuple(at)])
+            curves, all_points = _load_point(folder / "points" / f"{name}.nc"), all_points + 1
+            if isinstance(curves, str):
+                continue
+            done += 1
+            met = {"tolerance_met": curves.attrs.get("tolerance_met", 0)} if not prefix else {}
+            found = measure(curves, phase.attrs["threshold"], phase.attrs["ratio"]) | met | {"state": State.DONE}
+            for key, value in found.items():
+                phase[prefix + key].to_numpy()[place] = value
+    return phase, f"{done} of {all_points} points so far"
+
+
+def _of_phase(folder: Path, phase: xarray.Dataset, so_far: str = "") -> dict[str, Any]:
     attributes = settings_of(phase.attrs)
     fields = [attributes[name] for name in ("x", "y") if attributes[name]]
     phase = phase.sortby(fields).transpose(*reversed(fields))
@@ -114,6 +138,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset) -> dict[str, Any]:
     return {
         "axes": [_axis(phase, field) for field in fields],
         "settings": _settings({name: base[name] for name in base if name not in fields} | attributes),
+        "so_far": so_far,
         **_common(attributes, list(tables), cells),
     }
 
@@ -263,7 +288,7 @@ def _agreement(theory: xarray.Dataset, simulation: xarray.Dataset) -> dict[str, 
     limits = np.stack([np.nan_to_num(agreement.threshold(name)[kept], nan=np.inf) for name in rows])
     verdicts = {row["verdict"] for row in rows.values()}
     return {
-        "verdict": next((word for word in ("differs", "agrees") if word in verdicts), "no error"),
+        "verdict": next((word for word in (DIFFERS, AGREES) if word in verdicts), NO_ERROR),
         "time": _rounded(time[kept]),
         "z": {name: _rounded(agreement.z[name].to_numpy()[kept], 4) for name in rows},
         "threshold": _rounded(limits.min(axis=0), 4),

@@ -76,7 +76,10 @@ _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up"}
 
 def _title(data: dict[str, Any]) -> str:
     fields = [axis["field"].replace("_", " ") for axis in data["axes"]]
-    return f"Phase diagram over {' and '.join(fields)}" if fields else "Learning curves of one network"
+    if not fields:
+        return "Learning curves of one network"
+    so_far = f", not finished: {data['so_far']}" if data.get("so_far") else ""
+    return f"Phase diagram over {' and '.join(fields)}{so_far}"
 
 
 def _plotly_source() -> str:

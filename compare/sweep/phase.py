@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -14,13 +14,14 @@ import numpy as np
 import xarray
 
 import dmft
+from compare.files import finished, write_dataset
 from compare.sweep.axes import Axis
 from compare.sweep.measures import ABSENT, PREFIXES, REGIMES, State, measure
 from compare.sweep.points import Failure, Point
 from compare.sweep.request import SHARED, Sweep
 from compare.sweep.store import Store
 from compare.sweep.workers import Runner, dask_runner, local_runner
-from dmft.checks import ParameterError, check_path
+from dmft.checks import ParameterError, check_path, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -29,10 +30,15 @@ from dmft.version import numerics
 AxisLike = tuple[str, Sequence[float] | np.ndarray]
 
 
+#: What a sweep is about that is not done: the names of all its points, over its axes. Removed when it is done.
+UNFINISHED = "unfinished.nc"
+
+
 class PointFailedWarning(UserWarning):
     """A point of a sweep has no curves; the others go on."""
 
 
+@spelt
 def phase_diagram(
     base_model: Model | Committee,
     x: AxisLike,
@@ -57,7 +63,7 @@ def phase_diagram(
     workers: int | None = None,
     scheduler: str | None = None,
     retry_failed: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> xarray.Dataset:
     """When do networks memorise, grok or generalise: threshold times, delay, losses and regime over a grid of models.
 
@@ -78,8 +84,7 @@ def phase_diagram(
         seed: random stream of theory and simulation.
         theory: solve the theory at every point.
         simulate_every: simulate at every so many values of each axis, from the first on; 0: nowhere. Needs `dim`.
-        simulation_step: step of the simulation alone, where `step` is None: late in a run of gradient flow steps far
-            larger than the default one give the same curves.
+        simulation_step: step of the simulation alone, where `step` is None; None: it follows gradient flow too.
         seeds, form: of the simulation, see `sim.simulate`.
         solve_options, simulate_options: further arguments of `dmft.solve` and `sim.simulate`, such as
             {"optimizer": "adam"}; plain numbers and texts.
@@ -87,7 +92,8 @@ def phase_diagram(
         workers: processes on this machine; None for one per two cores.
         scheduler: address of a dask scheduler, whose workers then compute the points.
         retry_failed: compute those points again that failed before.
-        progress: show a progress bar if standard error is a terminal.
+        progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
+            expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
 
     Returns:
         Dataset over the fields x and y. For theory, under plain names, and for simulation with the prefix
@@ -113,8 +119,24 @@ def phase_diagram(
     return run_sweep(Sweep(axes=_axes(x, y), **settings), folder, progress=progress)
 
 
-def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool) -> xarray.Dataset:
+def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: bool | None) -> xarray.Dataset:
     """The phase diagram of `sweep`; see `phase_diagram`."""
+    sides = points_of(sweep)
+    runner = local_runner(sweep.workers) if sweep.scheduler is None else dask_runner(sweep.scheduler)
+    with _store(folder) as store:
+        points = {point.name: point for side in sides.values() for point in side.values()}
+        begun = store.folder.parent / UNFINISHED
+        if folder is not None:
+            with finished(begun) as part:
+                write_dataset(part, _diagram(lambda name: None, sweep, sides))  # noqa: ARG005
+        passing = _complete(store, points, runner, retry_failed=sweep.retry_failed, progress=progress)
+        diagram = _diagram(lambda name: passing.get(name) or store.read(name), sweep, sides)
+        begun.unlink(missing_ok=True)
+        return diagram
+
+
+def points_of(sweep: Sweep) -> dict[str, dict[tuple[int, ...], Point]]:
+    """By side, the points of a sweep by their place on its grid."""
     sides: dict[str, dict[tuple[int, ...], Point]] = {}
     if sweep.theory:
         settings = sweep.theory_settings
@@ -126,13 +148,16 @@ def run_sweep(sweep: Sweep, folder: str | PathLike[str] | None, *, progress: boo
         sides["simulation"] = {
             at: Point(side="simulation", model=model, settings=settings) for at, model in sweep.simulated.items()
         }
-    runner = local_runner(sweep.workers) if sweep.scheduler is None else dask_runner(sweep.scheduler)
-    with _store(folder) as store:
-        points = {point.name: point for side in sides.values() for point in side.values()}
-        passing = _complete(store, points, runner, retry_failed=sweep.retry_failed, progress=progress)
-        variables: dict[str, Any] = {}
-        for side, of_side in sides.items():
-            variables |= _side_variables(store, passing, sweep, side, of_side)
+    return sides
+
+
+def _diagram(
+    read: Callable[[str], Any], sweep: Sweep, sides: Mapping[str, Mapping[tuple[int, ...], Point]]
+) -> xarray.Dataset:
+    """The phase diagram of the points that can be read by their names; `read` gives None for the others."""
+    variables: dict[str, Any] = {}
+    for side, of_side in sides.items():
+        variables |= _side_variables(read, sweep, side, of_side)
     coordinates = {axis.field: (axis.field, np.asarray(axis.values)) for axis in sweep.axes}
     return xarray.Dataset(variables, coordinates, _attributes(sweep))
 
@@ -151,14 +176,22 @@ def _axes(x: Any, y: Any) -> tuple[Axis, ...]:
 @contextlib.contextmanager
 def _store(folder: str | PathLike[str] | None) -> Iterator[Store]:
     if folder is not None:
-        yield Store(check_path("folder", folder) / "points")
+        place = check_path("folder", folder)
+        try:
+            store = Store(place / "points")
+        except OSError as error:
+            reason = error.strerror or error
+            raise ParameterError(
+                f"Argument `folder` must be a folder that can be written, but is {str(place)!r} ({reason})."
+            ) from None
+        yield store
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield Store(temporary)
 
 
 def _complete(
-    store: Store, points: Mapping[str, Point], runner: Runner, *, retry_failed: bool, progress: bool
+    store: Store, points: Mapping[str, Point], runner: Runner, *, retry_failed: bool, progress: bool | None
 ) -> dict[str, Failure]:
     """Compute the points, by name, that the store lacks; return the failures that it does not keep."""
     known = {name: store.read(name) for name in points}
@@ -187,7 +220,7 @@ def _complete(
 
 
 def _side_variables(
-    store: Store, passing: Mapping[str, Failure], sweep: Sweep, side: str, points: Mapping[tuple[int, ...], Point]
+    read: Callable[[str], Any], sweep: Sweep, side: str, points: Mapping[tuple[int, ...], Point]
 ) -> dict[str, Any]:
     """The variables of theory or simulation over the grid."""
     shape, dims = tuple(len(axis.values) for axis in sweep.axes), [axis.field for axis in sweep.axes]
@@ -195,10 +228,10 @@ def _side_variables(
     arrays |= {name: np.zeros(shape, np.int8) for name in ("state", "tolerance_met")}
     arrays |= {name: np.full(shape, "", object) for name in ("message", "point")}
     for at, point in points.items():
-        curves = passing.get(point.name) or store.read(point.name)
+        arrays["point"][at] = point.name
+        curves = read(point.name)
         if curves is None:
             continue
-        arrays["point"][at] = point.name
         if isinstance(curves, Failure):
             arrays["state"][at], arrays["message"][at] = State.FAILED, curves.message
             continue

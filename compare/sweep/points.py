@@ -105,11 +105,11 @@ def compute(request: str) -> bytes | Failure:
         if content["side"] == "theory":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ToleranceWarning)  # the dataset says so too
-                curves = solve(model, **content["settings"])
+                curves = solve(model, **content["settings"], progress=False)
         else:
             from sim import simulate
 
-            curves = simulate(model, **content["settings"])
+            curves = simulate(model, **content["settings"], progress=False)
         return encode(curves)
     except MemoryLimitError as error:
         return Failure(_line(error), lasting=False)

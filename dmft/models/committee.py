@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, spelt_fields
 from dmft.models import activations, teachers
 from dmft.models.activations import Activation
 from dmft.models.fingerprint import ByContent, describe, short_code
@@ -36,6 +36,7 @@ class Overlaps(NamedTuple):
     neurons: np.ndarray
 
 
+@spelt_fields
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Committee(ByContent, Units):
     """A two-layer network of finite width on a teacher of a few directions.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dmft.checks import ParameterError, check_bool, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_integer, check_real, neighbour, spelt_fields
 from dmft.models.units import Units
 
 
+@spelt_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model(Units):
     """A two-layer quadratic network on a quadratic single-index target.
@@ -73,7 +74,9 @@ class Model(Units):
         """A copy with some fields changed; an unknown field is refused by name."""
         unknown = sorted(set(changes) - set(field_names()))
         if unknown:
-            raise ParameterError(f"Argument `{unknown[0]}` is no field of Model; allowed: {', '.join(field_names())}.")
+            near = neighbour(unknown[0], field_names())
+            says = f"did you mean `{near}`?" if near else f"allowed: {', '.join(field_names())}."
+            raise ParameterError(f"Argument `{unknown[0]}` is no field of Model; {says}")
         return dataclasses.replace(self, **changes)
 
     def to_attributes(self) -> dict[str, Any]:

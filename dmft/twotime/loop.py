@@ -100,7 +100,8 @@ def grown(state: Any, shapes: Any) -> Any:
 
 def _check_rows(engine: Engine, grid: Grid, state: Any, first: int, stop: int, iteration: Iteration) -> None:
     """ReplicaStopped at the first row of first <= n < stop that exploded, is not finite or did not converge."""
-    progress = engine.progress(state)
+    with np.errstate(over="ignore", invalid="ignore"):  # of rows that diverged
+        progress = engine.progress(state)
     for row in range(first, stop):
         loss, mismatch = progress.loss[row], progress.mismatch[row]
         if not np.isfinite(loss) or loss > EXPLODED * max(progress.loss[0], 1e-300):

@@ -11,10 +11,11 @@ from sim.training.flow import STIFF
 from sim.training.flow_groups import Broken
 from sim.training.groups import Halted, Job
 
-#: A companion differs from its seed by three times the error of the seed; two thirds are taken for all.
-DIVISOR = 2.0
-#: How near in time a difference counts.
-NEAR = 4.0
+#: A companion's error is four times that of its seed in theory, and late sometimes hardly larger: their difference,
+#: three times the error or less, over this.
+DIVISOR = 1.5
+#: How near in time a difference counts, as a factor.
+NEAR = 2.0
 #: Below this part of its start a loss need not be exact.
 ATOL = 1e-5
 
@@ -22,8 +23,8 @@ ATOL = 1e-5
 def flow_parts(job: Job, records: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """The variables `<name>_step_error` and the attributes of a run with these `records`, (S, T, O + 2).
 
-    The error of the steps is measured on those seeds that were followed a second time at a larger tolerance: by how
-    much the two curves differ, at most over these seeds and near that time, over DIVISOR.
+    The error of the steps is measured on those seeds that were followed a second time at a larger tolerance
+    (`step_error`).
     """
     request, system = job.request, job.system
     fine, coarse = records[: request.seeds], records[request.seeds :]
@@ -51,20 +52,21 @@ def flow_parts(job: Job, records: np.ndarray) -> tuple[dict[str, Any], dict[str,
 def step_error(time: np.ndarray, fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """The error of curves `fine`, (S, T, O), of whose first seeds `coarse` are less exact ones, (T, O).
 
-    A difference that changes sign is not small for that: the largest from t / NEAR to t NEAR counts, in proportion
-    where the curve is lower at t.
+    By how much the two differ, at most over these seeds, over DIVISOR. A difference that changes sign is not small for
+    that: the largest from t / NEAR to t NEAR counts, in proportion where the curve is lower at t. Where all seeds are
+    larger in the mean than those followed twice, so is the error.
     """
-    count = fine.shape[1]
+    count, twice = fine.shape[1], fine[: len(coarse)]
     if not len(coarse):
         return np.full(fine.shape[1:], np.nan)
-    size = np.abs(fine[: len(coarse)])
-    difference = np.abs(fine[: len(coarse)] - coarse)
+    size, difference = np.abs(twice), np.abs(twice - coarse)
     error = np.empty_like(difference)
     for i, t in enumerate(time[:count]):
         first, last = np.searchsorted(time[:count], [t / NEAR, t * NEAR * (1.0 + 1e-12)])
         near, there = difference[:, first : max(last, i + 1)], size[:, first : max(last, i + 1)]
         error[:, i] = (near * np.minimum(1.0, size[:, i : i + 1] / np.maximum(there, 1e-300))).max(axis=1)
-    return np.maximum(error, difference).max(axis=0) / DIVISOR
+    larger = np.maximum(1.0, np.abs(fine).mean(axis=0) / np.maximum(size.mean(axis=0), 1e-300))
+    return np.maximum(error, difference).max(axis=0) * larger / DIVISOR
 
 
 def broken_error(job: Job, failure: Halted) -> RunError:

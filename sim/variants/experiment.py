@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, spelt_fields
 from dmft.models.model import Model
 from dmft.models.polynomials import FEATURES, degree
 
@@ -16,6 +16,7 @@ ACTIVATIONS = tuple(FEATURES)
 TARGETS = (*FEATURES, "eigenvector")
 
 
+@spelt_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A finite network, its target and its initial weights.

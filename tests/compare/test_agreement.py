@@ -83,7 +83,7 @@ def test_one_seed_has_no_verdict(make_theory, make_simulation):
     agreement = overlay(make_theory(), make_simulation(seeds=1))
     assert np.isnan(agreement.z["test_loss"]).all()
     summary = agreement.summary()
-    assert {row["verdict"] for row in summary["observables"].values()} == {"no error"}
+    assert {row["verdict"] for row in summary["observables"].values()} == {"no error, no verdict"}
     assert "One seed has no standard error" in summary["notes"][0]
     json.dumps(summary, allow_nan=False)
 
@@ -163,7 +163,7 @@ def test_measured_curves_may_be_a_mapping_an_object_or_a_dataset(make, make_theo
     assert set(agreement.z.data_vars) == {"train_loss", "test_loss"}
     np.testing.assert_allclose(agreement.z["test_loss"], 0.0, atol=1e-9)
     rows = agreement.summary()["observables"]
-    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error", "agrees")
+    assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == ("no error, no verdict", "agrees")
     assert agreement.summary()["notes"] == [
         "The measurement comes without errors, so there is no verdict: train_loss.",
         "Errors are taken as exact, for it is not known of how many runs they are: give `runs`.",
@@ -224,10 +224,28 @@ def test_rows_have_the_same_keys_whatever_is_known(make_theory, make_simulation)
     sides = [make_simulation(), make_simulation(seeds=1), make_simulation().isel(time=[0]), table]
     agreements = [overlay(make_theory(), side) for side in sides]
     rows = [row for agreement in agreements for row in agreement.summary()["observables"].values()]
-    assert {row["verdict"] for row in rows} == {"agrees", "no error", "too few times", "differs"}
+    assert {row["verdict"] for row in rows} == {"agrees", "no error, no verdict", "too few times", "differs"}
     assert len({tuple(sorted(row)) for row in rows}) == 1
     for agreement in agreements:
         frame = agreement.table()
         assert list(frame.index) == list(agreement.summary()["observables"])
         assert {"max_abs_z", "verdict", "compared_times", "threshold"} <= set(frame.columns)
         json.dumps(agreement.summary(), allow_nan=False)
+
+
+def test_a_large_difference_that_agrees_is_explained(make_theory, make_simulation):
+    """-45 % with an error of as much is no contradiction, and is said not to be one."""
+    agreement = overlay(make_theory(), make_simulation(seeds=4, scatter=1.5, shift=0.7))
+    rows = agreement.summary()["observables"]
+    name = next(name for name, row in rows.items() if row["verdict"] == "agrees" and abs(row["difference"]) > 0.2)
+    error = abs(rows[name]["difference"]) / rows[name]["max_abs_z"]
+    words = f"So {name} agrees at {rows[name]['difference']:+.0%}: the difference has a standard error of {error:.0%}"
+    assert words in repr(agreement)
+    assert words in agreement._repr_html_()
+    assert "So " not in repr(overlay(make_theory(), make_theory()))
+
+
+def test_rows_have_the_same_keys_for_any_number_of_seeds(make_theory, make_simulation):
+    keys = {tuple(row) for seeds in (1, 2, 8) for row in
+            overlay(make_theory(), make_simulation(seeds=seeds)).summary()["observables"].values()}  # fmt: skip
+    assert len(keys) == 1

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import xarray
 
@@ -245,6 +246,77 @@ def test_compare_writes_four_files_and_prints_verdicts(tmp_path, capsys):
     with xarray.open_dataset(out / "theory.nc", engine="h5netcdf") as dataset:
         assert Model.from_attributes(dataset.attrs).kappa == 4.0
     assert (out / "theory.nc").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+@pytest.fixture
+def own_run(tmp_path, make_simulation):
+    """A run in steps, with half losses and names of its own, as a CSV."""
+    run = make_simulation(seeds=1).isel(seed=0)
+    steps = run.time.values * 100 * 50 / (2.0**2 * 0.5)
+    table = {"it": steps, "loss": run.train_loss.values / 2, "val": run.test_loss.values / 2, "time": 0 * steps}
+    pandas.DataFrame(table).to_csv(tmp_path / "run.csv", index=False)
+    return tmp_path / "run.csv"
+
+
+OWN = ["--alpha=2", "--epsilon=0.25", "--kappa=4", "--dim=100", "--width=50", "--initial-overlap=0.1"]
+OWN += ["--train=loss", "--test=val"]
+
+
+def test_compare_takes_runs_of_ones_own(tmp_path, own_run, fake_runs, capsys):
+    names = [*OWN, "--time", "it", "--loss", "half", "--learning-rate", "0.5"]
+    out = tmp_path / "out"
+    assert main(["compare", "--measured", str(own_run), *names, "--out", str(out)]) == 0
+    assert "simulate" not in fake_runs
+    assert fake_runs["solve"][1] == pytest.approx(100.0)  # the run's last time
+    printed = capsys.readouterr().out
+    assert "no error, no verdict" in printed
+    assert "reason:" not in printed
+    assert sorted(path.name for path in out.iterdir()) == ["measured.nc", "overlay.png", "summary.json", "theory.nc"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["second"]["kind"] == "measurement"
+    assert set(summary["grokking"]) == {"theory", "measured"}
+    with xarray.open_dataset(out / "measured.nc", engine="h5netcdf") as dataset:
+        assert dataset.attrs["width"] == 50
+    assert main(["compare", "--measured", str(own_run), str(own_run), *names, "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["seeds"] == [None, 2]
+
+
+@pytest.mark.usefixtures("fake_runs")
+def test_compare_says_why_a_run_of_ones_own_differs(tmp_path, own_run, capsys):
+    assert main(["compare", "--measured", str(own_run), *OWN, "--time", "it", "--out", str(tmp_path / "out")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("reason: "))
+    assert "multiplied by 2 (is a factor 1/2 in them?" in line
+    assert "and its time were multiplied by 0.000" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--train", "loss"], "`train` must be left out without `measured`"),
+        (["--measured", "run.csv", "--seeds", "3"], "`seeds` must be left out with `measured`"),
+        (["--measured", "none.csv"], "no file is at 'none.csv'"),
+        (["--measured", "run.csv"], "must hold `train_loss`, but holds it, loss, val, time"),
+        (
+            ["--measured", "run.csv", "--train", "los", "--test", "val"],
+            "must hold `los`, but holds it, loss, val, time; is",
+        ),
+        (["--measured", "run.csv", "--loss", "quarter"], "`loss` must be one of mean, half"),
+        (["--measured", "run.csv", *OWN, "--runs", "1"], "`runs` must be an integer >= 2"),
+    ],
+)
+def test_runs_that_cannot_be_read_are_refused_first(arguments, words, own_run, fake_runs, monkeypatch, capsys):
+    monkeypatch.chdir(own_run.parent)
+    assert main(["compare", *arguments]) == 2
+    assert words in one_line(capsys.readouterr().err)
+    assert not fake_runs
+
+
+def test_runs_of_another_model_are_refused_before_the_theory_is_solved(tmp_path, make_simulation, fake_runs, capsys):
+    make_simulation().to_netcdf(tmp_path / "run.nc")
+    model = ["--alpha=3", "--epsilon=0.25", "--kappa=4", "--initial-overlap=0.1"]
+    assert main(["compare", "--measured", str(tmp_path / "run.nc"), *model]) == 2
+    assert "but alpha is 3 in the options and 2 in the file." in one_line(capsys.readouterr().err)
+    assert not fake_runs
 
 
 def _umask():

@@ -95,7 +95,7 @@ def test_one_run_without_errors_gets_no_verdict(runs, make_theory):
     for wrong in (1.0, 3.0):
         table = single(runs, 0) | {"train_loss": wrong * runs["train_loss"][0]}
         rows = overlay(make_theory(), table).summary()["observables"]
-        assert {row["verdict"] for row in rows.values()} == {"no error"}
+        assert {row["verdict"] for row in rows.values()} == {"no error, no verdict"}
 
 
 def test_a_logger_may_write_losses_on_separate_lines(runs, tmp_path):
@@ -148,6 +148,27 @@ def test_columns_that_are_not_used_are_named(runs, make_theory):
     table = single(runs, 0) | {"accuracy": runs["time"], "overlp": runs["time"]}
     notes = overlay(make_theory(), table).notes
     assert "Not used: accuracy, overlp (is overlap meant?)." in notes
+
+
+def test_variables_of_a_dataset_that_are_not_used_are_named(runs, make_theory, make_simulation):
+    own = xarray.Dataset({name: ("time", runs[name][0]) for name in LOSSES}, {"time": runs["time"]})
+    own = own.assign(overlp=own.train_loss, accuracy=own.train_loss, train_loss_bias=own.train_loss)
+    assert "Not used: overlp (is overlap meant?), accuracy." in overlay(make_theory(), own).notes
+    assert not any("Not used" in note for note in overlay(make_theory(), make_simulation()).notes)
+
+
+def test_one_run_takes_the_spread_that_the_theory_predicts(runs, make_theory):
+    theory = make_theory()
+    theory = theory.assign(train_loss_spread=0.05 * theory.train_loss, test_loss_spread=0.05 * theory.test_loss)
+    for wrong, verdict in ((1.0, "agrees"), (2.0, "differs")):
+        table = single(runs, 0) | {"train_loss": wrong * runs["train_loss"][0]}
+        agreement = overlay(theory, table)
+        rows = agreement.summary()["observables"]
+        assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == (verdict, "agrees")
+        assert any("spread over data sets that the theory predicts" in note for note in agreement.notes)
+        assert not any("no verdict" in note for note in agreement.notes)
+    several = overlay(theory, runs)  # whose own scatter is their error
+    np.testing.assert_allclose(several.z.test_loss, overlay(make_theory(), runs).z.test_loss)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Pictures: written whole, in the right format, with every curve told apart."""
 
+import sys
+
 import matplotlib
 import numpy as np
 import pytest
@@ -12,9 +14,18 @@ from dmft import ParameterError
 
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF")])
 def test_plot_writes_the_format_of_the_ending(name, start, tmp_path, make_theory, make_simulation):
-    path = overlay(make_theory(), make_simulation()).plot(tmp_path / name)
-    assert path.read_bytes().startswith(start)
+    overlay(make_theory(), make_simulation()).plot(tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_notebook_shows_a_picture_once(make_theory, make_simulation):
+    """IPython asks for `_repr_png_`; figures that pyplot knows would be shown a second time at the end of the cell."""
+    shown = overlay(make_theory(), make_simulation()).plot()._repr_png_()
+    assert shown.startswith(b"\x89PNG")
+    assert 10_000 < len(shown) < 300_000
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
 
 
 def test_unknown_endings_are_refused(tmp_path, make_theory):
@@ -25,7 +36,7 @@ def test_unknown_endings_are_refused(tmp_path, make_theory):
 
 def test_a_figure_has_named_axes_title_and_distinct_styles(make_theory, make_simulation):
     before = dict(matplotlib.rcParams)
-    figure = overlay(make_theory(), make_simulation()).figure()
+    figure = overlay(make_theory(), make_simulation()).plot()
     assert dict(matplotlib.rcParams) == before
     assert len(figure.axes) == 3
     assert r"\kappa = 4" in figure.get_suptitle()
@@ -44,10 +55,10 @@ def test_measured_curves_leave_lines_alone_below(make_theory, make_simulation):
     simulation = make_simulation(seeds=1)
     measured = {name: simulation[name].values for name in ("time",)}
     measured |= {name: simulation[name].values[0] for name in ("train_loss", "test_loss")}
-    assert len(overlay(make_theory(), measured).figure().axes) == 3
-    assert len(overlay(measured, measured).figure().axes) == 1
-    assert len(overlay(make_theory(), make_theory()).figure().axes) == 3
-    assert len(overlay(make_theory(), simulation).figure().axes) == 3
+    assert len(overlay(make_theory(), measured).plot().axes) == 3
+    assert len(overlay(measured, measured).plot().axes) == 1
+    assert len(overlay(make_theory(), make_theory()).plot().axes) == 3
+    assert len(overlay(make_theory(), simulation).plot().axes) == 3
 
 
 def test_points_are_thinned_evenly_in_log_time():

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch, make_theor
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
-@pytest.mark.parametrize("path", ["", "~nobody-of-this-name/x", "a\0b", None, 3])
+@pytest.mark.parametrize("path", ["", "~nobody-of-this-name/x", "a\0b", 3])
 def test_what_is_no_path_is_named(path, make_theory):
     with pytest.raises(ParameterError, match="`path`"):
         overlay(make_theory(), make_theory()).plot(path)
@@ -304,7 +305,8 @@ def test_ctrl_c_ends_a_program_whose_main_thread_is_blocked(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-c", textwrap.dedent(BLOCKED), "solve", "--out", str(out)]
     code, said, seconds = interrupted(command, blocked)
-    assert (code, said) == (130, "dmft: interrupted\n")
+    again = f"nothing of this run is kept; it starts again with: dmft solve --out {out}"
+    assert (code, said) == (130, f"dmft: interrupted: {again}\n")
     assert seconds < 2.0
     assert not out.exists()
 
@@ -316,7 +318,10 @@ def test_ctrl_c_ends_a_program_that_compiles(tmp_path):
     command = [sys.executable, "-m", "compare.cli", "solve", "--t-max", "12", "--out", str(tmp_path / "out")]
     for seconds in (4.0, 8.0, 12.0):
         code, said, taken = interrupted(command, lambda _, seconds=seconds: time.sleep(seconds), env=environment)
-        assert (code, said) == (130, "dmft: interrupted\n")
+        assert code == 130
+        assert re.fullmatch(
+            r"dmft: interrupted: nothing of this run is kept; .* dmft solve --t-max 12 --out .*\n", said
+        )
         assert taken < 2.0
         assert not list(tmp_path.iterdir())
 
@@ -337,12 +342,53 @@ def test_ctrl_c_ends_a_sweep_and_its_workers_and_keeps_its_points(tmp_path):
         workers.extend(word for path in children for word in path.read_text().split())
 
     code, said, seconds = interrupted([*command, "--workers", "2", "--out", str(tmp_path)], some_done)
-    assert (code, said) == (130, "dmft: interrupted\n")
+    assert code == 130
+    kept = (
+        rf"(\d+) of 20 points are kept in {re.escape(str(points))}; it goes on with: dmft phase --x kappa=1:6:20 .*\n"
+    )
+    found = re.fullmatch(rf"dmft: interrupted: {kept}", said)
+    assert found
+    assert int(found[1]) == len(list(points.glob("*.nc"))) >= 2
+    assert main(["report", str(tmp_path)]) == 0
+    assert f"not finished: {found[1]} of 20 points so far" in (tmp_path / "report.html").read_text()
+    (tmp_path / "report.html").unlink()
     assert seconds < 2.0
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".nc"}
     time.sleep(1.0)
     assert len(workers) == 2
     assert not any(Path(f"/proc/{worker}/stat").exists() for worker in workers)
+
+
+def test_ctrl_c_before_the_first_point_keeps_what_was_asked(tmp_path):
+    """The sweep's axes and settings are there, and the report shows it with no point done."""
+    sweep = ["phase", "--x", "kappa=1,2", "--dim", "10", "--no-theory", "--simulate-every", "1", "--seeds", "2"]
+    command = [sys.executable, "-m", "compare.cli", *sweep, "--t-max", "1e6", "--step", "0.1", "--out", str(tmp_path)]
+
+    def begun(process):
+        while not (tmp_path / "unfinished.nc").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+
+    code, said, seconds = interrupted(command, begun)
+    assert (code, seconds < 2.0) == (130, True)
+    assert f"0 of 2 points are kept in {tmp_path / 'points'}; it goes on with: dmft phase --x" in said
+    assert main(["report", str(tmp_path)]) == 0
+    assert "not finished: 0 of 2 points so far" in (tmp_path / "report.html").read_text()
+
+
+def test_ctrl_c_keeps_a_simulation_that_is_saved_on_its_way(tmp_path):
+    saved = tmp_path / "simulation.checkpoint.npz"
+    run = ["simulate", "--dim", "10", "--seeds", "2", "--step", "0.1", "--t-max", "1e7", "--checkpoint-every", "0"]
+
+    def begun(process):
+        while not saved.exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+
+    code, said, seconds = interrupted([sys.executable, "-m", "compare.cli", *run, "--out", str(tmp_path)], begun)
+    assert (code, seconds < 2.0) == (130, True)
+    going_on = f"it goes on with: dmft {' '.join(run)} --out {tmp_path} --resume\n"
+    assert said == f"dmft: interrupted: the run so far is kept in {saved}; {going_on}"
 
 
 # Disks and kills

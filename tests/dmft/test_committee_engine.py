@@ -227,5 +227,5 @@ def test_refusals() -> None:
     with pytest.raises(ParameterError, match=r"`model` must be a dmft\.Model or a dmft\.Committee"):
         solve("committee", 1.0)  # pyright: ignore[reportArgumentType]
     wide = Committee(alpha=1.0, kappa=3.0, width=16, activation="erf")
-    with pytest.raises(MemoryLimitError, match=r"16 neurons and \d+ samples needs about .* GiB"):
+    with pytest.raises(MemoryLimitError, match=r"901 time points and \d+ samples needs about .* GiB"):
         solve(wide, 900.0, step=1.0)

@@ -137,7 +137,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "progress", "shown"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
+    ("stream", "progress", "shown"),
+    [(Terminal, True, True), (Terminal, False, False), (Terminal, None, False), (io.StringIO, True, False)],
 )
 def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, stream, progress, shown) -> None:
     monkeypatch.setattr(sys, "stderr", stream())

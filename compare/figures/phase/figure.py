@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from compare.figures.phase.curves import draw_curves
 from compare.figures.phase.maps import draw_maps
-from compare.figures.style import house_style, model_in_words, number, seeds_in_words
+from compare.figures.style import Picture, house_style, model_in_words, number, seeds_in_words
 from compare.sweep.measures import PREFIXES
 from dmft.checks import ParameterError
 
@@ -33,7 +33,7 @@ def phase_figure(phase: xarray.Dataset) -> Figure:
     if not kinds:
         raise ParameterError("Argument `phase` must hold `state` or `simulation_state`, but holds neither.")
     with house_style():
-        figure = Figure(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
+        figure = Picture(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
         figure.get_layout_engine().set(h_pad=0.03)  # type: ignore[union-attr]
         figure.suptitle(_title(phase, kinds), fontsize=9.0)
         if phase.attrs["y"]:

@@ -17,6 +17,7 @@ from compare.figures.overlay import LOSSES
 from compare.figures.style import (
     TIME_LABEL,
     VERMILION,
+    Picture,
     draw_line,
     draw_points,
     house_style,
@@ -25,6 +26,7 @@ from compare.figures.style import (
     seeds_in_words,
     span,
 )
+from compare.verdicts import AGREES, DIFFERS, NO_ERROR, TOO_FEW
 from dmft.checks import ParameterError
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 MOST = 6
 #: Theory, and simulation, as small as a panel is.
 _LINE, _POINTS = partial(draw_line, width=1.2), partial(draw_points, count=12, size=2.8, cap=0.0)
-#: Colour of the verdict, by what it is.
-VERDICTS = {"agrees": "0.2", "differs": VERMILION, "no error": "0.45"}
+#: Colour of the verdict, by what it is; of two losses the first of these counts.
+VERDICTS = {DIFFERS: VERMILION, NO_ERROR: "0.45", TOO_FEW: "0.45", AGREES: "0.2"}
 
 #: Value of the field x, of the field y (None if there is one field), theory, simulation.
 Point = tuple[float, float | None, xarray.Dataset, xarray.Dataset]
@@ -61,7 +63,7 @@ def panels_figure(points: Sequence[Point], x: str, y: str = "") -> Figure:
     agreements = {point[:2]: overlay(*point[2:]) for point in points if point[0] in columns and point[1] in rows}
     with house_style():
         size = (max(1.25 * len(columns) + 0.9, 5.6), 1.1 * len(rows) + 1.2)
-        figure = Figure(figsize=size, layout="constrained", dpi=200)
+        figure = Picture(figsize=size, layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
         grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
         start, end, bottom, top = _ranges(list(agreements.values()))
@@ -117,9 +119,10 @@ def verdict(agreement: Agreement) -> tuple[str, str]:
     """What to write of the two losses, and in which colour: "max |z| 2.1, agrees", or why there is no |z|."""
     rows = [row for name, row in agreement.summary()["observables"].items() if name in LOSSES[1]]
     words = [row["verdict"] for row in rows]
-    word = next(word for word in ("differs", "no error", "agrees") if word in words)
+    word = next(word for word in VERDICTS if word in words)
     scores = [row["max_abs_z"] for row in rows if row["max_abs_z"] is not None]
-    return (f"max $|z|$ {max(scores):.1f}, {word}" if scores else word), VERDICTS[word]
+    shown = word.partition(",")[0]
+    return (f"max $|z|$ {max(scores):.1f}, {shown}" if scores else shown), VERDICTS[word]
 
 
 def _set_ticks(axes: Axes) -> None:

@@ -1,0 +1,70 @@
+"""What a solve will take, before it runs: memory from the sizes of its arrays, time from a measured rule.
+
+A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, and the work on each of its
+capacities COMPILE seconds to compile; those of a flow are on two grids (see dmft.wide.estimate). How many replicas it
+takes, and whether the grid must be refined, the solver decides as it goes: `seconds` is for what it begins with.
+
+The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision. On such
+a machine, with nothing else running, the rule was right within a factor of 2 in the cases of docs/command-line.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dmft.checks import spelt
+from dmft.progress import Estimate, on_cpu
+from dmft.twotime.cost import Cost, expected_cost
+from dmft.twotime.request import Request
+
+if TYPE_CHECKING:
+    from dmft.models.committee import Committee
+    from dmft.models.model import Model
+
+#: Seconds of one core for a sample and a squared time point, and to compile the work on one capacity.
+REPLICA, COMPILE = 4e-6, 10.0
+#: Bytes that a process takes beside its arrays, and what the compiled solver of the theory adds.
+PROCESS, SOLVER = 0.5 * 2**30, 0.8 * 2**30
+
+
+def estimate(model: Model | Committee, t_max: float, **arguments: Any) -> Estimate:
+    """Memory and time of `dmft.solve(model, t_max, **arguments)`, without running it.
+
+    Raises:
+        ParameterError: an argument is out of range.
+        MemoryLimitError: one replica does not fit into memory, as in the run itself.
+
+    Example:
+        >>> from dmft import Model
+        >>> estimate(Model(alpha=1.0, epsilon=0.5, kappa=3.0), 5.0, step=0.2).side
+        'theory'
+    """
+    cost = theory_cost(model, t_max=t_max, **arguments)
+    return Estimate(
+        side="theory",
+        work=cost.describe(),
+        memory_bytes=memory(cost),
+        seconds=on_cpu(compilation(cost) + work(cost)),
+    )
+
+
+def theory_cost(model: Any, **arguments: Any) -> Cost:
+    """What `dmft.solve` of these arguments begins with."""
+    from dmft.solver import engine_for
+
+    return expected_cost(engine_for(model), spelt(Request, "estimate")(**arguments))
+
+
+def memory(cost: Cost) -> float:
+    """Bytes of the process."""
+    return PROCESS + SOLVER + cost.side_by_side * cost.bytes_each
+
+
+def compilation(cost: Cost) -> float:
+    """Seconds to compile all capacities."""
+    return COMPILE * cost.programs / cost.side_by_side
+
+
+def work(cost: Cost) -> float:
+    """Seconds of the first replicas and of their pilot."""
+    return REPLICA * cost.sample_rows / cost.side_by_side
