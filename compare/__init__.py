@@ -8,13 +8,16 @@ if TYPE_CHECKING:
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
     from compare.own_run import read_run
     from compare.report.page import write_report
+    from compare.sizes import FiniteSize, finite_size
     from compare.sweep.phase import PointFailedWarning, phase_diagram
 
 __all__ = [
     "Agreement",
+    "FiniteSize",
     "GrokkingDelay",
     "PointFailedWarning",
     "Regime",
+    "finite_size",
     "grokking_delay",
     "overlay",
     "phase_diagram",
@@ -25,9 +28,11 @@ __all__ = [
 
 _HOMES = {
     "Agreement": "compare.agreement",
+    "FiniteSize": "compare.sizes",
     "GrokkingDelay": "compare.grokking",
     "PointFailedWarning": "compare.sweep.phase",
     "Regime": "compare.grokking",
+    "finite_size": "compare.sizes",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
     "phase_diagram": "compare.sweep.phase",

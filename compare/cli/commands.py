@@ -24,7 +24,8 @@ from compare.cli.measured import with_measured
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.process import when_interrupted
 from compare.cli.runs import simulate_network, solve_theory, training_arguments
-from compare.cli.settings import PresetSettings, Settings, resolved, settle, settle_phase, settle_preset
+from compare.cli.settings import PresetSettings, Settings, given_values, resolved, settle, settle_phase, settle_preset
+from compare.cli.sizes import compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
 from compare.files import output_folder
 from dmft.compiled.folder import VARIABLE
 
@@ -121,13 +122,18 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
 def compare(*, options: CompareOptions | None = None) -> None:
     """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
 
-    With --measured, runs of your own take the place of the simulation.
+    With --measured, runs of your own take the place of the simulation. With --dims, simulations at several D are
+    extrapolated to infinite D; each part is kept in DIR as soon as it is done.
 
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
     """
-    options, measured, runs = with_measured(options or CompareOptions())
-    settings = settle(options, simulated=measured is None)
+    options = options or CompareOptions()
+    dims = given_dims(options)
+    options, measured, runs = with_measured(options)
+    settings = settle(options, simulated=measured is None and dims is None)
     answer = _answer("compare", options)
+    if dims is not None:
+        return _compare_sizes(answer, settings, dims, options)
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
@@ -147,6 +153,18 @@ def compare(*, options: CompareOptions | None = None) -> None:
             measured = simulate_network(settings, folder)
             timings["simulate_seconds"] = time.perf_counter() - middle
         write_comparison(answer, folder, theory, measured, timings, runs)
+
+
+def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], options: CompareOptions) -> None:
+    """Compare at several D, or say what it would take."""
+    seeds = settings.seeds if "seeds" in given_values(options) else None
+    if options.dry_run:
+        return answer.tell_plan(resolved(options, settings), sizes_estimates(settings, dims, seeds))
+    requested(settings, dims, seeds)  # refused before the folder is made
+    with output_folder(settings.out) as folder:
+        when_interrupted(lambda: sizes_kept(folder))
+        _say_model(answer, settings)
+        compare_sizes(answer, settings, dims, seeds, folder)
 
 
 @app.command(help_epilogue=examples("phase"))

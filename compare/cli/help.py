@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dmft compare                     # the built-in case, which groks",
         "dmft compare --alpha 1 --epsilon 0.5 --kappa 3 --dim 200 --t-max 12",
         "dmft compare --config run.toml --step 0.1 --seeds 32",
+        "dmft compare --dims 100,200,400 --t-max 30",
         "dmft compare --measured run.csv --alpha 1 --epsilon 0.5 --kappa 3",
         "dmft compare --json | jq .result.observables.test_loss.verdict",
     ),

@@ -209,6 +209,10 @@ class CompareOptions(
 ):
     """Options of `dmft compare`."""
 
+    dims: Annotated[
+        str | None, _help("Simulate at several D, such as 100,200,400, and extrapolate to the theory of infinite D.")
+    ] = None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepOptions:

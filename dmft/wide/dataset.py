@@ -5,7 +5,7 @@ revealed as the dynamics asks for it: conditioned on what was seen, the rest of 
 2014). Let e_m be orthonormal over samples and span the forces up to now, and v_m orthonormal over coordinates and span
 X^T e_m, for c and for d. Then
 
-    X v_m = kappa^-1/2 t_m e_m + z_m - sum_{l<=m} e_l E[e_l z_m],   D t_m^2 ~ chi^2 of D - m degrees of freedom,   (12.1)
+    X v_m = kappa^-1/2 t_m e_m + z_m - sum_{l<=m} e_l E[e_l z_m],   D t_m^2 ~ chi^2 of D - m degrees of freedom,  (12.1)
 
 with P fresh normals z_m, and E the mean over the P samples. With N the components of c on the v_m, in units in which
 the theory has N = R F, the fields of the samples and the motion of N are

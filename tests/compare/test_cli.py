@@ -186,7 +186,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
     assert fake_runs["solve"] == (
         model,
         DEFAULTS["t_max"],
-        {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False, "max_seconds": None},
+        {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False, "max_seconds": None, "spread": False},
     )
     simulated = {**common, "rtol": 0.002, "seeds": 3, "form": "auto"}  # a tenth of the theory's
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], simulated)
@@ -207,6 +207,7 @@ def test_model_options_are_the_fields_of_the_model():
         "config",
         "kernels",
         "max_seconds",
+        "spread",
         "json",
         "dry_run",
         "cache",

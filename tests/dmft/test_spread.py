@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from compare import overlay
 from dmft import Committee, ConvergenceError, Model, ParameterError, solve
 from dmft.solver import engine_for
 from dmft.twotime.request import Request
@@ -49,7 +50,7 @@ def drawn(model, step, count, sources=BOTH):
 
 @pytest.mark.parametrize("step", [None, 0.3])
 def test_data_sets_drawn_have_the_law_of_real_ones(step):
-    """epsilon = 0, where all is vectors and nothing is approximated: mean and spread at finite D, not only 1/D^(1/2)."""
+    """epsilon = 0, where all is vectors and nothing is approximated: mean and spread at finite D."""
     curves, times = drawn(LINEAR, step, 200)
     for name, real in zip(("train_loss", "mean_weight_norm"), linear_data_sets(times, step, 2000), strict=True):
         for row in np.flatnonzero(times > 0.2)[::5]:
@@ -59,3 +60,96 @@ def test_data_sets_drawn_have_the_law_of_real_ones(step):
             z_spread = (one.value - other.value)[0] / np.hypot(one.stderr, other.stderr)[0]
             assert abs(z_mean) < 4, (name, times[row], a.mean(), b.mean())
             assert abs(z_spread) < 4, (name, times[row], one, other)
+
+
+def test_dropping_what_is_known_already_is_noticed(compiled_anew, monkeypatch):
+    """Without the projection in equation 12.1 the spread of the train loss is another one."""
+    from dmft.wide import dataset, dataset_rows
+
+    def careless(c, state, force):
+        new = dataset.new_mode(state, force)[..., None]
+        feature = state.features + state.lengths[..., None] / c.kappa**0.5 * force.unit[:, None]
+        return state._replace(
+            bases=dataset.extended_bases(state.bases, force),
+            features=np.where(False, 0, dataset.jnp.where(new, feature, state.features)),
+        )
+
+    right, times = drawn(LINEAR, 0.3, 200)
+    compiled_anew()
+    monkeypatch.setattr(dataset_rows, "reveal", careless)
+    wrong, _ = drawn(LINEAR, 0.3, 200)
+    real = linear_data_sets(times, 0.3, 2000)[0]
+    row = int(np.argmin(abs(times - 3.0)))
+
+    def z(values):
+        one, other = Spread.of(values[:, row, None]), Spread.of(real[:, row, None])
+        return abs(one.value - other.value)[0] / np.hypot(one.stderr, other.stderr)[0]
+
+    means = [values["train_loss"][:, row].mean() for values in (right, wrong)]
+    assert z(right["train_loss"]) < 4
+    assert z(wrong["train_loss"]) > 4 or abs(means[0] - means[1]) > 0.05 * means[0]
+
+
+def test_either_source_alone_scatters_less_than_both():
+    both, _ = drawn(LINEAR, 0.3, 64)
+    parts = [drawn(LINEAR, 0.3, 64, (source,))[0] for source in BOTH]
+    last = [curves["mean_weight_norm"][:, -1].var() for curves in (both, *parts)]
+    assert min(last) > 0
+    assert max(last[1:]) < 1.6 * last[0]
+
+
+MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=30, initial_overlap=0.2)
+QUICK = {"rtol": 0.3, "replicas": 4, "points": 12, "sample_count": 32}
+
+
+def test_the_dataset_has_spreads_with_errors():
+    theory = solve(MODEL, 2.0, spread=8, **QUICK)
+    assert theory.attrs["spread_draws"] == 8
+    assert theory.attrs["spread_samples"] == 90
+    assert theory.attrs["spread_sources"] == "samples, coordinates"
+    for name in ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm", "linear_power"):
+        spread = theory[f"{name}_spread"].to_numpy()
+        assert np.isfinite(spread).all()
+        assert (spread[1:] > 0).all()
+        assert (theory[f"{name}_spread_stderr"].to_numpy()[1:] < spread[1:]).all()
+    assert (abs(theory["test_loss_overlap_correlation"]) <= 1 + 1e-12).all()
+    larger = solve(MODEL.replace(dim=3000), 2.0, spread=8, **QUICK)
+    ratio = theory["train_loss_spread"] / larger["train_loss_spread"]
+    assert abs(float(ratio[-1]) / 10 - 1) < 0.7
+
+
+def test_other_numbers_are_those_without_spread():
+    with_spread, without = (solve(MODEL, 2.0, spread=spread, **QUICK) for spread in (8, False))
+    for name in without.data_vars:
+        np.testing.assert_array_equal(with_spread[name], without[name])
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "words"),
+    [
+        (MODEL.replace(dim=None), {"spread": True}, ["`spread`", "`dim`", "None"]),
+        (Committee(alpha=1.0, kappa=3.0, width=2, dim=30), {"spread": True}, ["`spread`", "Committee"]),
+        (MODEL, {"spread": 3}, ["`spread`", ">= 8", "3"]),
+        (MODEL, {"spread": True, "sources": ("weights",)}, ["`sources`", "samples, coordinates", "weights"]),
+        (MODEL, {"spread": True, "sources": ()}, ["`sources`", "()"]),
+    ],
+)
+def test_refusals(model, arguments, words):
+    with pytest.raises(ParameterError) as caught:
+        solve(model, 1.0, **arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_data_sets_that_are_not_solved_are_no_spread(monkeypatch):
+    monkeypatch.setattr(wide_spread, "one_data_set", lambda *_: None)
+    with pytest.raises(ConvergenceError, match="8 of 8 data sets"):
+        solve(MODEL, 1.0, spread=8, **QUICK)
+
+
+def test_one_run_is_judged_by_the_spread():
+    theory = solve(MODEL, 2.0, spread=16, **QUICK)
+    run = {name: theory[name].to_numpy() for name in ("time", "train_loss", "test_loss")}
+    one = {**run, "test_loss": run["test_loss"] + 0.5 * theory["test_loss_spread"].to_numpy()}
+    far = {**run, "test_loss": run["test_loss"] + 50 * theory["test_loss_spread"].to_numpy()}
+    for curves, verdict in ((one, "agrees"), (far, "differs")):
+        assert overlay(theory, curves).summary()["observables"]["test_loss"]["verdict"] == verdict

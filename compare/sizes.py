@@ -1,0 +1,336 @@
+"""How networks of finite dimension approach the theory: simulations at several D, extrapolated in 1/D.
+
+At each time an observable of the simulations over that of the theory is, to leading order,
+
+    ratio(D) = limit + slope D^-power,
+
+power 1 where the overlap is planted; of a random start also 1/2, if that fits better. A weighted least-squares line
+through the sizes gives the limit, its standard error and chi^2; z = (limit - 1)/sqrt(error^2 + theory's own^2) says
+whether the networks approach the theory, and |slope| D^-power = 5 or 1 % how large D must be to be that near to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray
+
+from compare.files import finished, number, write_dataset, write_picture
+from dmft import Model, ParameterError, solve
+from dmft.checks import check_integer, check_path, check_real, check_seed, check_times, spelt
+from dmft.progress import progress_report
+from sim import simulate
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+#: Runs at the largest D unless given; at the others more, as their scatter is larger and their runs are cheaper.
+RUNS = 8
+#: Times unless given: so many, even in ln t from this part of t_max on.
+TIMES, EARLIEST = 25, 1e-3
+#: Deviations from the theory for which the needed D is told.
+NEAR = (0.05, 0.01)
+#: The parts of the test loss are its own; what is compared.
+NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FiniteSize:
+    """Simulations at several D beside the theory.
+
+    Attributes:
+        model: with the largest D.
+        theory: by D; where the overlap is planted all are the one of infinite D.
+        simulations: by D.
+        limits: over ("observable", "time"): `limit`, `limit_error`, `slope`, `slope_error`, `power`, `chi2`, `z`, and
+            `dim_for` over ("observable", "time", "deviation"). Ratios simulation/theory, dimensionless.
+        ratios: over ("dim", "observable", "time"): `ratio` and its standard error `ratio_error`, the runs' alone.
+    """
+
+    model: Model
+    theory: dict[int, xarray.Dataset]
+    simulations: dict[int, xarray.Dataset]
+    limits: xarray.Dataset
+    ratios: xarray.Dataset
+
+    @functools.cached_property
+    def worst(self) -> dict[str, tuple[float, float]]:
+        """By observable, the largest |z| of the limit and its time."""
+        found = {}
+        for name in self.limits["observable"].values:
+            z = np.abs(self.limits["z"].sel(observable=name))
+            if not bool(z.isnull().all()):
+                at = int(z.argmax("time"))
+                found[str(name)] = (float(z[at]), float(z["time"][at]))
+        return found
+
+    def table(self) -> pandas.DataFrame:
+        """One row for each observable at the first, the middle and the last time."""
+        times = self.limits["time"].to_numpy()
+        rows = self.limits.sel(time=times[[0, len(times) // 2, -1]]).to_dataframe().reset_index()
+        wide = rows.pivot(
+            index=["observable", "time"],
+            columns="deviation",
+            values="dim_for",
+        )
+        wide.columns = [f"dim_for_{100 * one:g}_percent" for one in wide.columns]
+        first = rows.drop(columns=["deviation", "dim_for"]).drop_duplicates(["observable", "time"])
+        return first.set_index(["observable", "time"]).join(wide)
+
+    def summary(self) -> dict[str, Any]:
+        """The comparison in numbers, JSON-able; None for what does not exist."""
+        sizes = {str(dim): int(runs.attrs["seeds"]) for dim, runs in self.simulations.items()}
+        last = self.limits.isel(time=-1)
+        rows = {}
+        for name, (z, at) in self.worst.items():
+            one = last.sel(observable=name)
+            rows[name] = {
+                "max_abs_z": number(z),
+                "time": number(at),
+                **{f"last_{key}": number(one[key]) for key in ("limit", "limit_error", "slope", "slope_error", "chi2")},
+                "power": number(one["power"]),
+                **{f"dim_for_{100 * near:g}_percent": number(one["dim_for"].sel(deviation=near)) for near in NEAR},
+            }
+        return {"model": self.model.to_attributes(), "runs": sizes, "observables": rows}
+
+    def __repr__(self) -> str:
+        """The table of limits."""
+        return str(self.table())
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Theory as lines, each D as a shade that approaches it, extrapolated points with bars; deviations against 1/D.
+
+        Args:
+            path: .png or .pdf, also written.
+        """
+        from compare.figures.sizes import finite_size_figure
+
+        figure = finite_size_figure(self)
+        if path is not None:
+            write_picture(path, figure)
+        return figure
+
+
+@spelt
+def finite_size(
+    model: Model,
+    t_max: float,
+    dims: Sequence[int] = (100, 200, 400),
+    seeds: int | Sequence[int] | None = None,
+    *,
+    times: Sequence[float] | np.ndarray | None = None,
+    step: float | None = None,
+    rtol: float = 0.01,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> FiniteSize:
+    """Simulate a model at several D and extrapolate to infinite D, beside the theory.
+
+    Args:
+        model: its dim is left out of account. The theory is solved once for infinite D if its overlap is planted, and
+            else at each D, whose 1/D is the seed of the overlap.
+        t_max: last time, > 0, in the units of THEORY section 1.
+        dims: sizes D, at least 2 different ones, increasing.
+        seeds: runs at each D, or at the largest (at D then seeds x largest/D, so that errors are about even); >= 2.
+        times: output times in (0, t_max]; None for 25, even in ln t.
+        step: None for gradient flow, or the step of gradient descent, of theory and simulation.
+        rtol: of the theory; a tenth of it of the simulations' flow.
+        seed: of all random numbers.
+        folder: where each part is kept as soon as it is done; the same call with it goes on from there.
+        progress: as in `dmft.solve`.
+
+    Raises:
+        ParameterError: an argument is out of range, or `folder` holds parts of another call.
+    """
+    request = Request.of(model, t_max, dims, seeds, times, step, rtol, seed)
+    store = None if folder is None else check_path("folder", folder)
+    theory, simulations = {}, {}
+    for dim in request.dims:
+        if request.planted and theory:
+            theory[dim] = theory[request.dims[0]]
+        else:
+            name = "theory" if request.planted else f"theory-{dim}"
+            theory[dim] = _kept(store, name, request.key, partial(request.solve, dim, progress))
+    with progress_report("simulations", progress) as report:
+        for count, dim in enumerate(request.dims):
+            simulations[dim] = _kept(store, f"simulation-{dim}", request.key, partial(request.simulate, dim))
+            report(count + 1, len(request.dims))
+    ratios = ratios_of(theory, simulations)
+    limits = extrapolated(ratios, (1.0,) if request.planted else (1.0, 0.5))
+    return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Checked arguments of `finite_size`."""
+
+    model: Model
+    t_max: float
+    dims: tuple[int, ...]
+    seeds: tuple[int, ...]
+    times: tuple[float, ...]
+    step: float | None
+    rtol: float
+    seed: int
+
+    @classmethod
+    def of(cls, model: Any, t_max: Any, dims: Any, seeds: Any, times: Any, step: Any, rtol: Any, seed: Any) -> Request:
+        """Check them."""
+        if not isinstance(model, Model):
+            raise ParameterError(f"Argument `model` must be a dmft.Model, but is {model!r}.")
+        t_max = check_real("t_max", t_max, above=0.0)
+        try:
+            sizes = tuple(check_integer("dims", dim, at_least=2) for dim in dims)
+        except TypeError:
+            raise ParameterError(f"Argument `dims` must be several integers, but is {dims!r}.") from None
+        if len(sizes) < 2 or any(b <= a for a, b in itertools.pairwise(sizes)):
+            raise ParameterError(f"Argument `dims` must be at least two sizes, increasing, but is {dims!r}.")
+        if isinstance(seeds, Sequence | np.ndarray):
+            counts = tuple(check_integer("seeds", one, at_least=2) for one in seeds)
+            if len(counts) != len(sizes):
+                raise ParameterError(
+                    f"Argument `seeds` must be one number for each of {len(sizes)} dims, but is {seeds!r}."
+                )
+        else:
+            last = RUNS if seeds is None else check_integer("seeds", seeds, at_least=2)
+            counts = tuple(math.ceil(last * sizes[-1] / dim) for dim in sizes)
+        if times is None:
+            chosen = np.geomspace(EARLIEST * t_max, t_max, TIMES)
+            if step is not None:
+                chosen = np.unique(np.maximum(1, np.rint(chosen / step))) * step
+                chosen = chosen[chosen <= t_max * (1 + 1e-9)]
+        else:
+            chosen = check_times(times, t_max)
+            if chosen[0] <= 0:
+                raise ParameterError(f"Argument `times` must be > 0, but starts at {chosen[0]:g}.")
+        step = None if step is None else check_real("step", step, above=0.0)
+        rtol = check_real("rtol", rtol, above=0.0)
+        return cls(model, t_max, sizes, counts, tuple(map(float, chosen)), step, rtol, check_seed(seed))
+
+    @property
+    def planted(self) -> bool:
+        """Whether one theory, that of infinite D, is that of all sizes."""
+        return self.model.initial_overlap > 0
+
+    @functools.cached_property
+    def key(self) -> str:
+        """A fingerprint of everything that a part depends on."""
+        fields = dataclasses.asdict(self) | {"model": self.model.replace(dim=None).to_attributes()}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def solve(self, dim: int, progress: bool | None) -> xarray.Dataset:
+        """The theory of one size."""
+        model = self.model.replace(dim=None if self.planted else dim)
+        settings: Any = {"step": self.step, "rtol": self.rtol, "seed": self.seed, "progress": progress}
+        return solve(model, self.t_max, times=[0.0, *self.times], **settings)
+
+    def simulate(self, dim: int) -> xarray.Dataset:
+        """The runs of one size."""
+        runs = self.seeds[self.dims.index(dim)]
+        settings: Any = {"step": self.step, "rtol": 0.1 * self.rtol, "seed": self.seed, "progress": False}
+        return simulate(self.model.replace(dim=dim), self.t_max, times=[0.0, *self.times], seeds=runs, **settings)
+
+
+def _kept(store: Path | None, name: str, key: str, compute: Any) -> xarray.Dataset:
+    """A part, from the folder if it is there already.
+
+    Raises:
+        ParameterError: what is there is of another call.
+    """
+    if store is None:
+        return compute()
+    path = store / f"{name}.nc"
+    if path.exists():
+        with xarray.open_dataset(path, engine="h5netcdf") as file:
+            found = file.load()
+        if found.attrs.get("finite_size_key") != key:
+            raise ParameterError(f"Argument `folder` must be new or of the same call, but {str(path)!r} is of another.")
+        return found
+    dataset = compute().assign_attrs(finite_size_key=key)
+    store.mkdir(parents=True, exist_ok=True)
+    with finished(path) as part:
+        write_dataset(part, dataset)
+    return dataset
+
+
+def ratios_of(theory: dict[int, xarray.Dataset], simulations: dict[int, xarray.Dataset]) -> xarray.Dataset:
+    """Mean of the runs over theory, less the time 0, with the runs' standard error and the theory's own."""
+    ratio, error, own = [], [], []
+    for dim, runs in simulations.items():
+        values = [[], [], []]
+        for name in NAMES:
+            expected = theory[dim][name].to_numpy()[1:]
+            each = runs[name].transpose("seed", "time").to_numpy()[:, 1:]
+            scale = np.where(expected == 0, np.nan, expected)
+            values[0].append(each.mean(axis=0) / scale)
+            values[1].append(each.std(axis=0, ddof=1) / np.sqrt(len(each)) / np.abs(scale))
+            values[2].append(theory[dim][f"{name}_error"].to_numpy()[1:] / np.abs(scale))
+        for target, one in zip((ratio, error, own), values, strict=True):
+            target.append(np.array(one))
+    first = next(iter(simulations.values()))
+    dims = ("dim", "observable", "time")
+    return xarray.Dataset(
+        {
+            "ratio": (dims, np.array(ratio)),
+            "ratio_error": (dims, np.array(error)),
+            "theory_error": (dims, np.array(own)),
+        },
+        {"dim": list(simulations), "observable": list(NAMES), "time": first["time"].to_numpy()[1:]},
+    )
+
+
+def line(x: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Weighted least-squares lines a + b x through (L, ...) values: a, its error, b, its error, chi^2, (...) each."""
+    w = 1 / errors**2
+    x = x.reshape(-1, *[1] * (values.ndim - 1))
+    total, first, second = w.sum(0), (w * x).sum(0), (w * x**2).sum(0)
+    determinant = total * second - first**2
+    sums = (w * values).sum(0), (w * x * values).sum(0)
+    a = (second * sums[0] - first * sums[1]) / determinant
+    b = (total * sums[1] - first * sums[0]) / determinant
+    chi2 = (w * (values - a - b * x) ** 2).sum(0)
+    return a, np.sqrt(second / determinant), b, np.sqrt(total / determinant), chi2
+
+
+def extrapolated(ratios: xarray.Dataset, powers: tuple[float, ...]) -> xarray.Dataset:
+    """The lines through the ratios: for each observable the power of all its times together that fits best."""
+    sizes = ratios["dim"].to_numpy().astype(float)
+    values, errors = ratios["ratio"].to_numpy(), ratios["ratio_error"].to_numpy()
+    own = ratios["theory_error"].to_numpy().max(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lines = [np.array(line(sizes**-power, values, errors)) for power in powers]
+        chosen = np.argmin([np.nanmean(one[4], axis=1) for one in lines], axis=0)  # by observable
+        limit, limit_error, slope, slope_error, chi2 = np.moveaxis(
+            np.array([lines[pick][:, row] for row, pick in enumerate(chosen)]), 0, 1
+        )
+        power = np.array(powers)[chosen]
+        z = (limit - 1) / np.hypot(limit_error, own)
+        dim_for = (np.abs(slope)[..., None] / np.array(NEAR)) ** (1 / power[:, None, None])
+    dims = ("observable", "time")
+    return xarray.Dataset(
+        {
+            "limit": (dims, limit),
+            "limit_error": (dims, limit_error),
+            "slope": (dims, slope),
+            "slope_error": (dims, slope_error),
+            "power": ("observable", power),
+            "chi2": (dims, chi2),
+            "z": (dims, z),
+            "dim_for": ((*dims, "deviation"), dim_for),
+        },
+        {"observable": ratios["observable"], "time": ratios["time"], "deviation": list(NEAR)},
+        {"degrees_of_freedom": len(sizes) - 2, "ratio": "simulation over theory"},
+    )
