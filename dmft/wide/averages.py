@@ -25,10 +25,11 @@ def forces(c: Couplings, local: Local) -> Float[Array, "2 S"]:
     return jnp.stack([(1 + c.epsilon * local.p) * local.residual, local.q * local.residual])
 
 
-def force_row(c: Couplings, state: State, local: Local) -> ForceRow:
-    """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]."""
+def force_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, local: Local) -> ForceRow:
+    """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]; 0 if it has no weight."""
     both = jax.vmap(factor_row, in_axes=(0, 0, None, 0))
-    return ForceRow(*both(forces(c, local), state.bases.vectors, state.samples.weight, state.bases.modes))
+    felt = jnp.where(h[n] > 0, forces(c, local), 0.0)
+    return ForceRow(*both(felt, state.bases.vectors, state.samples.weight, state.bases.modes))
 
 
 def extended_bases(bases: Bases, row: ForceRow) -> Bases:
@@ -40,8 +41,7 @@ def extended_bases(bases: Bases, row: ForceRow) -> Bases:
 
 def bulk_force_row(state: State, n: Array, local: Local) -> Float[Array, " T"]:
     """Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)], equation 4.6."""
-    weighted = state.samples.weight * local.residual
-    return weighted @ (all_residuals(state, n, local).T * local.bath.correlation)
+    return (all_residuals(state, n, local) * local.bath.correlation) @ (state.samples.weight * local.residual)
 
 
 def all_residuals(state: State, n: Array, local: Local) -> Float[Array, "T S"]:
