@@ -43,8 +43,6 @@ LIMIT, MAPS = Path("/proc/sys/vm/max_map_count"), Path("/proc/self/maps")
 
 #: Options of the compiler for work that is done once: it is compiled in half the time.
 ONCE = MappingProxyType({"xla_backend_optimization_level": 0})
-#: The same for a theory's rows: compiled in three quarters of the time, and as fast as at the default level, 2.
-LIGHT = MappingProxyType({"xla_backend_optimization_level": 1})
 
 #: How many executables this process has "compiled", "loaded" from the folder and "reused" from memory.
 COUNTS: Counter[str] = Counter()

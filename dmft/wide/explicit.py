@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.compiled.executables import LIGHT, compilable
+from dmft.compiled.executables import compilable
 from dmft.twotime.steps import Steps
 from dmft.wide.averages import target_drift
 from dmft.wide.responses import rates
@@ -16,7 +16,7 @@ from dmft.wide.state import Couplings, Row, State, put
 from dmft.wide.store import store_row
 
 
-@compilable(donated=["state"], options=LIGHT)
+@compilable(donated=["state"])
 def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, stop: Array) -> State:
     """Rows first <= n < stop: evaluate row n, and step to row n + 1."""
 

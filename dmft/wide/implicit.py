@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from dmft.compiled.executables import LIGHT, compilable
+from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import anderson
 from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
@@ -17,7 +17,7 @@ from dmft.wide.state import Couplings, Row, State, put
 from dmft.wide.store import store_row
 
 
-@compilable(donated=["state"], options=LIGHT)
+@compilable(donated=["state"])
 def advance_implicit(
     c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, iteration: Iteration
 ) -> State:

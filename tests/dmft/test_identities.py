@@ -32,9 +32,7 @@ def runs(case, scheme):
     sampling = Sampling(128, 31, "float64")
     with precision_context("float64"):
         return [
-            solve_one(
-                Wide(CASES[case]), GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), ITERATION
-            )
+            solve_one(Wide(CASES[case]), GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), ITERATION)
             for i in range(REPLICAS)
         ]
 
