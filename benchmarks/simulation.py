@@ -184,38 +184,6 @@ def memory(short: int, long: int) -> Line:
     return Line(what, f"{growth:+.1f} MiB  (of {peaks[0]:.0f} MiB)", "< 10 MiB", growth < 10.0)
 
 
-def accelerator() -> Line:
-    """D = 1000, kappa = 5, N = 4000, float32: operations per second against the largest matrix product measured."""
-    what = "float32, D 1000, P 5000, N 4000: fraction of the matrix-product peak"
-    if jax.default_backend() == "cpu":
-        return Line(what, "skipped: no accelerator", "-", None)
-    model, count = Model(alpha=1.0, epsilon=0.25, kappa=5.0, dim=1000, width=4000), 2000
-    with precision_context("float32"):
-        size = 8192
-        square = jnp.ones((size, size), jnp.float32)
-        product = jax.jit(lambda a: jax.lax.fori_loop(0, 20, lambda _, b: (a @ b) * (1.0 / size), a))
-    step, times = 0.01, [0.0, 0.01 * count]
-
-    def peak() -> None:
-        with precision_context("float32"):
-            jax.block_until_ready(product(square))
-
-    taken = seconds(
-        {
-            "peak": peak,
-            "short": lambda: simulate(model, step, seeds=1, step=step, form="network", precision="float32"),
-            "run": lambda: simulate(
-                model, step * count, seeds=1, step=step, form="network", precision="float32", times=times
-            ),
-        },
-        3,
-    )
-    best = {name: float(np.min(values)) for name, values in taken.items()}
-    speed = (count - 1) * 4.0 * model.samples * 1000 * 4000 / (best["run"] - best["short"])  # without the drawing
-    top = 20 * 2.0 * size**3 / best["peak"]
-    return Line(what, f"{speed / top:.0%}  ({speed / 1e12:.1f} of {top / 1e12:.1f} TFLOP/s)", "-", None)
-
-
 #: Presets of `dmft simulate --preset` with a time they must stay under, in seconds.
 PRESETS = {"fig1": 240.0}
 
@@ -247,7 +215,6 @@ def main() -> None:
         jobs.append(partial(single_network, precision, rounds, 100 if options.quick else 600))
         jobs.append(lambda precision=precision: [many_networks(precision, (rounds + 1) // 2, 60, seeds)])
     jobs.append(lambda: [memory(10_000, 40_000 if options.quick else 200_000)])
-    jobs.append(lambda: [accelerator()])
     if not options.quick:
         jobs.extend(lambda name=name, limit=limit: [preset_time(name, limit)] for name, limit in PRESETS.items())
     for job in jobs:

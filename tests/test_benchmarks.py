@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -94,3 +95,25 @@ def test_costs_are_carried_on_by_a_power() -> None:
     assert line.needed(1.0) == 4
     assert line.total(0.01, 200.0) == pytest.approx(32 * 2.0 * 2**3)
     assert line.total(0.01, 200.0, refined=3.0) == pytest.approx(32 * 2.0 * 6**3)
+
+
+def test_the_accelerator_benchmark_measures_both_sides() -> None:
+    gpu = load("gpu")
+    assert gpu.product_peak(64, count=2) > 0
+    assert gpu.simulator_speed(dim=10, width=8, steps=20) > 0
+    assert "first" in gpu.curve(*gpu.QUICK[0])
+
+
+def test_the_survey_draws_the_same_models_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    survey = load("survey")
+    drawn = [survey.draw(index) for index in range(40)]
+    assert drawn == [survey.draw(index) for index in range(40)]
+    for asked in drawn:
+        fields = {name: value for name, value in asked.items() if name != "t_max"}
+        Model(**fields)  # all are admissible
+    assert sum("dim" in asked for asked in drawn) == 20
+    file = tmp_path / "survey.jsonl"
+    line = {"index": 3, "asked": drawn[3], "seconds": 2.0, "ended": "met"}
+    file.write_text(f"{json.dumps(line)}\n{json.dumps(line)[:20]}")
+    assert survey.load(file) == {3: line}
+    assert "1 models, 100% met" in survey.table(survey.load(file))

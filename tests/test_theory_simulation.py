@@ -193,8 +193,8 @@ def outlier_responding_like_the_bulk(monkeypatch):
 
     def wrong(c, h, n, past, proposed, s):
         right = right_row(c, h, n, past, proposed, s)
-        under_common = jnp.array([True, False])[:, None]
-        own = right.outlier - s.y_d[:, None, None] * right.residual
+        under_common = jnp.array([True, False])[:, None, None]
+        own = right.outlier - s.y_d * right.residual
         return right._replace(
             residual=jnp.where(under_common, right.residual, 0.0),
             common=jnp.where(under_common, right.common, 0.0),

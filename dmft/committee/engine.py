@@ -66,7 +66,7 @@ class CommitteeEngine(Ensemble):
                 f"Argument `step` must be at most batch_fraction x persistence = {longest:g}, but is {step:g}."
             )
 
-    def capacities(self, points: int) -> list[int]:
+    def capacities(self, points: int, sampling: Any = None) -> list[int]:  # noqa: ARG002
         """One capacity where it is small, and else those of doubling sizes below the last."""
         width, power = self.model.width, max(CAPACITIES[0], 2 ** (points - 1).bit_length())
         if width * power <= SMALL:

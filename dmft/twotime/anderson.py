@@ -17,7 +17,10 @@ CUTOFF = 1e4
 
 
 class FixedPoint(NamedTuple):
-    """Result: the image of the best x, what is seen at the image, the rounds spent, and max |f(x) - x| / scale at x."""
+    """Result: the image of the best x, what is seen at x, the rounds spent, and max |f(x) - x| / scale at x.
+
+    Where the tolerance was not reached, what is seen is that at the image.
+    """
 
     value: Float[Array, " n"]
     seen: Any
@@ -55,8 +58,8 @@ def anderson(
 
     Minimises |r_k - sum_j c_j (r_{j+1} - r_j)| over the last `depth` differences of residuals r = f(x) - x.  An
     iterate ASTRAY times worse than the best one is left for a damped step from the best, half as long each time until
-    a better one is found; one that is not finite takes the differences with it.  At last f is evaluated once more, at
-    the image of the best iterate, for what is seen there.
+    a better one is found; one that is not finite takes the differences with it.  If the rounds run out, f is evaluated
+    once more, at the image of the best iterate, for what is seen there.
 
     Args:
         function: f(x), and arrays that belong to x and are returned with the result.
@@ -83,10 +86,11 @@ def anderson(
         best_x, best_r = jnp.where(better, carry.x, carry.best_x), jnp.where(better, r, carry.best_r)
         best_mismatch = jnp.where(better, mismatch, carry.best_mismatch)
         rounds = carry.rounds + ~carry.last
-        last = (best_mismatch <= tolerance) | (rounds >= max_rounds)
+        last, reached = rounds >= max_rounds, mismatch <= tolerance
         following = jnp.where(astray, carry.best_x + carry.damping * carry.best_r, mixed)
+        following = jnp.where(last, best_x + best_r, following)
         return _Carry(
-            x=jnp.where(carry.last, carry.x, jnp.where(last, best_x + best_r, following)),
+            x=jnp.where(carry.last, carry.x, jnp.where(reached, carry.x + r, following)),
             last_x=jnp.where(astray, carry.best_x, carry.x),
             last_r=jnp.where(astray, carry.best_r, r),
             steps=steps,
@@ -98,7 +102,7 @@ def anderson(
             rounds=rounds,
             seen=seen,
             last=last,
-            done=carry.last,
+            done=carry.last | reached,
         )
 
     x = start / scale

@@ -51,7 +51,7 @@ def expected_cost(engine: Engine, request: Request) -> Cost:
     plan: Plan = request.plan(engine, grid, full=request.kernels or grid.explicit)
     runs = engine.runs(plan)
     programs: set[tuple[int, Any]] = {
-        (capacity, run.sampling) for run in runs for capacity in engine.capacities(run.points)
+        (capacity, run.sampling) for run in runs for capacity in engine.capacities(run.points, run.sampling)
     }
     return Cost(
         points=grid.size,

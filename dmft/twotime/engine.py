@@ -30,10 +30,15 @@ Report = Callable[[int, int], None]
 
 #: Row capacities: the work on rows of one capacity is compiled once. A replica starts in a small one and grows.
 CAPACITIES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-#: The capacities below the last that a replica passes through: this one, doubled again and again.
+#: The rows after which a replica is looked at, and where it grows the capacities below the last: this, and its doubles.
 FIRST_CAPACITY = 32
 #: Memory of a replica at its largest, over that of its state: the state, and what it was before it grew.
 COPIES = 1.6
+
+
+def capacity_of(points: int) -> int:
+    """The least capacity that has room for `points` rows."""
+    return next((capacity for capacity in CAPACITIES if capacity >= points), points)
 
 
 class Iteration(NamedTuple):
@@ -140,7 +145,7 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, grid: Grid, sampling: Any, seed: np.random.SeedSequence, capacity: int, like: Any) -> Any:
-        """The state of one replica at t = 0; row 0 of the flow is solved.
+        """The state of one replica at t = 0, with the rows before `first_row`.
 
         Args:
             like: None, or a replica of the same seed and sampling on another grid, whose noise should be matched.
@@ -165,13 +170,17 @@ class Engine(ABC):
         """What is wrong with a row beside its loss and residual, if anything."""
         return None
 
-    def capacities(self, points: int) -> list[int]:
+    def capacities(self, points: int, sampling: Any) -> list[int]:  # noqa: ARG002
         """The row capacities that a replica of `points` rows passes through."""
-        last = next((capacity for capacity in CAPACITIES if capacity >= points), points)
+        last = capacity_of(points)
         growing = []
         while (FIRST_CAPACITY << len(growing)) < last:
             growing.append(FIRST_CAPACITY << len(growing))
         return [*growing, last]
+
+    def first_row(self, grid: Grid) -> int:
+        """The first row that the program solves."""
+        return 0 if grid.explicit else 1
 
     def smallest(self, points: int) -> Any:
         """The cheapest sampling of `points` rows: a grid that does not fit with it is refused before it is made."""
@@ -191,7 +200,7 @@ class Engine(ABC):
         import jax
 
         with precision_context(sampling.precision):
-            leaves = jax.tree.leaves(self.shapes(sampling, points, self.capacities(points)[-1]))
+            leaves = jax.tree.leaves(self.shapes(sampling, points, self.capacities(points, sampling)[-1]))
         return int(COPIES * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
 
     def peak_bytes(self, grid: Grid, sampling: Any, full: bool) -> int:  # noqa: ARG002

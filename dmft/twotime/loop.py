@@ -11,7 +11,7 @@ import numpy as np
 
 from dmft.checks import precision_context
 from dmft.compiled.executables import executable
-from dmft.twotime.engine import Engine, Iteration, Plan, Runs
+from dmft.twotime.engine import FIRST_CAPACITY, Engine, Iteration, Plan, Runs
 from dmft.twotime.grid import Grid
 from dmft.twotime.steps import multistep
 
@@ -68,21 +68,29 @@ def solve_rows(
     like: Any = None,
 ) -> Any:
     """The state of a replica after all rows of the grid."""
-    capacities = engine.capacities(grid.size)
+    capacities = engine.capacities(grid.size, sampling)
     program = engine.program(grid, sampling, iteration)
     dtype = np.dtype(sampling.precision)
     state = engine.start(grid, sampling, seed, capacities[0], like)
-    row = 0 if grid.explicit else 1
-    for capacity in capacities:
-        if capacity != capacities[0]:
-            state = grown(state, engine.shapes(sampling, grid.size, capacity))
+    row, has = engine.first_row(grid), capacities[0]
+    for stop in stops(grid):
         # an explicit step also writes the next row
-        stop = grid.size if capacity >= grid.size else capacity - int(grid.explicit)
+        capacity = next(one for one in capacities if one >= min(stop + int(grid.explicit), grid.size))
+        if capacity != has:
+            state, has = grown(state, engine.shapes(sampling, grid.size, capacity)), capacity
         arguments = (program.couplings, multistep(grid, capacity, dtype), state, np.int32(row), np.int32(stop))
         state = executable(program.function, arguments, dict(program.static))(*arguments)
         _check_rows(engine, grid, state, row, stop, iteration)
         row = stop
     return state
+
+
+def stops(grid: Grid) -> list[int]:
+    """The rows at which a replica is looked at: the last, and before it ever twice as many."""
+    found = [FIRST_CAPACITY - int(grid.explicit)]
+    while found[-1] < grid.size:
+        found.append(2 * (found[-1] + int(grid.explicit)) - int(grid.explicit))
+    return [*found[:-1], grid.size]
 
 
 def grown(state: Any, shapes: Any) -> Any:
@@ -125,7 +133,12 @@ def compile_ahead(plan: Plan, runs: Iterable[Runs]) -> None:
             arguments = (program.couplings, steps, state, np.int32(0), np.int32(0))
             executable(program.function, arguments, dict(program.static))
 
-    work = {(run.points, capacity, run.sampling) for run in runs for capacity in plan.engine.capacities(run.points)}
-    ordered = sorted(work, key=lambda item: (-item[1], item[2].samples))
+    work = {}
+    for run in runs:  # grids of the same capacities have the same programs
+        capacities = plan.engine.capacities(run.points, run.sampling)
+        work |= {
+            (capacities[-1], capacity, run.sampling): (run.points, capacity, run.sampling) for capacity in capacities
+        }
+    ordered = sorted(work.values(), key=lambda item: (-item[1], item[2].samples))
     with ThreadPoolExecutor(plan.workers) as pool:
         list(pool.map(one, ordered))

@@ -37,10 +37,11 @@ class Steps(NamedTuple):
 
 
 def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
-    """The grid's weights for `capacity` rows; rows beyond the grid get weight 0."""
+    """The grid's weights for `capacity` rows; rows beyond the grid get weight 0, and row 0 is its own past."""
     rows = min(capacity, grid.size)
     weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
     weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
+    past[0, 0] = 1.0
     return Steps(np.asarray(weights, dtype), np.asarray(past, dtype))  # type: ignore[arg-type]
 
 

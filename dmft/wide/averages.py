@@ -41,8 +41,7 @@ def extended_bases(bases: Bases, row: ForceRow) -> Bases:
 
 def bulk_force_row(state: AnyState, n: Array, local: Local) -> Float[Array, " T"]:
     """Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)], equation 4.6."""
-    weighted = state.samples.weight * local.residual
-    return weighted @ (all_residuals(state, n, local).T * local.bath.correlation)
+    return (all_residuals(state, n, local) * local.bath.correlation) @ (state.samples.weight * local.residual)
 
 
 def all_residuals(state: AnyState, n: Array, local: Local) -> Float[Array, "T S"]:

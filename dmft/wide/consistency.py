@@ -27,7 +27,7 @@ def forces(model: Model, grid: Grid, state: State) -> BySector:
         np.asarray(array, np.float64)[:size]
         for array in (state.fields.p, state.fields.q, state.fields.force_common, state.fields.force_outlier)
     )
-    bulk = np.einsum("s,nsm->nm", weight, np.asarray(state.history.force_correlation)[:size, :, :size])
+    bulk = np.asarray(state.kernels.force_correlation, np.float64)[:size, :size]
     return BySector((g * weight) @ p.T / model.alpha, strength * (outlier * weight) @ q.T, strength * bulk)
 
 

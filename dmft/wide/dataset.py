@@ -12,23 +12,24 @@ the theory has N = R F, the fields of the samples and the motion of N are
 
     p = -(alpha^2 kappa)^-1/2 N . Xv,    dN/dt = kappa^1/2 E[g Xv] - lambda N,    g = (1 + epsilon p) Delta,      (12.2)
 
-and the same for q - b u with epsilon N in place of N, and g = q Delta. For vectors that is exact. The bulk has D^2
-entries and does not scatter at order D^-1/2: it is the theory's, with E over the P samples.
+and the same for q - b u with epsilon N in place of N, and g = q Delta. Overlaps that vanish by symmetry (of c with beta,
+of c with d) are left out: they are of order 1/D. The bulk has D^2 entries and does not scatter at order D^-1/2: it is
+the theory's, with E over the P samples.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
-from dmft.wide.averages import ForceRow, all_residuals, bulk_force_row, extended_bases, force_row, forces
-from dmft.wide.bath import bath_row, initial_fed, past_bath, resolvent_row
-from dmft.wide.drawn import Draw, DrawHistory, DrawRow
+from dmft.wide.averages import ForceRow, bulk_force_row, extended_bases, force_row, forces
+from dmft.wide.bath import bath_row, past_bath
+from dmft.wide.drawn import Draw, DrawRow
 from dmft.wide.fields import common_field, feedback_gains, offsets, solve_residual
+from dmft.wide.history import BathBlock, with_row
 from dmft.wide.local import Local
 from dmft.wide.row import response_initial, target_overlap
 from dmft.wide.sectors import BySector
@@ -69,9 +70,9 @@ def drawn_row(
     guess = state.fields.residual[jnp.maximum(n - 1, 0)]
     delta = solve_residual(c, guess, p_0, q_0, past.variance, offsets(state.labels), weights)
     gain = feedback_gains(c, weights, delta)
-    bath = bath_row(c, h, state, n, row, past, gain.bulk)
+    bath = bath_row(past, n, gain.bulk)
     local = Local(common_field(c, p_0, delta, weights), gain.outlier * q_0, delta, gain, bath)
-    return Drawn(local, force_row(state, forces(c, local)), growth_row(c, h, state, n, row, local))
+    return Drawn(local, force_row(state, forces(c, local)), growth_row(c, state, n, local))
 
 
 def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "2 K"]:
@@ -84,7 +85,7 @@ def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "2 K"]:
 def bulk_change(c: Couplings, state: Draw, local: Local) -> tuple[Float[Array, " T"], Float[Array, ""]]:
     """(epsilon/alpha) E[Delta G](n, :), the force on R_r, and how it follows R_r(n, :)."""
     weighted = c.epsilon / c.alpha * state.samples.weight * local.residual
-    return weighted @ local.bath.response, weighted @ local.gain.bulk
+    return local.bath.response @ weighted, weighted @ local.gain.bulk
 
 
 def implied_draw(
@@ -104,7 +105,7 @@ def implied_draw(
         response_bulk=steps.implicit(past.response_bulk + kick, n, change - gain * row.response_bulk, decay, gain),
         force_bulk=bulk_force_row(state, n, local),
         target_overlap=target_overlap(c, steps, state, n, past, local, drawn.growth),
-        response_initial=response_initial(c, steps, state, n, row, past, local),
+        response_initial=response_initial(c, steps, state, n, past, row, local),
     )
 
 
@@ -125,28 +126,17 @@ def new_mode(state: Draw, force: ForceRow) -> Array:
     return at & jnp.any(force.unit != 0, axis=1)[:, None]
 
 
-def store_draw(c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
+def store_draw(state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
     """The state with row n; its seeding has Sigma(n, :) alone."""
-    local, here = drawn.local, jnp.arange(len(h)) == n
-    kernels = put(state.kernels, n, **row._asdict(), correlation_bulk=local.bath.correlation_bulk)
-    initial = local.gain.bulk * (row.response_initial - c.e * initial_fed(h, state, row))
+    local, here = drawn.local, jnp.arange(len(row.force_bulk)) == n
+    bulk = local.bath.correlation_bulk
+    kernels = put(state.kernels, n, **row._asdict(), correlation_bulk=bulk)
     return state._replace(
-        kernels=kernels._replace(force_bulk=jnp.where(here, row.force_bulk[:, None], kernels.force_bulk)),
+        kernels=kernels._replace(
+            force_bulk=jnp.where(here, row.force_bulk[:, None], kernels.force_bulk),
+            correlation_bulk=jnp.where(here, bulk[:, None], kernels.correlation_bulk),
+        ),
         seeding=with_noise(state.seeding, n, drawn.growth.noise),
-        fields=put(state.fields, n, residual=local.residual, initial=initial),
-        history=bath_history(c, h, state, n, row, local),
+        fields=put(state.fields, n, residual=local.residual),
+        history=with_row(state.history, n, BathBlock(local.bath.resolvent)),
     )
-
-
-def bath_history(c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, local: Local) -> DrawHistory:
-    """H(n, :), Delta G, and Delta B in row and column n."""
-    bath, delta = local.bath, local.residual[:, None]
-    past = put(
-        state.history,
-        n,
-        bath=resolvent_row(c, h, state, n, row, local.gain.bulk),
-        force_response=delta * bath.response,
-        force_correlation=delta * bath.correlation,
-    )
-    column = all_residuals(state, n, local) * bath.correlation.T
-    return past._replace(force_correlation=jax.lax.dynamic_update_index_in_dim(past.force_correlation, column, n, 2))

@@ -11,15 +11,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dmft.compiled.executables import compilable
+from dmft.models.model import Model
 from dmft.twotime.anderson import anderson
 from dmft.twotime.engine import Iteration
 from dmft.twotime.noise import Samples
 from dmft.twotime.steps import Steps
-from dmft.wide.averages import bulk_force_row, force_row, target_drift
+from dmft.wide.averages import bulk_force_row, target_drift
 from dmft.wide.dataset import Drawn, bulk_change, drawn_row, drift, implied_draw, new_mode, reveal, store_draw
-from dmft.wide.drawn import Draw, DrawFields, DrawHistory, DrawKernels, DrawRow
-from dmft.wide.implicit import along_diagonal, block_scale, continued
-from dmft.wide.seeding import explicit_seeding_row, implicit_seeding_row, start_seeding
+from dmft.wide.drawn import Draw, DrawFields, DrawKernels, DrawRow
+from dmft.wide.history import empty_history
+from dmft.wide.implicit import along_diagonal, block_scale, on_line
+from dmft.wide.seeding import explicit_seeding_row, implicit_seeding_row
 from dmft.wide.start import labels
 from dmft.wide.state import Bases, Couplings, Seeding, put
 
@@ -35,63 +37,46 @@ def draw_numbers(
     normals = np.random.default_rng(seed).standard_normal((2 + 2 * modes, samples))
     squares = np.random.default_rng(coordinates).chisquare(dim - np.arange(modes), (2, modes))
     arrays = (np.full(samples, 1 / samples), np.abs(normals[0]), normals[1], normals[2::2], normals[3::2])
-    return Samples(*(np.asarray(array, dtype) for array in arrays)), np.asarray(np.sqrt(squares / dim), dtype)
+    drawn = Samples(*(np.asarray(array, dtype) for array in arrays))  # type: ignore[arg-type]
+    return drawn, np.asarray(np.sqrt(squares / dim), dtype)
 
 
-@compilable()
 def first_draw(
-    c: Couplings,
-    samples: Samples,
-    lengths: Array,
-    overlap: Array,
-    noise: Array,
-    centered: Array,
-    *,
-    capacity: int,
-    flow: bool,
+    model: Model, overlap: float, seed_overlap: float, samples: Samples, lengths: np.ndarray, capacity: int
 ) -> Draw:
-    """The state at t = 0, with row 0 of the flow, and room for `capacity` rows."""
+    """Nothing solved or revealed yet, as `dmft.wide.start.first_state`."""
     (modes, count), t, dtype = samples.common.shape, capacity, samples.u.dtype
 
-    def zeros(*shape: int) -> Array:
-        return jnp.zeros(shape, dtype)
+    def zeros(*shape: int) -> Any:
+        return np.zeros(shape, dtype)
 
     kernels = DrawKernels(
-        zeros(t, 2, modes), zeros(t, 2, modes), *(zeros(*s) for s in ((t, t), (t, t), (t,), (t,), (t, t)))
+        components=zeros(t, 2, modes),
+        factor=zeros(t, 2, modes),
+        response_bulk=zeros(t, t),
+        force_bulk=zeros(t, t),
+        target_overlap=zeros(t),
+        response_initial=zeros(t),
+        correlation_bulk=zeros(t, t),
     )
-    state = Draw(
+    seeding = Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
+    for rows, value in ((kernels.target_overlap, overlap**0.5), (kernels.response_initial, 1.0)):
+        rows[0] = value  # type: ignore[index]
+    for rows, value in ((seeding.response_initial, 1.0), (seeding.linear_overlap, seed_overlap**0.5)):
+        rows[0] = value  # type: ignore[index]
+    return Draw(
         samples=samples,
-        labels=labels(c, samples, overlap, noise, centered),
-        lengths=lengths,
-        features=jnp.stack([samples.common, samples.outlier]),
-        kernels=put(kernels, jnp.int32(0), target_overlap=jnp.sqrt(overlap), response_initial=1.0),
-        seeding=start_seeding(c, Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))),
-        fields=DrawFields(zeros(t, count), zeros(t, count)),
-        bases=Bases(zeros(2, modes, count), jnp.zeros(2, jnp.int32)),
-        history=DrawHistory(*(zeros(t, count, t) for _ in DrawHistory._fields)),
-        rounds=jnp.zeros(t, jnp.int32),
+        labels=labels(model, overlap, samples),
+        lengths=lengths,  # type: ignore[arg-type]
+        features=np.stack([samples.common, samples.outlier]),  # type: ignore[arg-type]
+        kernels=kernels,
+        seeding=seeding,
+        fields=DrawFields(zeros(t, count)),
+        bases=Bases(zeros(2, modes, count), np.zeros(2, np.int32)),  # type: ignore[arg-type]
+        history=empty_history(t, count, zeros, tangents=False),
+        rounds=np.zeros(t, np.int32),  # type: ignore[arg-type]
         mismatch=zeros(t),
     )
-    return initial_draw(c, state) if flow else state
-
-
-def initial_draw(c: Couplings, state: Draw) -> Draw:
-    """Row 0 of the flow: p = 0, q = m0 u, V = 1, and the first mode."""
-    kernels, history, about = state.kernels, state.history, state.labels
-    q = kernels.target_overlap[0] * state.samples.u
-    delta = 0.5 * c.alpha * c.epsilon * (q**2 + 1) - about.initial_output - about.target
-    state = state._replace(
-        kernels=kernels._replace(
-            response_bulk=kernels.response_bulk.at[0, 0].set(1.0),
-            correlation_bulk=kernels.correlation_bulk.at[0, 0].set(1.0),
-        ),
-        fields=put(state.fields, jnp.int32(0), residual=delta, initial=jnp.ones_like(delta)),
-        history=history._replace(
-            bath=history.bath.at[0, :, 0].set(1.0),
-            force_correlation=history.force_correlation.at[0, :, 0].set(delta),
-        ),
-    )
-    return reveal(c, state, force_row(state, jnp.stack([delta, q * delta])))
 
 
 @compilable(donated=["state"])
@@ -105,7 +90,7 @@ def draw_implicit(
     *,
     iteration: Iteration,
 ) -> Draw:
-    """Solve rows first <= n < stop of the gradient flow; row 0 must be there."""
+    """Solve rows first <= n < stop of the gradient flow; row 0 has no past, and moves nothing (h_0 = 0)."""
 
     def body(n: Array, state: Draw) -> Draw:
         past = state.kernels.rows(lambda rows: steps.history(rows, n))
@@ -125,30 +110,28 @@ def draw_implicit(
             depth=iteration.depth,
             max_rounds=iteration.max_rounds,
         )
-        drawn = solution.seen
-        seeding = implicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
-        revealed = reveal(c, state, drawn.force)
-        # the component on the new v_m has no past, and acts from the next row on
-        new = steps.implicit(jnp.zeros_like(past.components), n, -drift(c, revealed, drawn.local), c.weight_decay)
-        row = unravel(solution.value)
-        row = row._replace(components=jnp.where(new_mode(state, drawn.force), new, row.components))
-        state = store_draw(c, steps.weights, revealed, n, row, drawn)
+        seeding = implicit_seeding_row(c, steps, state.seeding, n, solution.seen.growth)
+        state = revealed_row(c, steps, state, n, unravel(solution.value), solution.seen)
         state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
     return jax.lax.fori_loop(first, stop, body, state)
 
 
+def revealed_row(c: Couplings, steps: Steps, state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
+    """The state with row n, and the component on the v_m that it adds: it has no past, and acts from the next row on."""
+    revealed = reveal(c, state, drawn.force)
+    new = steps.implicit(jnp.zeros_like(row.components), n, -drift(c, revealed, drawn.local), c.weight_decay)
+    row = row._replace(components=jnp.where(new_mode(state, drawn.force), new, row.components))
+    return store_draw(revealed, n, row, drawn)
+
+
 def predicted_draw(state: Draw, n: Array) -> DrawRow:
     """First guess of row n: the response along its diagonal, the rest continued from the last two rows."""
-    kernels = state.kernels
-    return DrawRow(
-        components=continued(kernels.components, n),
-        factor=continued(kernels.factor, n),
-        response_bulk=along_diagonal(kernels.response_bulk, n),
-        force_bulk=kernels.force_bulk[n - 1],
-        target_overlap=continued(kernels.target_overlap, n),
-        response_initial=continued(kernels.response_initial, n),
+    one, two = (state.kernels.rows(lambda rows: rows[at]) for at in (n - 1, jnp.maximum(n - 2, 0)))  # noqa: B023
+    continued = jax.tree.map(lambda one, two: on_line(one, two, n), one, two)
+    return continued._replace(
+        response_bulk=along_diagonal(one.response_bulk, two.response_bulk, n), force_bulk=one.force_bulk
     )
 
 
@@ -163,7 +146,7 @@ def draw_explicit(
         drawn = drawn_row(c, steps.weights, state, n, row, instant[n])
         row = row._replace(force_bulk=bulk_force_row(state, n, drawn.local))
         following = explicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
-        state = store_draw(c, steps.weights, reveal(c, state, drawn.force), n, row, drawn)
+        state = store_draw(reveal(c, state, drawn.force), n, row, drawn)
         last = n + 1 == len(steps.weights)
         at = jnp.where(last, 0, n + 1)  # the last row has no successor
 
@@ -189,7 +172,7 @@ def next_draw(
     def step(rows: Array, force: Array) -> Array:
         return steps.explicit(rows, n, force, c.weight_decay)
 
-    initial = c.epsilon / c.alpha * (state.samples.weight @ (local.residual * state.fields.initial[n]))
+    initial = c.epsilon / c.alpha * (state.samples.weight @ (local.residual * local.bath.initial))
     return {
         "components": step(row.components, -drift(c, state, local)),
         "response_bulk": step(row.response_bulk, bulk_change(c, state, local)[0]) + kick,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from dmft.twotime.noise import Samples
+from dmft.wide.history import BathBlock
 from dmft.wide.state import Bases, Kernels, Labels, Row, Seeding, State
 
 
@@ -34,7 +35,7 @@ class DrawKernels(NamedTuple):
     force_bulk: Float[Array, "T T"]
     target_overlap: Float[Array, " T"]
     response_initial: Float[Array, " T"]
-    correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
+    correlation_bulk: Float[Array, "T T"]  # C_r
 
     def rows(self, function: Callable[[Array], Array]) -> DrawRow:
         """`function` of each kernel that has a row in `DrawRow`."""
@@ -45,15 +46,6 @@ class DrawFields(NamedTuple):
     """Per-sample processes, one row a time point."""
 
     residual: Float[Array, "T S"]  # Delta
-    initial: Float[Array, "T S"]  # G_0 = H R_0
-
-
-class DrawHistory(NamedTuple):
-    """Per-sample two-time arrays of the bath, see `dmft.wide.state.History`."""
-
-    bath: Float[Array, "T S T"]
-    force_response: Float[Array, "T S T"]
-    force_correlation: Float[Array, "T S T"]
 
 
 class Draw(NamedTuple):
@@ -67,7 +59,7 @@ class Draw(NamedTuple):
     seeding: Seeding
     fields: DrawFields
     bases: Bases  # e_m
-    history: DrawHistory
+    history: tuple[BathBlock, ...]
     rounds: Array  # (T,) inner iterations spent on each row
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
 

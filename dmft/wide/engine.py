@@ -10,17 +10,30 @@ import numpy as np
 from dmft.checks import ParameterError
 from dmft.losses.quadratic import OBSERVABLES
 from dmft.models.model import Model
-from dmft.twotime.engine import Engine, Evidence, Iteration, KernelStack, Plan, Program, Progress, Report, Runs
+from dmft.twotime.engine import (
+    Engine,
+    Evidence,
+    Iteration,
+    KernelStack,
+    Plan,
+    Program,
+    Progress,
+    Report,
+    Runs,
+    capacity_of,
+)
 from dmft.twotime.grid import Grid
 from dmft.twotime.request import check_sample_count
 from dmft.twotime.spread import Spreads
 from dmft.wide import replica
 from dmft.wide.estimate import WideEvidence, begin, coarse_size, mean_curve, runs
 from dmft.wide.replica import Sampling
-from dmft.wide.solution import KERNELS, Replica
+from dmft.wide.solution import KERNELS, Like, Replica
 
 #: Samples of a replica unless given; and least.
 SAMPLES, LEAST = 256, 32
+#: Modes, and rows that there is room for, at least, so that most flows have the same programs.
+MODES, LEAST_CAPACITY = 64, 32
 
 
 class Wide(Engine):
@@ -31,18 +44,32 @@ class Wide(Engine):
     model: Model
 
     def choose_sampling(self, grid: Grid, precision: str, rtol: float, samples: int | None) -> Sampling:  # noqa: ARG002
-        """As many modes as rows fit into the last capacity, up to half the samples."""
+        """As many modes as rows have room, up to half the samples."""
         samples = SAMPLES if samples is None else check_sample_count(samples, LEAST)
-        return Sampling(samples, min(self.capacities(grid.size)[-1], samples // 2), precision)
+        modes = min(max(MODES, capacity_of(grid.size)), samples // 2)
+        return Sampling(samples, modes, precision, LEAST_CAPACITY)
 
     def smallest(self, points: int) -> Sampling:  # noqa: ARG002
         """32 samples in single precision."""
-        return Sampling(LEAST, LEAST // 2, "float32")
+        return Sampling(LEAST, LEAST // 2, "float32", LEAST_CAPACITY)
+
+    def capacities(self, points: int, sampling: Sampling) -> list[int]:
+        """One, with room to spare: that costs next to nothing, another program seconds."""
+        return [max(sampling.capacity, capacity_of(points))]
+
+    def first_row(self, grid: Grid) -> int:  # noqa: ARG002
+        """Row 0 is solved like the rest."""
+        return 0
 
     def fewer(self, sampling: Sampling) -> Sampling:
-        """A quarter of the samples, or half of them where there are few: the change of the mean shows the bias."""
+        """A quarter of the samples, or half of them where there are few: the change of the mean shows the bias.
+
+        There is room for as many rows as there are modes: one program serves both grids.
+        """
         samples = max(sampling.samples // 4, min(32, sampling.samples // 2))
-        return dataclasses.replace(sampling, samples=samples, modes=min(sampling.modes, samples - 8))
+        return dataclasses.replace(
+            sampling, samples=samples, modes=min(sampling.modes, samples - 8), capacity=sampling.modes
+        )
 
     def trial(self, grid: Grid, sampling: Sampling) -> Sampling:  # noqa: ARG002
         """Few samples."""
@@ -60,11 +87,16 @@ class Wide(Engine):
         return replica.state_shapes(sampling, capacity)
 
     def start(
-        self, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int, like: Replica | None
+        self,
+        grid: Grid,  # noqa: ARG002
+        sampling: Sampling,
+        seed: np.random.SeedSequence,
+        capacity: int,
+        like: Like | None,
     ) -> Any:
-        """See `dmft.wide.replica.start`; the noise is made of the modes of `like` first."""
-        state = replica.start(self.model, grid, sampling, seed, capacity)
-        return state if like is None else state._replace(bases=like.bases)
+        """See `dmft.wide.replica.start`, and `Like`."""
+        state = replica.start(self.model, sampling, seed, capacity)
+        return state if like is None else like.begun(state)
 
     def program(self, grid: Grid, sampling: Sampling, iteration: Iteration) -> Program:
         """See `dmft.wide.replica.method`."""

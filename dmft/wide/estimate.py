@@ -29,7 +29,7 @@ from dmft.twotime.loop import ReplicaStopped, compile_ahead, solve_replica
 from dmft.twotime.replicas import side_by_side
 from dmft.twotime.tolerance import MAX_REPLICAS
 from dmft.wide.consistency import regress_out
-from dmft.wide.solution import Replica
+from dmft.wide.solution import Like, Replica
 
 #: Ratios of points, fine to coarse, of the grid that most of the work is done on: the first that can be solved.
 COARSENING = (2.0, 1.5, 1.25)
@@ -99,7 +99,7 @@ class WideEvidence:
     def more(self, target: int, report: Report) -> WideEvidence:
         """With replicas up to `target`."""
         done = len(self.replicas)
-        new = run(self.on, range(done, target), lambda count: report(done + count, target))
+        new = run(self.on, range(done, target), lambda count: report(done + count, target), guide=self.few[0])
         return dataclasses.replace(self, replicas=self.replicas + new)
 
     def surer(self, report: Report) -> WideEvidence | None:
@@ -107,7 +107,8 @@ class WideEvidence:
         done, pilot = len(self.few), self.pilot
         if done >= MAX_REPLICAS:
             return None
-        few = self.few + run(self.on.fewer, range(done, 2 * done), lambda new: report(done + new, 2 * done))
+        new = run(self.on.fewer, range(done, 2 * done), lambda new: report(done + new, 2 * done), guide=self.few[0])
+        few = self.few + new
         if pilot.coarse is not None and pilot.coarse.plan is self.on:
             pilot = dataclasses.replace(pilot, coarse=dataclasses.replace(pilot.coarse, replicas=few))
         else:
@@ -166,9 +167,31 @@ def _run_coarse(plan: Plan, count: int, report: Report) -> Coarse:
     raise AssertionError("unreachable: the last ratio returns or raises")
 
 
-def run(plan: Plan, indices: range, report: Any, like: Sequence[Replica] | None = None) -> list[Replica]:
-    """The replicas of the given indices; `like`: the same ones on another grid."""
-    return side_by_side(plan, lambda index: solve_replica(plan, index, like[index] if like else None), indices, report)
+def run(
+    plan: Plan,
+    indices: range,
+    report: Any,
+    like: Sequence[Replica] | None = None,
+    guide: Replica | None = None,
+) -> list[Replica]:
+    """The replicas of the given indices.
+
+    Args:
+        like: the same ones on another grid.
+        guide: a replica on the same grid, whose rows are the first guess of these; the first of them if None.
+    """
+    found: list[Replica] = []
+
+    def solve(index: int) -> Replica:
+        rows = guide.rows if guide else None
+        one = solve_replica(plan, index, Like(like[index].bases if like else None, rows))
+        return one if rows is None else one._replace(rows=None)
+
+    if guide is None and not plan.grid.explicit:
+        found, indices = [solve(indices[0])], indices[1:]
+        guide = found[0]
+    done = len(found)
+    return found + side_by_side(plan, solve, indices, lambda new: report(done + new))
 
 
 def errors(evidence: WideEvidence, name: str) -> Errors:

@@ -26,7 +26,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
         sampled = sampled_row(c, steps.weights, state, n, row)
         row = row._replace(factor=sampled.force.factor, force_bulk=sampled.force_bulk)
         following = explicit_seeding_row(c, steps, state.seeding, n, sampled.growth)
-        state = store_row(c, steps.weights, state, n, row, sampled)
+        state = store_row(c, state, n, row, sampled)
         return store_next(c, steps, state, n, row, sampled, following)
 
     return jax.lax.fori_loop(first, stop, body, state)
@@ -60,7 +60,7 @@ def next_row(
         return steps.explicit(rows, n, force, c.weight_decay)
 
     kick = jnp.arange(len(steps.weights)) == n  # a force at step n enters w(n+1)
-    initial = state.samples.weight @ (sampled.local.residual * state.fields.initial[n])
+    initial = state.samples.weight @ (sampled.local.residual * sampled.local.bath.initial)
     return {
         "response": step(row.response, rates(c)[:, None] * sampled.change) + kick,
         "target_overlap": step(row.target_overlap, target_drift(c, state, sampled.local)) + source,

@@ -21,7 +21,7 @@ from dmft.wide.store import store_row
 def advance_implicit(
     c: Couplings, steps: Steps, state: State, first: Array, stop: Array, *, iteration: Iteration
 ) -> State:
-    """Solve rows first <= n < stop of the gradient flow; row 0 must be there."""
+    """Solve rows first <= n < stop of the gradient flow; row 0 has no past, and no force (h_0 = 0)."""
 
     def body(n: Array, state: State) -> State:
         past = state.kernels.rows(lambda rows: steps.history(rows, n))
@@ -41,8 +41,9 @@ def advance_implicit(
             depth=iteration.depth,
             max_rounds=iteration.max_rounds,
         )
-        seeding = implicit_seeding_row(c, steps, state.seeding, n, solution.seen.growth)
-        state = store_row(c, steps.weights, state, n, unravel(solution.value), solution.seen)
+        row, seen = unravel(solution.value), solution.seen
+        seeding = implicit_seeding_row(c, steps, state.seeding, n, seen.growth)
+        state = store_row(c, state, n, row, seen)
         state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
@@ -60,32 +61,38 @@ STEADY = 4
 
 
 def predicted_row(state: State, n: Array) -> Row:
-    """First guess of row n: responses along their diagonals, the rest continued from the last two rows."""
-    kernels, one, two = state.kernels, n - 1, jnp.maximum(n - 2, 0)
-    weight, delta = state.samples.weight, state.fields.residual
-    size = jnp.sqrt(weight @ delta[one] ** 2 / (weight @ delta[two] ** 2))
-    size = jnp.where(n >= STEADY, size, 1.0)
-    forced = size**2 * kernels.force_bulk[one]
-    return Row(
-        response=along_diagonal(kernels.response, n),
-        factor=size * kernels.factor[one],
-        force_bulk=jnp.where(jnp.arange(len(forced)) == n, forced[one], forced),
-        target_overlap=continued(kernels.target_overlap, n),
-        response_initial=continued(kernels.response_initial, n),
+    """First guess of row n: another replica's, and the deviation from it continued from the last two rows.
+
+    Without another replica the rows themselves are continued, as deviations from 0.
+    """
+    weight, delta, other = state.samples.weight, state.fields.residual, state.guide
+    here, before = n - 1, jnp.maximum(n - 2, 0)
+    one, two = (
+        jax.tree.map(lambda own, known: own[at] - known[at], state.kernels.rows(lambda rows: rows), other)  # noqa: B023
+        for at in (here, before)
     )
+    size = jnp.sqrt(weight @ delta[here] ** 2 / (weight @ delta[before] ** 2))
+    size = jnp.where(n >= STEADY, size, 1.0)
+    forced = size**2 * one.force_bulk
+    continued = Row(
+        response=along_diagonal(one.response, two.response, n),
+        factor=size * one.factor,
+        force_bulk=jnp.where(jnp.arange(len(forced)) == n, forced[here], forced),
+        target_overlap=on_line(one.target_overlap, two.target_overlap, n),
+        response_initial=on_line(one.response_initial, two.response_initial, n),
+    )
+    return jax.tree.map(lambda known, deviation: known[n] + deviation, other, continued)
 
 
-def along_diagonal(rows: Array, n: Array) -> Array:
+def along_diagonal(one: Array, two: Array, n: Array) -> Array:
     """Row n from the two before it, moved along with n but for the first two columns."""
-    one, two = rows[n - 1], rows[jnp.maximum(n - 2, 0)]
-    columns = jnp.arange(rows.shape[-1])
+    columns = jnp.arange(one.shape[-1])
     moved = 2 * jnp.roll(one, 1, axis=-1) - jnp.roll(two, 2, axis=-1)
     late = jnp.where(columns < 2, 2 * one - two, moved) * (columns <= n)
     early = jnp.where(columns == n, jnp.roll(one, 1, axis=-1), one)
     return jnp.where(n >= STEADY, late, early)
 
 
-def continued(values: Array, n: Array) -> Array:
+def on_line(one: Array, two: Array, n: Array) -> Array:
     """Row n on the line through the two before it."""
-    one, two = values[n - 1], values[jnp.maximum(n - 2, 0)]
     return jnp.where(n >= STEADY, 2 * one - two, one)

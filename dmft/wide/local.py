@@ -38,5 +38,5 @@ def local_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: 
     guess = state.fields.residual[jnp.maximum(n - 1, 0)]
     delta = solve_residual(c, guess, p_0, q_0, past.variance, offsets(state.labels), instant)
     gain = feedback_gains(c, instant, delta)
-    bath = bath_row(c, h, state, n, row, past, gain.bulk)
+    bath = bath_row(past, n, gain.bulk)
     return Local(common_field(c, p_0, delta, instant), gain.outlier * q_0, delta, gain, bath)

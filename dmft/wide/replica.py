@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid
 from dmft.twotime.kernels import physical_response
 from dmft.twotime.noise import Samples, draw_samples
+from dmft.twotime.tolerance import MAX_REPLICAS
 from dmft.wide.consistency import (
     differential_correlations,
     forces,
@@ -33,11 +34,15 @@ from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How one replica is sampled: S samples (a power of two), K noise modes in each sector, "float64" or "float32"."""
+    """How one replica is sampled: S samples (a power of two), K noise modes in each sector, "float64" or "float32".
+
+    There is room for at least `capacity` rows.
+    """
 
     samples: int
     modes: int
     precision: str
+    capacity: int = 32
 
 
 def seed_overlap(model: Model) -> float:
@@ -56,12 +61,19 @@ def couplings(model: Model, precision: str) -> Couplings:
     return Couplings(*(np.asarray(x, precision) for x in numbers))  # type: ignore[arg-type]
 
 
-def start(model: Model, grid: Grid, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
-    """The state at t = 0, with row 0 of the flow."""
-    c = couplings(model, sampling.precision)
-    samples = draw_samples(sampling.samples, sampling.modes, seed, c.alpha.dtype)
-    numbers = (np.asarray(x, c.alpha.dtype) for x in (initial_overlap(model), model.label_noise, model.centered))
-    return first_state(c, samples, *numbers, capacity=capacity, flow=not grid.explicit)
+def start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
+    """The state at t = 0, before any row."""
+    about = sampling.samples, sampling.modes, sampling.precision
+    drawn = map(np.copy, _drawn(*about, seed.entropy, seed.spawn_key))  # what is given to a program is lost
+    samples = Samples(*drawn)  # type: ignore[arg-type]
+    return first_state(model, initial_overlap(model), seed_overlap(model), samples, capacity)
+
+
+@functools.lru_cache(maxsize=2 * MAX_REPLICAS)
+def _drawn(samples: int, modes: int, precision: str, entropy: Any, spawn_key: tuple[int, ...]) -> list[np.ndarray]:
+    """The samples of a seed in NumPy: on another grid, and of another model, they are the same."""
+    seed = np.random.SeedSequence(entropy, spawn_key=spawn_key)
+    return [np.asarray(array) for array in draw_samples(samples, modes, seed, np.dtype(precision))]
 
 
 def state_shapes(sampling: Sampling, capacity: int) -> State:
@@ -74,7 +86,8 @@ def state_shapes(sampling: Sampling, capacity: int) -> State:
     s, k = sampling.samples, sampling.modes
     samples = Samples(weight=array(s), u=array(s), label=array(s), common=array(k, s), outlier=array(k, s))
     about = Labels(target=array(s), initial_output=array(s), initial_slope=array())
-    return jax.eval_shape(partial(empty_state, capacity=capacity), samples, about)
+    shapes = empty_state(samples, about, capacity, array)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
 
 
 def method(grid: Grid, iteration: Iteration) -> tuple[Any, dict[str, Any]]:
@@ -104,6 +117,7 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
         bases=jax.tree.map(np.asarray, state.bases),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
+        rows=state.kernels.rows(np.asarray),
     )
 
 
@@ -113,11 +127,10 @@ def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, response
     common = (responses.common * grid.weights) @ kernels.factor[:, 0]
     outlier = (responses.outlier * grid.weights) @ kernels.factor[:, 1]
     b = kernels.target_overlap
-    bulk = np.tril(kernels.correlation_bulk[:, : grid.size])
     return BySector(
         strength * common @ common.T,
         strength * model.epsilon**2 * outlier @ outlier.T + np.outer(b, b),
-        bulk + np.tril(bulk, -1).T,
+        kernels.correlation_bulk[:, : grid.size],
     )
 
 

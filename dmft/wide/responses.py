@@ -23,8 +23,8 @@ from dmft.wide.tangents import Slopes, TangentRow
 
 def mean_changes(weight: Float[Array, " S"], local: Local, tangent: TangentRow) -> Float[Array, "3 T"]:
     """Row n of E[X] under a force on c, E[Y] under one on d, and E[Delta G]."""
-    bulk = (weight * local.residual) @ local.bath.response
-    return jnp.stack([weight @ tangent.common[:, 0], weight @ tangent.outlier[:, 1], bulk])
+    bulk = local.bath.response @ (weight * local.residual)
+    return jnp.stack([tangent.common[0] @ weight, tangent.outlier[1] @ weight, bulk])
 
 
 def mean_gains(weight: Float[Array, " S"], local: Local, s: Slopes) -> Float[Array, " 3"]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
 from dmft.wide.averages import ForceRow, bulk_force_row, force_row, forces, target_drift
-from dmft.wide.bath import initial_fed
 from dmft.wide.drawn import AnyRow, AnyState
 from dmft.wide.local import Local, local_row
 from dmft.wide.responses import mean_changes, mean_gains, response_rows
@@ -34,16 +34,16 @@ def sampled_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row
     """What the samples of a proposed row are: equations 4.1 to 4.6 and 4.9."""
     weight, local = state.samples.weight, local_row(c, h, state, n, row)
     s = slopes(c, h, n, row, local)
-    tangent = tangent_row(c, h, n, state.history.tangent, row, s)
+    tangent = tangent_row(c, h, n, state.history, row, s)
     return Sampled(
         local=local,
         tangent=tangent,
         target=target_tangent_row(c, h, state, row, s),
-        force=force_row(state, forces(c, local)),
+        force=force_row(state, jnp.where(h[n] > 0, forces(c, local), 0.0)),  # none if it has no weight
         force_bulk=bulk_force_row(state, n, local),
         change=mean_changes(weight, local, tangent),
         gain=mean_gains(weight, local, s),
-        growth=growth_row(c, h, state, n, row, local),
+        growth=growth_row(c, state, n, local),
     )
 
 
@@ -60,7 +60,7 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
         factor=sampled.force.factor,
         force_bulk=sampled.force_bulk,
         target_overlap=target_overlap(c, steps, state, n, past, sampled.local, sampled.growth),
-        response_initial=response_initial(c, steps, state, n, row, past, sampled.local),
+        response_initial=response_initial(c, steps, state, n, past, row, sampled.local),
     )
 
 
@@ -74,10 +74,10 @@ def target_overlap(
 
 
 def response_initial(
-    c: Couplings, steps: Steps, state: AnyState, n: Array, row: AnyRow, past: AnyRow, local: Local
+    c: Couplings, steps: Steps, state: AnyState, n: Array, past: AnyRow, row: AnyRow, local: Local
 ) -> Float[Array, ""]:
     """R_0(n): d_t R_0 = -(epsilon/alpha) E[Delta G_0] - lambda R_0, G_0 = H R_0."""
     strength, weight = c.epsilon / c.alpha, state.samples.weight
-    gain = local.residual * local.gain.bulk  # Delta G_0 = gain (R_0 - e R_r Delta G_0)
-    others = -c.e * (weight @ (gain * initial_fed(steps.weights, state, row)))
-    return steps.implicit(past.response_initial, n, strength * others, c.weight_decay, strength * (weight @ gain))
+    gain = weight @ (local.residual * local.gain.bulk)  # how E[Delta G_0] follows R_0(n)
+    others = weight @ (local.residual * local.bath.initial) - gain * row.response_initial
+    return steps.implicit(past.response_initial, n, strength * others, c.weight_decay, strength * gain)

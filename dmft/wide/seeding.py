@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.twotime.steps import Steps
 from dmft.wide.averages import all_residuals
-from dmft.wide.drawn import AnyRow, AnyState
+from dmft.wide.drawn import AnyState
 from dmft.wide.local import Local
 from dmft.wide.state import Couplings, Seeding, put
 
@@ -43,32 +42,11 @@ def start_seeding(c: Couplings, seeding: Seeding) -> Seeding:
     return put(seeding, jnp.int32(0), response_initial=1.0, linear_overlap=jnp.sqrt(c.seed_overlap))
 
 
-def growth_row(c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow, local: Local) -> Growth:
-    """Row n of equation 5.1; nothing where the overlap is planted."""
-
-    def grown() -> Growth:
-        return Growth(feedback_row(c, h, state, n, row, local), noise_row(c, state, n, local))
-
-    def planted() -> Growth:
-        return Growth(jnp.zeros_like(h), jnp.zeros_like(h))
-
-    return jax.lax.cond(c.seed_overlap > 0, grown, planted)
-
-
-def feedback_row(
-    c: Couplings, h: Float[Array, " T"], state: AnyState, n: Array, row: AnyRow, local: Local
-) -> Float[Array, " T"]:
-    """K_beta(n, :) = E[u^2 Delta(n) H(n, :)] of equation 5.1, with H = delta - e R_r Delta H."""
-    x = state.samples.weight * state.samples.u**2 * local.residual * local.gain.bulk
-    weights = x * (row.response_bulk * h)[:, None] * state.fields.residual
-    past = weights.reshape(-1) @ state.history.bath.reshape(-1, len(h))
-    return jnp.sum(x) * (jnp.arange(len(h)) == n) - c.e * past
-
-
-def noise_row(c: Couplings, state: AnyState, n: Array, local: Local) -> Float[Array, " T"]:
-    """Sigma(n, :) = (1/kappa) E[u^2 Delta(n) Delta(:) B(n, :)] of equation 5.1."""
+def growth_row(c: Couplings, state: AnyState, n: Array, local: Local) -> Growth:
+    """Equation 5.1: rows n of K_beta = E[u^2 Delta H] and Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]."""
     x = state.samples.weight * state.samples.u**2 * local.residual
-    return x @ (all_residuals(state, n, local).T * local.bath.correlation) / c.kappa
+    noise = (all_residuals(state, n, local) * local.bath.correlation) @ x
+    return Growth(local.bath.resolvent @ x, noise / c.kappa)
 
 
 def with_noise(seeding: Seeding, n: Array, noise: Float[Array, " T"]) -> Seeding:

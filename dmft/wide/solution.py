@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from dmft.wide.sectors import BySector
-from dmft.wide.state import Bases
+from dmft.wide.state import Bases, Row, State
 
 #: Names and meanings of the kernels a dataset may hold, over (time, time2).
 KERNELS: dict[str, str] = {
@@ -43,3 +44,31 @@ class Replica(NamedTuple):
     bases: Bases  # of the forces in sample space, (K, S) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
+    rows: Row | None  # of all kernels, to guide other replicas on the same grid, if it is to be kept
+
+
+class Like(NamedTuple):
+    """What a replica has of others.
+
+    Attributes:
+        bases: of the same replica on another grid: the noise is made of the same modes first.
+        rows: of another replica on the same grid, of as many samples or not: the first guess.
+    """
+
+    bases: Bases | None
+    rows: Row | None
+
+    def begun(self, state: State) -> State:
+        """The state at t = 0 with these."""
+        if self.bases is not None:
+            state = state._replace(bases=self.bases)
+        if self.rows is not None:
+            state = state._replace(guide=jax.tree.map(_fitted, self.rows, state.guide))
+        return state
+
+
+def _fitted(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The array with the shape of another: cut, or padded with zeros."""
+    result, common = np.zeros_like(like), tuple(map(slice, np.minimum(array.shape, like.shape)))
+    result[common] = array[common]
+    return result

@@ -11,7 +11,7 @@ import numpy as np
 from dmft.checks import ConvergenceError, precision_context
 from dmft.compiled.executables import executable
 from dmft.models.model import Model
-from dmft.twotime.engine import Plan, Report
+from dmft.twotime.engine import Plan, Report, capacity_of
 from dmft.twotime.grid import Grid
 from dmft.twotime.replicas import side_by_side
 from dmft.twotime.spread import Spread, Spreads
@@ -19,7 +19,7 @@ from dmft.twotime.steps import multistep
 from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, first_draw
 from dmft.wide.drawn import Draw
 from dmft.wide.observables import wide_observables
-from dmft.wide.replica import couplings, initial_overlap
+from dmft.wide.replica import couplings, initial_overlap, seed_overlap
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica
 
@@ -66,7 +66,7 @@ def one_data_set(
 ) -> dict[str, np.ndarray] | None:
     """The curves of one data set; None if it was not solved. What is no source is the same in all of them."""
     grid, samples = plan.grid, data_set_size(model)
-    capacity = plan.engine.capacities(grid.size)[-1]
+    capacity = capacity_of(grid.size)
     modes = int(max(1, min(capacity, samples / model.kappa - 1, samples - 1)))
     seeds = {
         name: np.random.SeedSequence(plan.seed, spawn_key=(place, index if name in sources else 0))
@@ -76,13 +76,11 @@ def one_data_set(
     if "coordinates" not in sources:
         lengths = np.ones_like(lengths)
     c = couplings(model, "float64")
-    numbers = (np.asarray(x, np.float64) for x in (initial_overlap(model), model.label_noise, model.centered))
-    state = first_draw(c, drawn, lengths, *numbers, capacity=capacity, flow=not grid.explicit)
+    state = first_draw(model, initial_overlap(model), seed_overlap(model), drawn, lengths, capacity)
     padded = np.zeros((capacity, 2))
     padded[: grid.size] = instant
     function, static = (draw_explicit, {}) if grid.explicit else (draw_implicit, {"iteration": plan.iteration})
-    first = np.int32(0 if grid.explicit else 1)
-    arguments = (c, multistep(grid, capacity, np.dtype(np.float64)), state, padded, first, np.int32(grid.size))
+    arguments = (c, multistep(grid, capacity, np.dtype(np.float64)), state, padded, np.int32(0), np.int32(grid.size))
     return read_draw(model, grid, executable(function, arguments, static)(*arguments), plan.iteration.accepted)
 
 

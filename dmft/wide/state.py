@@ -1,8 +1,7 @@
 """Everything the wide engine knows about the rows solved so far (THEORY section 4).
 
 T is the capacity in time points, S the number of samples, K the number of noise modes.  Rows not solved yet are
-zero, so that sums over all T rows run over the past alone.  Histories are laid out [row, sample, column]: an
-integral over past rows with weights shared by all samples is one matrix-vector product.
+zero, so that sums over all T rows run over the past alone.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmft.twotime.noise import Samples
+from dmft.wide.history import History, empty_history
 
 
 class Couplings(NamedTuple):
@@ -69,8 +70,9 @@ class Kernels(NamedTuple):
     force_bulk: Float[Array, "T T"]
     target_overlap: Float[Array, " T"]
     response_initial: Float[Array, " T"]
-    correlation_bulk: Float[Array, "T T"]  # C_r, lower triangle
+    correlation_bulk: Float[Array, "T T"]  # C_r
     change: Float[Array, "T 3 T"]  # E[X] under a force on c, E[Y] under one on d, E[Delta G]
+    force_correlation: Float[Array, "T T"]  # E[Delta(n) B(n, :)]
 
     @property
     def response_bulk(self) -> Float[Array, "T T"]:
@@ -101,7 +103,6 @@ class Fields(NamedTuple):
     variance: Float[Array, "T S"]  # V = B(t, t)
     force_common: Float[Array, "T S"]  # g = (1 + epsilon p) Delta
     force_outlier: Float[Array, "T S"]  # q Delta
-    initial: Float[Array, "T S"]  # G_0 = H R_0
     target_residual: Float[Array, "T S"]  # dDelta/du
     target_common: Float[Array, "T S"]  # d[(1 + epsilon p) Delta]/du
     target_outlier: Float[Array, "T S"]  # d[q Delta]/du
@@ -112,23 +113,6 @@ class Bases(NamedTuple):
 
     vectors: Float[Array, "2 K S"]  # of c, of d
     modes: Int[Array, " 2"]
-
-
-class Tangent(NamedTuple):
-    """Derivatives with respect to a force on c or on d, [row, sample, c or d, column]."""
-
-    residual: Float[Array, "T S 2 T"]  # D = dDelta
-    common: Float[Array, "T S 2 T"]  # X = d[(1 + epsilon p) Delta]
-    outlier: Float[Array, "T S 2 T"]  # Y = d[q Delta]
-
-
-class History(NamedTuple):
-    """Per-sample two-time arrays: the bath and the tangents."""
-
-    bath: Float[Array, "T S T"]  # H
-    force_response: Float[Array, "T S T"]  # Delta(row) G
-    force_correlation: Float[Array, "T S T"]  # Delta(row) B, both triangles
-    tangent: Tangent
 
 
 class Labels(NamedTuple):
@@ -151,6 +135,7 @@ class State(NamedTuple):
     history: History
     rounds: Array  # (T,) inner iterations spent on each row
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
+    guide: Row  # the rows of another replica on the same grid, (T, ...) each: the first guess, if not 0
 
 
 def put(rows: Any, n: Array, **values: Any) -> Any:
@@ -162,14 +147,9 @@ def put(rows: Any, n: Array, **values: Any) -> Any:
     return rows._replace(**{name: written(getattr(rows, name), value) for name, value in values.items()})
 
 
-def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
-    """A state with no rows solved.  Shapes follow from `samples` and `capacity` = T."""
-    modes, count = samples.common.shape
-    dtype, t = samples.u.dtype, capacity
-
-    def zeros(*shape: int) -> Array:
-        return jnp.zeros(shape, dtype)
-
+def empty_state(samples: Samples, labels: Labels, capacity: int, zeros: Any) -> State:
+    """A state with no rows solved and room for `capacity` = T of them, made by `zeros(*shape)`."""
+    (modes, count), t = samples.common.shape, capacity
     return State(
         samples=samples,
         labels=labels,
@@ -181,16 +161,13 @@ def empty_state(samples: Samples, labels: Labels, capacity: int) -> State:
             response_initial=zeros(t),
             correlation_bulk=zeros(t, t),
             change=zeros(t, 3, t),
+            force_correlation=zeros(t, t),
         ),
         seeding=Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t)),
-        fields=Fields(**{name: zeros(t, count) for name in Fields._fields}),
-        bases=Bases(zeros(2, modes, count), jnp.zeros(2, jnp.int32)),
-        history=History(
-            bath=zeros(t, count, t),
-            force_response=zeros(t, count, t),
-            force_correlation=zeros(t, count, t),
-            tangent=Tangent(zeros(t, count, 2, t), zeros(t, count, 2, t), zeros(t, count, 2, t)),
-        ),
-        rounds=jnp.zeros(t, jnp.int32),
+        fields=Fields(*(zeros(t, count) for _ in Fields._fields)),
+        bases=Bases(zeros(2, modes, count), np.zeros(2, np.int32)),  # type: ignore[arg-type]
+        history=empty_history(t, count, zeros),
+        rounds=np.zeros(t, np.int32),  # type: ignore[arg-type]
         mismatch=zeros(t),
+        guide=Row(zeros(t, 3, t), zeros(t, 2, modes), zeros(t, t), zeros(t), zeros(t)),
     )

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dmft.wide.averages import all_residuals, extended_bases, forces
-from dmft.wide.bath import initial_fed, resolvent_row
+from dmft.wide.history import Block, with_row
 from dmft.wide.row import Sampled
 from dmft.wide.seeding import with_noise
-from dmft.wide.state import Couplings, Fields, History, Kernels, Row, State, put
+from dmft.wide.state import Couplings, Fields, Kernels, Row, State, put
 
 
-def store_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, sampled: Sampled) -> State:
+def store_row(c: Couplings, state: State, n: Array, row: Row, sampled: Sampled) -> State:
     """The state with row n; its seeding has Sigma(n, :) alone."""
     return state._replace(
-        kernels=store_kernels(state.kernels, n, row, sampled),
+        kernels=store_kernels(state, n, row, sampled),
         seeding=with_noise(state.seeding, n, sampled.growth.noise),
-        fields=put(state.fields, n, **fields_row(c, h, state, row, sampled)._asdict()),
+        fields=put(state.fields, n, **fields_row(c, sampled)._asdict()),
         bases=extended_bases(state.bases, sampled.force),
-        history=store_history(c, h, state, n, row, sampled),
+        history=with_row(state.history, n, Block(sampled.local.bath.resolvent, *sampled.tangent)),
     )
 
 
-def store_kernels(kernels: Kernels, n: Array, row: Row, sampled: Sampled) -> Kernels:
-    """The row, Gamma_r(:, n), C_r(n, :) and the mean changes of the forces."""
-    correlation = sampled.local.bath.correlation_bulk
-    kernels = put(kernels, n, **row._asdict(), correlation_bulk=correlation, change=sampled.change)
-    here = jnp.arange(len(row.force_bulk)) == n
-    return kernels._replace(force_bulk=jnp.where(here, row.force_bulk[:, None], kernels.force_bulk))
+def store_kernels(state: State, n: Array, row: Row, sampled: Sampled) -> Kernels:
+    """The row, Gamma_r(:, n), C_r(n, :) and C_r(:, n), and the mean changes of the forces."""
+    weight, bath = state.samples.weight, sampled.local.bath
+    here, bulk = jnp.arange(len(row.force_bulk)) == n, bath.correlation_bulk
+    kernels = put(
+        state.kernels,
+        n,
+        **row._asdict(),
+        correlation_bulk=bulk,
+        change=sampled.change,
+        force_correlation=bath.correlation @ (weight * sampled.local.residual),
+    )
+
+    def with_column(column: Array, rows: Array) -> Array:
+        return jnp.where(here, column[:, None], rows)
+
+    column = (all_residuals(state, n, sampled.local) * bath.correlation) @ weight
+    return kernels._replace(
+        force_bulk=with_column(row.force_bulk, kernels.force_bulk),
+        correlation_bulk=with_column(bulk, kernels.correlation_bulk),
+        force_correlation=with_column(column, kernels.force_correlation),
+    )
 
 
-def fields_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, sampled: Sampled) -> Fields:
+def fields_row(c: Couplings, sampled: Sampled) -> Fields:
     """Row n of all per-sample processes, (S,) each."""
     local = sampled.local
     common, outlier = forces(c, local)
@@ -43,24 +58,5 @@ def fields_row(c: Couplings, h: Float[Array, " T"], state: State, row: Row, samp
         variance=local.bath.variance,
         force_common=common,
         force_outlier=outlier,
-        initial=local.gain.bulk * (row.response_initial - c.e * initial_fed(h, state, row)),
         **sampled.target._asdict(),
-    )
-
-
-def store_history(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, sampled: Sampled) -> History:
-    """H(n, :), Delta G, Delta B in row and column n, and the tangents D, X, Y of row n."""
-    past, local = state.history, sampled.local
-    bath, delta = local.bath, local.residual[:, None]
-    column = all_residuals(state, n, local) * bath.correlation.T
-    past = put(
-        past,
-        n,
-        bath=resolvent_row(c, h, state, n, row, local.gain.bulk),
-        force_response=delta * bath.response,
-        force_correlation=delta * bath.correlation,
-    )
-    return past._replace(
-        force_correlation=jax.lax.dynamic_update_index_in_dim(past.force_correlation, column, n, 2),
-        tangent=put(past.tangent, n, **sampled.tangent._asdict()),
     )

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.wide.bath import past_sum, sample_sum
 from dmft.wide.fields import instant_weights
+from dmft.wide.history import History, past_sums
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, Row, State, Tangent
+from dmft.wide.state import Couplings, Row, State
 
 
 class Slopes(NamedTuple):
@@ -43,7 +43,7 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local
     """
     q, gain, feature = local.q, local.gain, 1 + c.epsilon * local.p
     instant = instant_weights(h, n, row)
-    bath = 2 * c.e * h[:, None] * (local.bath.response * local.bath.correlation).T
+    bath = 2 * c.e * h[:, None] * local.bath.response * local.bath.correlation
     fed = feature**2 * c.k * instant.common * gain.common
     fed = fed + c.epsilon * (q**2 * c.e * instant.outlier * gain.outlier + 0.5 * bath[n])
     answer = 1 / (1 + c.alpha * fed)
@@ -61,27 +61,25 @@ def slopes(c: Couplings, h: Float[Array, " T"], n: Array, row: Row, local: Local
 
 
 class TangentRow(NamedTuple):
-    """Row n of `Tangent`: [sample, force on c or on d, its time]."""
+    """Row n of the tangents: [force on c or on d, its time, sample]."""
 
-    residual: Float[Array, "S 2 T"]  # D
-    common: Float[Array, "S 2 T"]  # X
-    outlier: Float[Array, "S 2 T"]  # Y
+    residual: Float[Array, "2 T S"]  # D
+    common: Float[Array, "2 T S"]  # X
+    outlier: Float[Array, "2 T S"]  # Y
 
 
-def tangent_row(c: Couplings, h: Float[Array, " T"], n: Array, past: Tangent, row: Row, s: Slopes) -> TangentRow:
+def tangent_row(c: Couplings, h: Float[Array, " T"], n: Array, history: History, row: Row, s: Slopes) -> TangentRow:
     """Equation 4.9 at row n: D, X, Y of every sample under forces on c and on d."""
-    none = jnp.zeros_like(h)
-    p_0 = past_sum(-c.k * row.response_common * h, past.common) + jnp.stack([row.response_common, none])
-    q_0 = past_sum(-c.e * row.response_outlier * h, past.outlier) + jnp.stack([none, row.response_outlier])
-    w_0 = -sample_sum(s.bath, n, past.residual)
-
-    def times(slope: Array, array: Array) -> Array:
-        return slope[:, None, None] * array
-
-    d = times(s.d_p, p_0) + times(s.d_q, q_0) + times(s.d_w, w_0)
-    return TangentRow(
-        residual=d, common=times(s.x_p, p_0) + times(s.x_d, d), outlier=times(s.y_q, q_0) + times(s.y_d, d)
-    )
+    weights = {
+        "common": -c.k * row.response_common * h,
+        "outlier": -c.e * row.response_outlier * h,
+        "residual": -s.bath,
+    }
+    past, none = past_sums(history, n, weights), jnp.zeros_like(h)
+    p_0 = past["common"] + jnp.stack([row.response_common, none])[..., None]
+    q_0 = past["outlier"] + jnp.stack([none, row.response_outlier])[..., None]
+    d = s.d_p * p_0 + s.d_q * q_0 + s.d_w * past["residual"]
+    return TangentRow(residual=d, common=s.x_p * p_0 + s.x_d * d, outlier=s.y_q * q_0 + s.y_d * d)
 
 
 class TargetTangent(NamedTuple):

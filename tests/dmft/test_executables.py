@@ -290,9 +290,18 @@ def training(alpha):
     return simulate(Model(alpha=alpha, epsilon=0.5, kappa=2.0, dim=10), 1.0, step=0.25, seeds=2)
 
 
+def flow(alpha):
+    return solve(Model(alpha=alpha, epsilon=0.5, kappa=2.0, initial_overlap=0.1), 0.5 * alpha, rtol=0.3)
+
+
 @pytest.mark.parametrize(
     ("run", "large"),
-    [(descent, {"advance_explicit": 2}), (pair, {"advance_explicit": 2}), (training, {"advance": 1, "begin": 1})],
+    [
+        (descent, {"advance_explicit": 2}),
+        (pair, {"advance_explicit": 2}),
+        (training, {"advance": 1, "begin": 1}),
+        (flow, {"advance_implicit": 2}),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 def test_another_model_needs_no_other_executable(run, large, counted):

@@ -1,5 +1,6 @@
 """The spread over data sets: data sets that are drawn have the law of real ones."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,18 +24,19 @@ def silent(*_):
 def linear_data_sets(times, step, count):
     """Train loss and |mean weight|^2/D of linear networks on real data sets, (count, T) each: exact, by SVD.
 
-    d Delta/dt = -(1/kappa) X X^T Delta with X of variance 1/D, Delta(0) = -y, y = u^2/2, and alpha c = what fits y.
+    d Delta/dt = -(1/kappa) X X^T Delta with X of variance 1/D, Delta(0) = -y, and alpha c = what fits y. Here y = u^2/2
+    with u independent of X: the part of c along beta is neglected, which is of order 1/D.
     """
     rng, train, norm = np.random.default_rng(5), [], []
     for _ in range(count):
         x = rng.standard_normal((round(KAPPA * DIM), DIM)) / np.sqrt(DIM)
-        y = 0.5 * x.sum(axis=1) ** 2
+        y = 0.5 * rng.standard_normal(len(x)) ** 2
         left, values, _ = np.linalg.svd(x)
         rate = np.zeros(len(y))
         rate[:DIM] = values**2 / KAPPA
         kept = np.exp(-np.outer(times, rate)) if step is None else (1 - step * rate) ** np.rint(times / step)[:, None]
         parts = left.T @ y
-        train.append(np.mean((kept * parts) ** 2, axis=1) * 1.0)
+        train.append(np.mean((kept * parts) ** 2, axis=1))
         norm.append(np.sum(((1 - kept) * parts)[:, :DIM] ** 2 / values**2, axis=1) / LINEAR.alpha**2 / DIM)
     return np.array(train), np.array(norm)
 
@@ -71,7 +73,7 @@ def test_dropping_what_is_known_already_is_noticed(compiled_anew, monkeypatch):
         feature = state.features + state.lengths[..., None] / c.kappa**0.5 * force.unit[:, None]
         return state._replace(
             bases=dataset.extended_bases(state.bases, force),
-            features=np.where(False, 0, dataset.jnp.where(new, feature, state.features)),
+            features=jnp.where(new, feature, state.features),
         )
 
     right, times = drawn(LINEAR, 0.3, 200)
@@ -128,7 +130,11 @@ def test_other_numbers_are_those_without_spread():
     ("model", "arguments", "words"),
     [
         (MODEL.replace(dim=None), {"spread": True}, ["`spread`", "`dim`", "None"]),
-        (Committee(alpha=1.0, kappa=3.0, width=2, dim=30), {"spread": True}, ["`spread`", "Committee"]),
+        (
+            Committee(alpha=1.0, kappa=3.0, width=2, activation="erf", dim=30),
+            {"spread": True},
+            ["`spread`", "Committee"],
+        ),
         (MODEL, {"spread": 3}, ["`spread`", ">= 8", "3"]),
         (MODEL, {"spread": True, "sources": ("weights",)}, ["`sources`", "samples, coordinates", "weights"]),
         (MODEL, {"spread": True, "sources": ()}, ["`sources`", "()"]),
