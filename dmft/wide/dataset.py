@@ -12,9 +12,9 @@ the theory has N = R F, the fields of the samples and the motion of N are
 
     p = -(alpha^2 kappa)^-1/2 N . Xv,    dN/dt = kappa^1/2 E[g Xv] - lambda N,    g = (1 + epsilon p) Delta,      (12.2)
 
-and the same for q - b u with epsilon N in place of N, and g = q Delta. Overlaps that vanish by symmetry (of c with beta,
-of c with d) are left out: they are of order 1/D. The bulk has D^2 entries and does not scatter at order D^-1/2: it is
-the theory's, with E over the P samples.
+and the same for q - b u with epsilon N in place of N, and g = q Delta. Overlaps that vanish by symmetry (of c with
+beta, of c with d) are left out: they are of order 1/D. The bulk has D^2 entries and does not scatter at order D^-1/2:
+it is the theory's, with E over the P samples.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def draw_implicit(
 
 
 def revealed_row(c: Couplings, steps: Steps, state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
-    """The state with row n, and the component on the v_m that it adds: it has no past, and acts from the next row on."""
+    """The state with row n, and the component on the v_m that it adds: without a past, it acts from the next row on."""
     revealed = reveal(c, state, drawn.force)
     new = steps.implicit(jnp.zeros_like(row.components), n, -drift(c, revealed, drawn.local), c.weight_decay)
     row = row._replace(components=jnp.where(new_mode(state, drawn.force), new, row.components))
