@@ -94,3 +94,14 @@ def test_costs_are_carried_on_by_a_power() -> None:
     assert line.needed(1.0) == 4
     assert line.total(0.01, 200.0) == pytest.approx(32 * 2.0 * 2**3)
     assert line.total(0.01, 200.0, refined=3.0) == pytest.approx(32 * 2.0 * 6**3)
+
+
+def test_lines_and_powers_of_one_over_the_dimension_are_found() -> None:
+    late, dims = load("late_times"), np.array([100.0, 200.0, 400.0])
+    error = np.full(3, 0.01)
+    limit, z, slope, chi2 = late.line(dims, 1.03 - 5.0 / dims, error, 0.03)
+    assert (limit[:5], slope[:4], chi2) == ("1.030", "-5.0", "0.0")
+    spread = 0.01 * np.sqrt(1.0 / 3.0 + (7.0 / 3.0) ** 2 / (14.0 / 3.0))  # of the ordinate at 1/D = 0
+    assert float(z) == pytest.approx(0.03 / np.hypot(spread, 0.03), abs=0.06)
+    for power in (0.5, 1.0, 2.0):
+        assert late.power(dims, 1.0 - dims**-power, error * 1e-3).startswith(f"{power:.1f} (")
