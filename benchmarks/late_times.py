@@ -54,7 +54,7 @@ CASES = {
         {100: 180, 200: 60, 400: 20},
     ),
     "small": Case(PLANTED, (10.0, 30.0, 100.0, 300.0, 1000.0), {50: 240}),
-    "long": Case(PLANTED, (100.0, 300.0, 1000.0, 3000.0, 1e4), {400: 4}),
+    "long": Case(PLANTED, (100.0, 300.0, 1000.0, 3000.0, 1e4), {400: 2}),
 }
 PIECE = {50: 60, 100: 60, 200: 20, 400: 5}
 
@@ -78,13 +78,15 @@ def pieces(name: str, case: Case, folder: Path) -> tuple[Any, dict[int, Any]]:
     for dim, count in case.runs.items():
         size = min(PIECE[dim], count)
         model = case.model.replace(dim=dim)
-        options = {"times": times, "form": "reduced", "precision": "float32", "rtol": RTOL, "seeds": size}
+        precision = "float32" if end <= 1000.0 else "float64"  # whose rounding errors hold the steps later
+        options = {"times": times, "form": "reduced", "precision": precision, "rtol": RTOL, "seeds": size}
         found = [
             kept(f"{name}-{dim}-{seed}", lambda seed=seed, m=model, o=options: simulate(m, end, seed=seed, **o))
             for seed in range(count // size)
         ]
         runs[dim] = xarray.concat([piece[list(NAMES)] for piece in found], "seed").isel(time=slice(1, None))
-    theory = kept(f"{name}-theory", lambda: solve(case.model, end, times=times, rtol=THEORY_RTOL))
+    rtol = THEORY_RTOL if end <= 1000.0 else 2.0 * THEORY_RTOL
+    theory = kept(f"{name}-theory", lambda: solve(case.model, end, times=times, rtol=rtol))
     for dataset in (theory, *runs.values()):
         dataset["missing_overlap"] = 1 / (case.model.alpha * case.model.epsilon) - dataset["overlap"]
     theory["missing_overlap_error"] = theory["overlap_error"]
@@ -119,7 +121,7 @@ def power(dims: np.ndarray, ratio: np.ndarray, error: np.ndarray) -> str:
 def print_tables(name: str, case: Case, theory: Any, runs: dict[int, Any]) -> None:
     sizes = ", ".join(f"{dim} ({runs[dim].sizes['seed']} runs)" for dim in runs)
     met = "met" if theory.attrs["tolerance_met"] else "not met"
-    print(f"\n{name}: {case.model}\nD = {sizes}; theory at rtol {THEORY_RTOL:g}, {met}")
+    print(f"\n{name}: {case.model}\nD = {sizes}; theory at rtol {theory.attrs['rtol']:g}, {met}")
     dims = np.array(list(runs), float)
     for observable in (*NAMES, "missing_overlap"):
         heads = [f"D = {dim}" for dim in runs]

@@ -70,10 +70,10 @@ class FiniteSize:
         """By observable, the largest |z| of the limit and its time."""
         found = {}
         for name in self.limits["observable"].values:
-            z = np.abs(self.limits["z"].sel(observable=name))
-            if not bool(z.isnull().all()):
-                at = int(z.argmax("time"))
-                found[str(name)] = (float(z[at]), float(z["time"][at]))
+            z = np.abs(self.limits["z"].sel(observable=name).to_numpy())
+            if not np.isnan(z).all():
+                at = int(np.nanargmax(z))
+                found[str(name)] = (float(z[at]), float(self.limits["time"][at]))
         return found
 
     def table(self) -> pandas.DataFrame:

@@ -117,3 +117,14 @@ def test_the_survey_draws_the_same_models_and_goes_on_where_it_was(tmp_path: Pat
     file.write_text(f"{json.dumps(line)}\n{json.dumps(line)[:20]}")
     assert survey.load(file) == {3: line}
     assert "1 models, 100% met" in survey.table(survey.load(file))
+
+
+def test_lines_and_powers_of_one_over_the_dimension_are_found() -> None:
+    late, dims = load("late_times"), np.array([100.0, 200.0, 400.0])
+    error = np.full(3, 0.01)
+    limit, z, slope, chi2 = late.line(dims, 1.03 - 5.0 / dims, error, 0.03)
+    assert (limit[:5], slope[:4], chi2) == ("1.030", "-5.0", "0.0")
+    spread = 0.01 * np.sqrt(1.0 / 3.0 + (7.0 / 3.0) ** 2 / (14.0 / 3.0))  # of the ordinate at 1/D = 0
+    assert float(z) == pytest.approx(0.03 / np.hypot(spread, 0.03), abs=0.06)
+    for power in (0.5, 1.0, 2.0):
+        assert late.power(dims, 1.0 - dims**-power, error * 1e-3).startswith(f"{power:.1f} (")

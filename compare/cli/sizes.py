@@ -88,7 +88,9 @@ def sizes_table(summary: dict[str, Any]) -> str:
     from compare.verdicts import aligned
 
     runs = ", ".join(f"D = {dim} ({count} runs)" for dim, count in summary["runs"].items())
-    rows = [("", "simulation/theory at 1/D = 0", "slope", "D for 5 %", "D for 1 %", "largest |z|", "at t")]
+    rows: list[tuple[str, ...]] = [
+        ("", "simulation/theory at 1/D = 0", "slope", "D for 5 %", "D for 1 %", "largest |z|", "at t")
+    ]
     for name, one in summary["observables"].items():
         limit, error = one["last_limit"], one["last_limit_error"]
         power = "" if one["power"] == 1 else " / D^1/2"

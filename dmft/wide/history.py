@@ -71,7 +71,7 @@ def past_sums(
         rest = {name: total[..., block.bath.shape[1] :, :] for name, total in sums.items()}
         beyond = [rest, *beyond]
 
-        def add(j: Array, sums: Any, block: Block = block) -> Any:
+        def add(j: Array, sums: Any, block: Any = block) -> Any:
             return {
                 name: total + weights[name][block.first + j] * getattr(block, name)[j] for name, total in sums.items()
             }
