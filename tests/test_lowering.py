@@ -81,7 +81,7 @@ def solved(model: Model | Committee, step: float | None, precision: str) -> Work
     request = theory.Request(t_max=2.0, step=step, rtol=0.1, precision=precision)
     plan = request.plan(engine, request.first_grid(engine), full=True)
     program = engine.program(plan.grid, plan.sampling, plan.iteration)
-    capacity = engine.capacities(plan.grid.size)[0]
+    capacity = engine.capacities(plan.grid.size, plan.sampling)[0]
     steps = multistep(plan.grid, capacity, np.dtype(precision))
     state = engine.shapes(plan.sampling, plan.grid.size, capacity)
     return program.function, (program.couplings, steps, state, np.int32(0), np.int32(0)), dict(program.static)

@@ -185,7 +185,7 @@ def run(
     def solve(index: int) -> Replica:
         rows = guide.rows if guide else None
         one = solve_replica(plan, index, Like(like[index].bases if like else None, rows))
-        return one if rows is None else one._replace(rows=None)
+        return one if rows is None and not plan.grid.explicit else one._replace(rows=None)
 
     if guide is None and not plan.grid.explicit:
         found, indices = [solve(indices[0])], indices[1:]

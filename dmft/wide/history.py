@@ -64,8 +64,7 @@ def past_sums(
     history: History, n: Array, weights: dict[str, Float[Array, "T ..."]]
 ) -> dict[str, Float[Array, "... T S"]]:
     """sum_{j<n} weights_j A(j, ...) of the arrays A of these names; a weight is one number, or one for each sample."""
-    sums = {name: jnp.zeros(getattr(history[-1], name).shape[1:]) for name in weights}
-    sums = jax.tree.map(lambda zero: zero.astype(history[0].bath.dtype), sums)
+    sums = {name: jnp.zeros(getattr(history[-1], name).shape[1:], history[-1].bath.dtype) for name in weights}
     beyond: list[Any] = []
     for block in reversed(history):  # the columns of the blocks before are the first of this one
         rest = {name: total[..., block.bath.shape[1] :, :] for name, total in sums.items()}
