@@ -129,7 +129,11 @@ def small(arguments: list[str]) -> list[str]:
             words[place + 1] = f"{min(limit, float(words[place + 1])):g}"
         elif word in ("--x", "--y"):
             words[place + 1] = _first_values(words[place + 1], 2 if word == "--x" else 1)
+        elif word == "--dims":
+            words[place + 1] = "12,24"
     for option, value in _ALWAYS[arguments[0]].items():
+        if "--dims" in words and option in ("--dim", "--atol"):
+            continue  # which it fixes
         if option in words:
             words[words.index(option) + 1] = value
         else:
