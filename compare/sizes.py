@@ -117,7 +117,7 @@ class FiniteSize:
         """
         from compare.figures.sizes import finite_size_figure
 
-        figure = finite_size_figure(self)
+        figure = finite_size_figure(self.model.to_attributes(), self.theory, self.ratios, self.limits)
         if path is not None:
             write_picture(path, figure)
         return figure

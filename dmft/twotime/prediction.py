@@ -34,6 +34,9 @@ VARIABLES: dict[str, str] = {
     "iteration_error": "error that the inner iteration leaves",
     "consistency": "differential minus propagator form",
     "consistency_stderr": "standard error of differential minus propagator form",
+}
+#: Likewise, where the spread is asked for.
+SPREAD_VARIABLES: dict[str, str] = {
     "spread": "standard deviation over data sets",
     "spread_stderr": "standard error of the standard deviation over data sets",
 }
@@ -105,8 +108,8 @@ def _with_spreads(dataset: xarray.Dataset, grid: Grid, spreads: Spreads) -> xarr
     """Add the standard deviations over data sets, linear between the times of `grid`."""
     at = dataset["time"].values
     for name, spread in spreads.observables.items():
-        for ending, array in zip(("spread", "spread_stderr"), spread, strict=True):
-            about = {"long_name": f"{VARIABLES[ending]} of {name}", "units": "1"}
+        for ending, array in zip(SPREAD_VARIABLES, spread, strict=True):
+            about = {"long_name": f"{SPREAD_VARIABLES[ending]} of {name}", "units": "1"}
             dataset[f"{name}_{ending}"] = ("time", linear_between(grid.times, array, at), about)
     about = {"long_name": "correlation of test loss and overlap over data sets", "units": "1"}
     dataset["test_loss_overlap_correlation"] = ("time", linear_between(grid.times, spreads.correlation, at), about)

@@ -92,7 +92,7 @@ def test_solve_answers_a_program(tmp_path, fake_runs, capsys) -> None:
     assert (found["command"], found["files"]) == ("solve", [str(tmp_path / "theory.nc")])
     assert found["settings"] == BUILT_IN_CASE | {
         **{"centered": False, "label_noise": 0.0, "weight_decay": 0.0, "t_max": 7.0, "precision": "float64", "seed": 0},
-        **{"out": str(tmp_path), "rtol": 0.01, "atol": 1e-5, "kernels": False},
+        **{"out": str(tmp_path), "rtol": 0.01, "atol": 1e-5, "kernels": False, "spread": False},
     }
     result = found["result"]
     assert set(result["final"]) == set(OBSERVABLES)
@@ -211,7 +211,7 @@ def test_estimates_grow_as_the_work_does() -> None:
         return estimate.theory_estimate(settings), estimate.simulation_estimate(settings)
 
     theory, simulation = of()
-    longer_theory, _ = of(t_max=400.0)
+    longer_theory, _ = of(t_max=1e5)
     _, more_seeds = of(seeds=8000)
     assert longer_theory.seconds > theory.seconds
     assert longer_theory.memory_bytes > theory.memory_bytes

@@ -64,6 +64,7 @@ def test_data_sets_drawn_have_the_law_of_real_ones(step):
             assert abs(z_spread) < 4, (name, times[row], one, other)
 
 
+@pytest.mark.slow
 def test_dropping_what_is_known_already_is_noticed(compiled_anew, monkeypatch):
     """Without the projection in equation 12.1 the spread of the train loss is another one."""
     from dmft.wide import dataset, dataset_rows
