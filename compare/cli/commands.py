@@ -25,7 +25,7 @@ from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseO
 from compare.cli.process import when_interrupted
 from compare.cli.runs import simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, given_values, resolved, settle, settle_phase, settle_preset
-from compare.cli.sizes import compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
+from compare.cli.sizes import WITHOUT, compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
 from compare.files import output_folder
 from dmft.compiled.folder import VARIABLE
 
@@ -159,7 +159,8 @@ def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], op
     """Compare at several D, or say what it would take."""
     seeds = settings.seeds if "seeds" in given_values(options) else None
     if options.dry_run:
-        return answer.tell_plan(resolved(options, settings), sizes_estimates(settings, dims, seeds))
+        keys = {name: value for name, value in resolved(options, settings).items() if name not in WITHOUT}
+        return answer.tell_plan(keys, sizes_estimates(settings, dims, seeds))
     requested(settings, dims, seeds)  # refused before the folder is made
     with output_folder(settings.out) as folder:
         when_interrupted(lambda: sizes_kept(folder))

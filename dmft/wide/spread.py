@@ -24,7 +24,7 @@ from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica
 
 #: Samples and coordinates of a data set that is drawn, at least, unless the one asked for is smaller.
-SAMPLES, COORDINATES = 256, 48
+SAMPLES, COORDINATES = 512, 96
 #: Share of the draws that may fail; a mean that is off the theory by more than this factor is not its scale.
 FAILED, OFF = 0.1, 2.0
 
