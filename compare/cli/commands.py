@@ -8,6 +8,7 @@ commands, so that `--help` is instant.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -164,7 +165,7 @@ def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], op
     requested(settings, dims, seeds)  # refused before the folder is made
     with output_folder(settings.out) as folder:
         when_interrupted(lambda: sizes_kept(folder))
-        _say_model(answer, settings)
+        _say_model(answer, dataclasses.replace(settings, model=settings.model.replace(dim=None)))
         compare_sizes(answer, settings, dims, seeds, folder)
 
 
