@@ -113,18 +113,21 @@ def regress_out(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, n
     Returns:
         Mean and standard error, each (T,).
     """
-    count = len(values)
-    scale = np.sqrt(np.mean(controls**2, axis=0))
-    error = controls.std(axis=0, ddof=1) / np.sqrt(count)
-    used = (count >= MIN_FOR_CONTROLS) & (scale > 0) & (np.abs(controls.mean(axis=0)) <= OFF * error)
-    scaled = np.where(used, controls / np.where(used, scale, 1.0), 0.0)
+    count, center = len(values), controls.mean(axis=0)
+    scale = controls.std(axis=0, ddof=1)
+    used = (count >= MIN_FOR_CONTROLS) & (scale > 0) & (np.abs(center) <= OFF * scale / np.sqrt(count))
+    scale = np.where(used, scale, 1.0)
+    # about their own mean, so that a control that hardly scatters is not taken for a constant
+    scaled = np.where(used, (controls - center) / scale, 0.0)
     design = np.concatenate([np.ones((count, values.shape[1], 1)), scaled], axis=-1).transpose(1, 0, 2)
-    inverse = np.linalg.pinv(design, rcond=1e-8)  # (T, 1 + C, R)
-    mean = np.einsum("tcr,rt->tc", inverse, values)
-    rest = values.T - np.einsum("trc,tc->tr", design, mean)
-    freedom = count - np.linalg.matrix_rank(design, rtol=1e-8)
-    variance = np.sum(rest**2, axis=1) / freedom * np.sum(inverse[:, 0] ** 2, axis=1)
-    return mean[:, 0], np.sqrt(variance)
+    inverse = np.linalg.pinv(design, rcond=1e-6)  # (T, 1 + C, R)
+    coefficients = np.einsum("tcr,rt->tc", inverse, values)
+    rest = values.T - np.einsum("trc,tc->tr", design, coefficients)
+    at_zero = np.concatenate([np.ones((len(center), 1)), np.where(used, -center / scale, 0.0)], axis=-1)
+    weights = np.einsum("tc,tcr->tr", at_zero, inverse)
+    freedom = count - np.linalg.matrix_rank(design, rtol=1e-6)
+    variance = np.sum(rest**2, axis=1) / freedom * np.sum(weights**2, axis=1)
+    return np.einsum("tr,rt->t", weights, values), np.sqrt(variance)
 
 
 #: Replicas needed before the three control variates are worth their degrees of freedom.

@@ -102,7 +102,7 @@ def test_either_source_alone_scatters_less_than_both():
 
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=30, initial_overlap=0.2)
-QUICK = {"rtol": 0.3, "replicas": 4, "points": 12, "sample_count": 32}
+QUICK = {"rtol": 0.3, "replicas": 4, "step": 0.2, "sample_count": 32}
 
 
 def test_the_dataset_has_spreads_with_errors():

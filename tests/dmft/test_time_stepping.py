@@ -91,3 +91,14 @@ def test_a_control_that_is_off_zero_is_not_used():
     expected, own = regress_out(values, good[..., None])
     np.testing.assert_allclose(mean, expected, rtol=1e-9)
     np.testing.assert_allclose(error, own, rtol=1e-9)
+
+
+def test_controls_that_hardly_scatter_move_no_mean():
+    """What the inner iteration leaves is nearly the same in all replicas but the first, and so are all controls."""
+    rng = np.random.default_rng(2)
+    rest = np.r_[0.0, np.ones(7)][:, None] * (1 + 1e-9 * rng.standard_normal((8, 4)))
+    values = 1.0 + 1e-6 * rest
+    controls = 1e-5 * np.stack([rest, -0.5 * rest, 2 * rest + 1e-9 * rng.standard_normal((8, 4))], axis=-1)
+    mean, error = regress_out(values, controls)
+    assert (np.abs(mean - 1) < 1e-5).all()
+    assert (error < 1e-5).all()
