@@ -55,7 +55,7 @@ def setting(request: pytest.FixtureRequest) -> Iterator[None]:
         ("jax_transfer_guard", "disallow"),
         ("jax_disable_jit", True),
         ("jax_threefry_partitionable", False),
-        ("jax_default_prng_impl", "rbg"),
+        pytest.param(("jax_default_prng_impl", "rbg"), marks=pytest.mark.slow),
         pytest.param(("jax_random_seed_offset", 7), marks=pytest.mark.slow),  # everything is compiled again
         ("jax_default_matmul_precision", "bfloat16"),
     ],

@@ -298,6 +298,7 @@ def test_the_step_advised_is_stable_for_the_optimiser_too(optimizer: Any) -> Non
 KILLED = ["--dim", "40", "--width", "60", "--t-max", "60", "--step", "0.02", "--seeds", "4", "--optimizer", "adam"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_times_ends_in_the_same_file(kills: int, tmp_path: Path) -> None:
     """By SIGKILL, at any time after it has saved something for the first time; byte for byte the same."""

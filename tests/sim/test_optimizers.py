@@ -95,6 +95,7 @@ def test_sgd_of_optax_is_plain_gradient_descent() -> None:
     assert (plain.attrs["optimizer"], by_optax.attrs["optimizer"]) == ("gd", "optax")
 
 
+@pytest.mark.slow
 def test_rules_linear_in_the_gradient_agree_in_both_forms() -> None:
     optimizer = Optimizer("nesterov", 0.5, batch_size=20, schedule="cosine")
     network, reduced = (
@@ -215,6 +216,7 @@ def test_an_unknown_rule_is_told_what_exists() -> None:
         simulate(MODEL, 1.0, step=0.1, optimizer="lion")
 
 
+@pytest.mark.slow
 def test_rules_that_ask_for_the_loss_get_the_one_they_descend() -> None:
     """polyak_sgd and lbfgs by hand, on (N D / alpha^2) (1/2P) sum Delta^2 + (lambda/2) |w|^2 by autodiff."""
     draw, decay = draw_replica(DECAYING, 0, 0), DECAYING.weight_decay
