@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dmft.committee.network import Network
@@ -32,7 +31,7 @@ from dmft.committee.rows import (
 )
 from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
 from dmft.compiled.executables import compilable
-from dmft.twotime.anderson import anderson
+from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
 
@@ -48,32 +47,17 @@ def advance_implicit(
 
     def body(n: Array, state: State) -> State:
         past = Row._make(steps.history(array, n) for array in state.kernels)
-        start, unravel = ravel_pytree(predicted_row(state, n))
-        scale = ravel_pytree(jax.tree.map(_block_scale, unravel(start)))[0]
 
-        def function(x: Array) -> tuple[Array, tuple[()]]:
-            return ravel_pytree(implied_row(c, network, steps, state, n, unravel(x), past))[0], ()
+        def function(row: Row) -> tuple[Row, tuple[()]]:
+            return implied_row(c, network, steps, state, n, row, past), ()
 
-        solution = anderson(
-            function,
-            start,
-            scale,
-            tolerance=iteration.tolerance,
-            depth=iteration.depth,
-            max_rounds=iteration.max_rounds,
-        )
-        state = store_row(c, network, steps, state, n, unravel(solution.value))
+        row, solution = solve_row(function, predicted_row(state, n), iteration)
+        state = store_row(c, network, steps, state, n, row)
         return state._replace(
             rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)
         )
 
     return jax.lax.fori_loop(first, stop, body, state)
-
-
-def _block_scale(block: Array) -> Array:
-    """Every entry of a block is measured in the block's largest one."""
-    size = jnp.max(jnp.abs(block), initial=0.0)
-    return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
 
 
 def predicted_row(state: State, n: Array) -> Row:

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
+
+from dmft.twotime.engine import Iteration
 
 #: Growth of the residual over the best one at which the iteration restarts.
 ASTRAY = 1e2
@@ -43,6 +46,35 @@ def projection(differences: Float[Array, "depth n"], r: Float[Array, " n"], newe
     triangle = jnp.where(new[:, None], triangle, jnp.eye(depth, dtype=r.dtype))
     weights = solve_triangular(triangle, jnp.where(new, r @ basis[: len(r)], 0.0))
     return jnp.zeros_like(size).at[order].set(weights) * scale
+
+
+def solve_row(function: Callable[[Any], tuple[Any, Any]], guess: Any, iteration: Iteration) -> tuple[Any, FixedPoint]:
+    """`anderson` for a row that is a tree of arrays, each measured in its largest entry: the row, and how it was found.
+
+    Args:
+        function: the row that a proposed row implies, and what is seen there.
+    """
+    start, unravel = ravel_pytree(guess)
+
+    def flat(x: Array) -> tuple[Array, Any]:
+        row, seen = function(unravel(x))
+        return ravel_pytree(row)[0], seen
+
+    solution = anderson(
+        flat,
+        start,
+        ravel_pytree(jax.tree.map(_block_scale, guess))[0],
+        tolerance=iteration.tolerance,
+        depth=iteration.depth,
+        max_rounds=iteration.max_rounds,
+    )
+    return unravel(solution.value), solution
+
+
+def _block_scale(block: Array) -> Array:
+    """Every entry of a block is measured in the block's largest one."""
+    size = jnp.max(jnp.abs(block), initial=0.0)
+    return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
 
 
 def anderson(

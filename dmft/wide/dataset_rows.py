@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dmft.compiled.executables import compilable
 from dmft.models.model import Model
-from dmft.twotime.anderson import anderson
+from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
 from dmft.twotime.noise import Samples
 from dmft.twotime.steps import Steps
@@ -20,10 +19,10 @@ from dmft.wide.averages import bulk_force_row, target_drift
 from dmft.wide.dataset import Drawn, bulk_change, drawn_row, drift, implied_draw, new_mode, reveal, store_draw
 from dmft.wide.drawn import Draw, DrawFields, DrawKernels, DrawRow
 from dmft.wide.history import empty_history
-from dmft.wide.implicit import along_diagonal, block_scale, on_line
+from dmft.wide.implicit import along_diagonal, on_line
 from dmft.wide.seeding import explicit_seeding_row, implicit_seeding_row
 from dmft.wide.start import labels
-from dmft.wide.state import Bases, Couplings, Seeding, put
+from dmft.wide.state import Bases, Couplings, Seeding, put, put_next
 
 
 def draw_numbers(
@@ -94,24 +93,14 @@ def draw_implicit(
 
     def body(n: Array, state: Draw) -> Draw:
         past = state.kernels.rows(lambda rows: steps.history(rows, n))
-        guess = predicted_draw(state, n)
-        start, unravel = ravel_pytree(guess)
 
-        def function(x: Array) -> tuple[Array, Drawn]:
-            row = unravel(x)
+        def function(row: DrawRow) -> tuple[DrawRow, Drawn]:
             drawn = drawn_row(c, steps.weights, state, n, row, instant[n])
-            return ravel_pytree(implied_draw(c, steps, state, n, row, past, drawn))[0], drawn
+            return implied_draw(c, steps, state, n, row, past, drawn), drawn
 
-        solution = anderson(
-            function,
-            start,
-            ravel_pytree(jax.tree.map(block_scale, guess))[0],
-            tolerance=iteration.tolerance,
-            depth=iteration.depth,
-            max_rounds=iteration.max_rounds,
-        )
+        row, solution = solve_row(function, predicted_draw(state, n), iteration)
         seeding = implicit_seeding_row(c, steps, state.seeding, n, solution.seen.growth)
-        state = revealed_row(c, steps, state, n, unravel(solution.value), solution.seen)
+        state = revealed_row(c, steps, state, n, row, solution.seen)
         state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
@@ -147,17 +136,9 @@ def draw_explicit(
         row = row._replace(force_bulk=bulk_force_row(state, n, drawn.local))
         following = explicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
         state = store_draw(reveal(c, state, drawn.force), n, row, drawn)
-        last = n + 1 == len(steps.weights)
-        at = jnp.where(last, 0, n + 1)  # the last row has no successor
-
-        def following_rows(rows: Any, new: dict[str, Array]) -> Any:
-            return put(
-                rows, at, **{name: jnp.where(last, getattr(rows, name)[at], value) for name, value in new.items()}
-            )
-
+        rows = next_draw(c, steps, state, n, row, drawn, following.source)
         return state._replace(
-            kernels=following_rows(state.kernels, next_draw(c, steps, state, n, row, drawn, following.source)),
-            seeding=following_rows(state.seeding, following._asdict()),
+            kernels=put_next(state.kernels, n, **rows), seeding=put_next(state.seeding, n, **following._asdict())
         )
 
     return jax.lax.fori_loop(first, stop, body, state)

@@ -11,8 +11,8 @@ from dmft.twotime.steps import Steps
 from dmft.wide.averages import target_drift
 from dmft.wide.responses import rates
 from dmft.wide.row import Sampled, sampled_row
-from dmft.wide.seeding import SeedingRow, explicit_seeding_row
-from dmft.wide.state import Couplings, Row, State, put
+from dmft.wide.seeding import explicit_seeding_row
+from dmft.wide.state import Couplings, Row, State, put_next
 from dmft.wide.store import store_row
 
 
@@ -27,28 +27,12 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
         row = row._replace(factor=sampled.force.factor, force_bulk=sampled.force_bulk)
         following = explicit_seeding_row(c, steps, state.seeding, n, sampled.growth)
         state = store_row(c, state, n, row, sampled)
-        return store_next(c, steps, state, n, row, sampled, following)
+        rows = next_row(c, steps, state, n, row, sampled, following.source)
+        return state._replace(
+            kernels=put_next(state.kernels, n, **rows), seeding=put_next(state.seeding, n, **following._asdict())
+        )
 
     return jax.lax.fori_loop(first, stop, body, state)
-
-
-def store_next(
-    c: Couplings, steps: Steps, state: State, n: Array, row: Row, sampled: Sampled, following: SeedingRow
-) -> State:
-    """Row n + 1 of responses, b and seeding; the last row has no successor."""
-    kernels, seeding, last = state.kernels, state.seeding, n + 1 == len(steps.weights)
-    at = jnp.where(last, 0, n + 1)
-
-    def new(rows: Array, value: Array) -> Array:
-        return jnp.where(last, rows[at], value)
-
-    rows = next_row(c, steps, state, n, row, sampled, following.source)
-    return state._replace(
-        kernels=put(kernels, at, **{name: new(getattr(kernels, name), value) for name, value in rows.items()}),
-        seeding=put(
-            seeding, at, **{name: new(getattr(seeding, name), value) for name, value in following._asdict().items()}
-        ),
-    )
 
 
 def next_row(

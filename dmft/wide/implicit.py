@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from dmft.compiled.executables import compilable
-from dmft.twotime.anderson import anderson
+from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
 from dmft.wide.row import Sampled, implied_row, sampled_row
@@ -25,35 +24,19 @@ def advance_implicit(
 
     def body(n: Array, state: State) -> State:
         past = state.kernels.rows(lambda rows: steps.history(rows, n))
-        guess = predicted_row(state, n)
-        start, unravel = ravel_pytree(guess)
 
-        def function(x: Array) -> tuple[Array, Sampled]:
-            row = unravel(x)
+        def function(row: Row) -> tuple[Row, Sampled]:
             sampled = sampled_row(c, steps.weights, state, n, row)
-            return ravel_pytree(implied_row(c, steps, state, n, row, past, sampled))[0], sampled
+            return implied_row(c, steps, state, n, row, past, sampled), sampled
 
-        solution = anderson(
-            function,
-            start,
-            ravel_pytree(jax.tree.map(block_scale, guess))[0],
-            tolerance=iteration.tolerance,
-            depth=iteration.depth,
-            max_rounds=iteration.max_rounds,
-        )
-        row, seen = unravel(solution.value), solution.seen
+        row, solution = solve_row(function, predicted_row(state, n), iteration)
+        seen = solution.seen
         seeding = implicit_seeding_row(c, steps, state.seeding, n, seen.growth)
         state = store_row(c, state, n, row, seen)
         state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
     return jax.lax.fori_loop(first, stop, body, state)
-
-
-def block_scale(block: Array) -> Array:
-    """Every entry of a block is measured in the block's largest one."""
-    size = jnp.max(jnp.abs(block))
-    return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
 
 
 #: The first row whose guess uses two rows before it: those of full order.

@@ -147,6 +147,13 @@ def put(rows: Any, n: Array, **values: Any) -> Any:
     return rows._replace(**{name: written(getattr(rows, name), value) for name, value in values.items()})
 
 
+def put_next(rows: Any, n: Array, **values: Any) -> Any:
+    """Write `values` into row n + 1 of the arrays of these names; the last row has no successor."""
+    last = n + 1 == len(next(iter(rows)))
+    at = jnp.where(last, 0, n + 1)
+    return put(rows, at, **{name: jnp.where(last, getattr(rows, name)[at], new) for name, new in values.items()})
+
+
 def empty_state(samples: Samples, labels: Labels, capacity: int, zeros: Any) -> State:
     """A state with no rows solved and room for `capacity` = T of them, made by `zeros(*shape)`."""
     (modes, count), t = samples.common.shape, capacity
