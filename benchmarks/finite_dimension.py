@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from compare.sizes import line
 from dmft import Model, solve
 from sim import simulate
 
@@ -62,15 +63,6 @@ def predicted(model: Model) -> dict[str, list[list[float]]]:
     return {name: [theory[name][1:].values.tolist(), theory[f"{name}_error"][1:].values.tolist()] for name in NAMES}
 
 
-def line_at_infinity(dims: np.ndarray, means: np.ndarray, errors: np.ndarray) -> tuple[float, float, float, float]:
-    """Weighted straight line in 1/D: value at 1/D = 0, its standard error, the slope, chi squared."""
-    design = np.stack([np.ones(len(dims)), 1 / dims], axis=1) / errors[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    limit, slope = covariance @ design.T @ (means / errors)
-    chi2 = float(np.sum(((means - limit - slope / dims) / errors) ** 2))
-    return float(limit), float(np.sqrt(covariance[0, 0])), float(slope), chi2
-
-
 def deviation(theory: list[list[float]], runs: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     """theory / runs - 1 and its standard error, (T,) each."""
     (value, own), (mean, scatter) = np.array(theory), np.array(runs)
@@ -96,14 +88,14 @@ def print_limits(runs: dict[int, Any], infinite: Any | None) -> None:
     for name in NAMES:
         for i, moment in enumerate(TIMES):
             means, errors = np.array([[run[name][j][i] for run in runs.values()] for j in (0, 1)])
-            limit, error, slope, chi2 = line_at_infinity(dims, means, errors)
-            line = f"{name:<17}{moment:>5g}{f'{limit:.5g}({error:.2g})':>20}"
+            limit, error, slope, _, chi2 = line(1 / dims, means, errors)
+            text = f"{name:<17}{moment:>5g}{f'{limit:.5g}({error:.2g})':>20}"
             if infinite is not None:
                 value, own = infinite[name][0][i], infinite[name][1][i]
-                line += f"{f'{value:.5g}({own:.2g})':>20}{(value - limit) / np.hypot(own, error):>7.1f}"
+                text += f"{f'{value:.5g}({own:.2g})':>20}{(value - limit) / np.hypot(own, error):>7.1f}"
             else:
-                line += f"{'':>27}"
-            print(f"{line}{chi2:>7.1f}{slope / limit:>8.1f}")
+                text += f"{'':>27}"
+            print(f"{text}{chi2:>7.1f}{slope / limit:>8.1f}")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from compare import sizes
 from dmft import Model, solve
 from sim import simulate
 
@@ -95,11 +96,8 @@ def pieces(name: str, case: Case, folder: Path) -> tuple[Any, dict[int, Any]]:
 
 def line(dims: np.ndarray, ratio: np.ndarray, error: np.ndarray, own: float) -> tuple[str, ...]:
     """Weighted straight line in 1/D: limit with its error (and `own`), z of the limit 1, slope, chi squared."""
-    design = np.stack([np.ones(len(dims)), 1 / dims], axis=1) / error[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    limit, slope = covariance @ design.T @ (ratio / error)
-    chi2 = np.sum(((ratio - limit - slope / dims) / error) ** 2)
-    total, of_slope = np.hypot(covariance[0, 0] ** 0.5, own), covariance[1, 1] ** 0.5
+    limit, of_limit, slope, of_slope, chi2 = sizes.line(1 / dims, ratio, error)
+    total = np.hypot(of_limit, own)
     return (
         f"{limit:.3f}({1e3 * total:.0f})",
         f"{(limit - 1) / total:+.1f}",

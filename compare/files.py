@@ -69,13 +69,13 @@ def abandon() -> None:
 
 
 @contextlib.contextmanager
-def output_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def output_folder(path: str | os.PathLike[str], argument: str = "out") -> Iterator[Path]:
     """Make the folder `path` and check that it can be written, before any work; remove it if the work leaves it empty.
 
     Raises:
         ParameterError: the folder cannot be made or written.
     """
-    folder = check_path("out", path)
+    folder = check_path(argument, path)
     made = [place for place in (folder, *folder.parents) if not place.exists()]  # innermost first
     _unfinished.update(dict.fromkeys(made))
     try:
@@ -86,7 +86,7 @@ def output_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             probe.unlink()
         except OSError as error:
             raise ParameterError(
-                f"Argument `out` must be a folder that can be written, but is {str(path)!r} "
+                f"Argument `{argument}` must be a folder that can be written, but is {str(path)!r} "
                 f"({error.strerror or error})."
             ) from None
         yield folder
@@ -128,6 +128,16 @@ def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> l
 def write_dataset(path: Path, dataset: xarray.Dataset) -> None:
     """Write `dataset` to exactly `path` as NetCDF."""
     dataset.to_netcdf(path, engine="h5netcdf")
+
+
+def load_dataset(path: Path) -> xarray.Dataset | str:
+    """The dataset in `path`, or a sentence that says why there is none."""
+    import xarray
+
+    try:
+        return xarray.load_dataset(path, engine="h5netcdf")
+    except Exception as error:  # a damaged file fails in many ways
+        return f"{str(path)!r} cannot be read ({' '.join(str(error).split()) or type(error).__name__})."
 
 
 def number(value: Any, digits: int | None = None) -> float | None:

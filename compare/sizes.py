@@ -11,6 +11,7 @@ whether the networks approach the theory, and |slope| D^-power = 5 or 1 % how la
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,10 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 
-from compare.files import finished, number, write_dataset, write_picture
+from compare.curves import read_side
+from compare.files import finished, load_dataset, number, output_folder, write_dataset, write_picture
+from compare.sweep.request import check_step
 from dmft import Model, ParameterError, solve
-from dmft.checks import check_integer, check_path, check_real, check_seed, check_times, spelt
+from dmft.checks import check_integer, check_real, check_seed, check_times, spelt
 from dmft.progress import progress_report
+from dmft.version import numerics
 from sim import simulate
 
 if TYPE_CHECKING:
@@ -156,7 +160,17 @@ def finite_size(
         ParameterError: an argument is out of range, or `folder` holds parts of another call.
     """
     request = Request.of(model, t_max, dims, seeds, times, step, rtol, seed)
-    store = None if folder is None else check_path("folder", folder)
+    with contextlib.nullcontext() if folder is None else output_folder(folder, "folder") as store:
+        theory, simulations = _parts(request, store, progress)
+    ratios = ratios_of(theory, simulations)
+    limits = extrapolated(ratios, (1.0,) if request.planted else (1.0, 0.5))
+    return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios)
+
+
+def _parts(
+    request: Request, store: Path | None, progress: bool | None
+) -> tuple[dict[int, xarray.Dataset], dict[int, xarray.Dataset]]:
+    """Theory and simulations by D, each kept as soon as it is done."""
     theory, simulations = {}, {}
     for dim in request.dims:
         if request.planted and theory:
@@ -168,9 +182,7 @@ def finite_size(
         for count, dim in enumerate(request.dims):
             simulations[dim] = _kept(store, f"simulation-{dim}", request.key, partial(request.simulate, dim))
             report(count + 1, len(request.dims))
-    ratios = ratios_of(theory, simulations)
-    limits = extrapolated(ratios, (1.0,) if request.planted else (1.0, 0.5))
-    return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios)
+    return theory, simulations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +204,7 @@ class Request:
         if not isinstance(model, Model):
             raise ParameterError(f"Argument `model` must be a dmft.Model, but is {model!r}.")
         t_max = check_real("t_max", t_max, above=0.0)
+        step = check_step("step", step, t_max)
         try:
             sizes = tuple(check_integer("dims", dim, at_least=2) for dim in dims)
         except TypeError:
@@ -216,7 +229,6 @@ class Request:
             chosen = check_times(times, t_max)
             if chosen[0] <= 0:
                 raise ParameterError(f"Argument `times` must be > 0, but starts at {chosen[0]:g}.")
-        step = None if step is None else check_real("step", step, above=0.0)
         rtol = check_real("rtol", rtol, above=0.0)
         return cls(model, t_max, sizes, counts, tuple(map(float, chosen)), step, rtol, check_seed(seed))
 
@@ -228,7 +240,7 @@ class Request:
     @functools.cached_property
     def key(self) -> str:
         """A fingerprint of everything that a part depends on."""
-        fields = dataclasses.asdict(self) | {"model": self.model.replace(dim=None).to_attributes()}
+        fields = dataclasses.asdict(self) | {"model": self.model.replace(dim=None).to_attributes()} | numerics()
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def solve(self, dim: int, progress: bool | None) -> xarray.Dataset:
@@ -248,19 +260,19 @@ def _kept(store: Path | None, name: str, key: str, compute: Any) -> xarray.Datas
     """A part, from the folder if it is there already.
 
     Raises:
-        ParameterError: what is there is of another call.
+        ParameterError: what is there is of another call, or cannot be read.
     """
     if store is None:
         return compute()
     path = store / f"{name}.nc"
     if path.exists():
-        with xarray.open_dataset(path, engine="h5netcdf") as file:
-            found = file.load()
+        found = load_dataset(path)
+        if isinstance(found, str):
+            raise ParameterError(f"Argument `folder` must hold whole parts or none, but {found}")
         if found.attrs.get("finite_size_key") != key:
             raise ParameterError(f"Argument `folder` must be new or of the same call, but {str(path)!r} is of another.")
         return found
     dataset = compute().assign_attrs(finite_size_key=key)
-    store.mkdir(parents=True, exist_ok=True)
     with finished(path) as part:
         write_dataset(part, dataset)
     return dataset
@@ -268,27 +280,21 @@ def _kept(store: Path | None, name: str, key: str, compute: Any) -> xarray.Datas
 
 def ratios_of(theory: dict[int, xarray.Dataset], simulations: dict[int, xarray.Dataset]) -> xarray.Dataset:
     """Mean of the runs over theory, less the time 0, with the runs' standard error and the theory's own."""
-    ratio, error, own = [], [], []
+    found: dict[str, list[Any]] = {"ratio": [], "ratio_error": [], "theory_error": []}
     for dim, runs in simulations.items():
-        values = [[], [], []]
-        for name in NAMES:
-            expected = theory[dim][name].to_numpy()[1:]
-            each = runs[name].transpose("seed", "time").to_numpy()[:, 1:]
-            scale = np.where(expected == 0, np.nan, expected)
-            values[0].append(each.mean(axis=0) / scale)
-            values[1].append(each.std(axis=0, ddof=1) / np.sqrt(len(each)) / np.abs(scale))
-            values[2].append(theory[dim][f"{name}_error"].to_numpy()[1:] / np.abs(scale))
-        for target, one in zip((ratio, error, own), values, strict=True):
-            target.append(np.array(one))
-    first = next(iter(simulations.values()))
-    dims = ("dim", "observable", "time")
+        sides = read_side("theory", theory[dim]), read_side("simulation", runs)
+        (expected, own), (mean, error) = (
+            np.array([[part.to_numpy()[1:] for part in side.parts(name)[:2]] for name in NAMES]).swapaxes(0, 1)
+            for side in sides
+        )
+        expected = np.where(expected == 0, np.nan, expected)
+        found["ratio"].append(mean / expected)
+        found["ratio_error"].append(error / np.abs(expected))
+        found["theory_error"].append(own / np.abs(expected))
+    time = next(iter(simulations.values()))["time"].to_numpy()[1:]
     return xarray.Dataset(
-        {
-            "ratio": (dims, np.array(ratio)),
-            "ratio_error": (dims, np.array(error)),
-            "theory_error": (dims, np.array(own)),
-        },
-        {"dim": list(simulations), "observable": list(NAMES), "time": first["time"].to_numpy()[1:]},
+        {key: (("dim", "observable", "time"), np.array(values)) for key, values in found.items()},
+        {"dim": list(simulations), "observable": list(NAMES), "time": time},
     )
 
 

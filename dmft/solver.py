@@ -82,7 +82,7 @@ def solve(
         max_seconds: the best curves within this time, but for the compiler's; their errors say how good they are.
         spread: True, or the number of data sets to draw, for `<name>_spread`: the standard deviation of an observable
             over data sets of the model's dim, to leading order D^-1/2, with its `_spread_stderr`. It is what one run
-            is expected to lie from the theory, and costs about another solve. A Model only.
+            is expected to lie from the theory, and costs about another solve, whatever `max_seconds`. A Model only.
         sources: what differs between data sets: their "samples", their "coordinates" (the lengths of X^T e), or both.
         progress: True shows a bar in a terminal or a notebook, False nothing. None shows one there if the run is
             expected to take more than 20 s, and elsewhere prints a line a minute to standard error.
@@ -115,14 +115,13 @@ def solve(
         sources=sources,  # type: ignore[arg-type]
     )
     engine = engine_for(model)
-    if request.spread:
-        engine.check_spread()
+    find_spreads = engine.spreading() if request.spread else None
     with progress_report("theory", progress) as report:
         try:
             evidence = _solve(engine, request, report)
         except Unsolved as unsolved:
             raise failure(unsolved, request.times) from None
-        spreads = engine.spread(evidence, request.spread, request.sources, report) if request.spread else None
+        spreads = find_spreads and find_spreads(evidence, request.spread, request.sources, report)
         return prediction(evidence, request.times, kernels=request.kernels, spreads=spreads)
 
 

@@ -17,7 +17,7 @@ from compare.curves import Side, read_side
 from compare.figures.overlay import time_range
 from compare.figures.phase.axes import CellAxis
 from compare.figures.style import thin
-from compare.files import number
+from compare.files import load_dataset, number
 from compare.report.repeat import command, settings_of
 from compare.sweep.measures import PREFIXES, REGIMES, State, measure
 from compare.sweep.phase import UNFINISHED
@@ -56,7 +56,7 @@ def report_data(folder: Path) -> dict[str, Any]:
     unfinished = folder / UNFINISHED
     path = unfinished if unfinished.exists() else folder / "phase.nc"
     if path.exists():
-        phase = _load(path)
+        phase = load_dataset(path)
         if isinstance(phase, str):
             raise ParameterError(f"{allowed} {phase}")
         try:
@@ -65,21 +65,13 @@ def report_data(folder: Path) -> dict[str, Any]:
             return _of_phase(folder, phase)
         except KeyError as error:
             raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
-    runs = {side: _load(path) for side in PREFIXES if (path := folder / f"{side}.nc").exists()}
+    runs = {side: load_dataset(path) for side in PREFIXES if (path := folder / f"{side}.nc").exists()}
     if not runs:
         raise ParameterError(f"{allowed} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
     for run in runs.values():
         if isinstance(run, str):
             raise ParameterError(f"{allowed} {run}")
     return _of_run({side: run for side, run in runs.items() if isinstance(run, xarray.Dataset)})
-
-
-def _load(path: Path) -> xarray.Dataset | str:
-    """The dataset in `path`, or a sentence that says why there is none."""
-    try:
-        return xarray.load_dataset(path, engine="h5netcdf")
-    except Exception as error:  # a damaged file fails in many ways
-        return f"{str(path)!r} cannot be read ({' '.join(str(error).split()) or type(error).__name__})."
 
 
 def _load_point(path: Path) -> xarray.Dataset | str:

@@ -223,17 +223,13 @@ class Engine(ABC):
         """What the dataset records beside what the machine knows."""
         return {}
 
-    def check_spread(self) -> None:
-        """ParameterError if the spread over data sets is not known for this theory or model."""
-        raise ParameterError(f"Argument `spread` must be False for a {type(self.model).__name__}, whose is not known.")
-
-    def spread(self, evidence: Any, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
-        """Standard deviations over data sets on the times of `evidence.grid`, from `count` that are drawn.
+    def spreading(self) -> Callable[[Any, int, tuple[str, ...], Report], Spreads]:
+        """What finds standard deviations over data sets: from evidence, on the times of its grid, by drawing so many.
 
         Raises:
-            ConvergenceError: too many of them could not be solved.
+            ParameterError: it is not known for this theory or model.
         """
-        raise NotImplementedError  # `check_spread` has refused
+        raise ParameterError(f"Argument `spread` must be False for a {type(self.model).__name__}, whose is not known.")
 
     @abstractmethod
     def evidence(self, plan: Plan, report: Report) -> Evidence:

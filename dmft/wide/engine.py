@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -124,19 +125,19 @@ class Wide(Engine):
         """The pilot, see `dmft.wide.estimate`."""
         return begin(plan, report)
 
-    def check_spread(self) -> None:
-        """Data sets have a dimension."""
+    def spreading(self) -> Callable[[WideEvidence, int, tuple[str, ...], Report], Spreads]:
+        """See `dmft.wide.spread.spreads`. Data sets have a dimension."""
         if self.model.dim is None:
             raise ParameterError(
                 "Argument `spread` needs a model with `dim`, the size of the data sets, but dim is None."
             )
-
-    def spread(self, evidence: WideEvidence, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
-        """See `dmft.wide.spread.spreads`."""
         from dmft.wide.spread import spreads
 
-        means = {name: mean_curve(evidence.replicas, name)[0] for name in OBSERVABLES}
-        return spreads(evidence.on, evidence.replicas, means, count, sources, report)
+        def of(evidence: WideEvidence, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
+            means = {name: mean_curve(evidence.replicas, name)[0] for name in OBSERVABLES}
+            return spreads(evidence.on, evidence.replicas[0], means, count, sources, report)
+
+        return of
 
     def kernels(self, replicas: list[Replica], grid: Grid) -> list[KernelStack]:  # noqa: ARG002
         """The six kernels, and the difference of the two forms of the correlations."""

@@ -6,6 +6,9 @@ A standard deviation over data sets falls like D^-1/2. So data sets of fewer sam
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 
 from dmft.checks import ConvergenceError, precision_context
@@ -54,7 +57,8 @@ def data_sets(
         with precision_context("float64"):
             return one_data_set(plan, model, instant, index, sources)
 
-    found = side_by_side(plan, solve, range(count), lambda done: report(done, count))
+    timeless = dataclasses.replace(plan, deadline=math.inf)  # which was that of the curves
+    found = side_by_side(timeless, solve, range(count), lambda done: report(done, count))
     curves = [one for one in found if one is not None]
     if len(curves) < (1 - FAILED) * count:
         raise ConvergenceError(f"{count - len(curves)} of {count} data sets that were drawn could not be solved.")
@@ -100,7 +104,7 @@ def read_draw(model: Model, grid: Grid, state: Draw, accepted: float) -> dict[st
 
 def spreads(
     plan: Plan,
-    replicas: list[Replica],
+    replica: Replica,
     means: dict[str, np.ndarray],
     count: int,
     sources: tuple[str, ...],
@@ -114,7 +118,7 @@ def spreads(
     """
     model = plan.engine.model
     assert model.dim is not None
-    curves = data_sets(plan, replicas[0], count, sources, report)
+    curves = data_sets(plan, replica, count, sources, report)
     samples = data_set_size(model)
     scale = np.sqrt(samples / model.kappa / model.dim)
     found = {}

@@ -85,7 +85,7 @@ def test_planted_theory_is_solved_once_and_a_random_start_at_each_size(runs):
     assert [call for call in runs if call[0] == "solve"] == [("solve", 50), ("solve", 100)]
 
 
-def test_what_is_done_is_kept(runs, tmp_path):
+def test_what_is_done_is_kept(runs, tmp_path, monkeypatch):
     first = finite_size(MODEL, 2.0, (50, 100), 4, folder=tmp_path / "kept")
     (tmp_path / "kept" / "simulation-100.nc").unlink()
     runs.clear()
@@ -94,6 +94,13 @@ def test_what_is_done_is_kept(runs, tmp_path):
     xarray.testing.assert_identical(first.limits, again.limits)
     with pytest.raises(ParameterError, match="`folder`"):
         finite_size(MODEL, 3.0, (50, 100), 4, folder=tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr("dmft.version.NUMERICS", -1)
+        with pytest.raises(ParameterError, match="`folder`"):
+            finite_size(MODEL, 2.0, (50, 100), 4, folder=tmp_path / "kept")
+    (tmp_path / "kept" / "theory.nc").write_bytes(b"half of it")
+    with pytest.raises(ParameterError, match="cannot be read"):
+        finite_size(MODEL, 2.0, (50, 100), 4, folder=tmp_path / "kept")
 
 
 @pytest.mark.usefixtures("runs")
@@ -117,6 +124,9 @@ def test_summary_and_picture(tmp_path):
         ({"seeds": (4, 4)}, ["`seeds`", "3 dims"]),
         ({"times": [0.0, 1.0]}, ["`times`", "> 0"]),
         ({"t_max": -1.0}, ["`t_max`", "> 0"]),
+        ({"step": "a"}, ["`step`", "'a'"]),
+        ({"step": 0}, ["`step`", "> 0"]),
+        ({"step": 3.0}, ["`step`", "t_max = 2"]),
         ({"model": "model"}, ["`model`", "Model"]),
     ],
 )

@@ -1,5 +1,8 @@
 """The spread over data sets: data sets that are drawn have the law of real ones."""
 
+import dataclasses
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,13 +44,14 @@ def linear_data_sets(times, step, count):
     return np.array(train), np.array(norm)
 
 
-def drawn(model, step, count, sources=BOTH):
+def drawn(model, step, count, sources=BOTH, deadline=math.inf):
     """Curves of data sets drawn, and their times."""
     engine = engine_for(model)
     request = Request(t_max=T_MAX, step=step, points=None if step else 20, replicas=4, sample_count=64, rtol=0.05)
     plan = request.plan(engine, request.first_grid(engine), full=True)
     evidence = add_replicas(engine.evidence(plan, silent), silent)
-    return wide_spread.data_sets(evidence.on, evidence.replicas[0], count, sources, silent), evidence.grid.times
+    on = dataclasses.replace(evidence.on, deadline=deadline)
+    return wide_spread.data_sets(on, evidence.replicas[0], count, sources, silent), evidence.grid.times
 
 
 @pytest.mark.parametrize("step", [None, 0.3])
@@ -91,6 +95,12 @@ def test_dropping_what_is_known_already_is_noticed(compiled_anew, monkeypatch):
     means = [values["train_loss"][:, row].mean() for values in (right, wrong)]
     assert z(right["train_loss"]) < 4
     assert z(wrong["train_loss"]) > 4 or abs(means[0] - means[1]) > 0.05 * means[0]
+
+
+def test_data_sets_are_drawn_after_the_time_for_the_curves():
+    """A deadline that has passed is that of the curves."""
+    curves, _ = drawn(LINEAR, 0.3, 8, deadline=0.0)
+    assert len(curves["train_loss"]) == 8
 
 
 def test_either_source_alone_scatters_less_than_both():
