@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,7 +197,13 @@ def preset(name: str) -> Preset:
 
 
 def run_preset(
-    chosen: Preset | str, *, seeds: int = 1, seed: int | None = None, steps: int | None = None, progress: bool = False
+    chosen: Preset | str,
+    *,
+    seeds: int = 1,
+    seed: int | None = None,
+    steps: int | None = None,
+    progress: bool = False,
+    keep: Callable[[str, dict[str, Any], Callable[[], xarray.Dataset]], xarray.Dataset] | None = None,
 ) -> dict[str, xarray.Dataset]:
     """Train the runs of a preset.
 
@@ -206,6 +213,8 @@ def run_preset(
         seed: random stream; None: the preset's.
         steps: fewer or more steps than the paper's; None: as many.
         progress: show a progress bar per run if standard error is a terminal.
+        keep: called with the label of a run, all that determines it, and what computes it; gives its dataset, from
+            where finished runs are kept or computed.
 
     Returns:
         Label -> dataset (`sim.simulate`), with the preset's name, the learning rate, the loss factor and the paper's
@@ -216,35 +225,43 @@ def run_preset(
         ParameterError: there is no such preset, or an argument is out of range.
         DivergenceError: the only run diverged.
     """
-    from sim.simulation import simulate
-
     made = preset(chosen) if isinstance(chosen, str) else chosen
     count = made.steps if steps is None else steps
+    draw = made.seed if seed is None else seed
     results = {}
     for run in made.runs:
-        try:
-            dataset = simulate(
-                run.experiment,
-                count * run.step,
-                step=None if made.flow else run.step,
-                kernel=made.kernel,
-                linearized=made.linearized,
-                seeds=seeds,
-                seed=made.seed if seed is None else seed,
-                times=observed_steps(count) * run.step,
-                stop_below=made.stop_below,
-                precision=made.precision,
-                progress=progress,
-            )
-        except DivergenceError as error:  # of a sweep the other points are worth having
-            if error.curves is None or len(made.runs) == 1:
-                raise
-            warnings.warn(f"{made.name}, {run.label}: {error}", stacklevel=2)
-            dataset = error.curves
+        compute = partial(_train, made, run, count, seeds, draw, progress)
+        about = vars(run) | {"preset": made.name, "steps": count, "seeds": seeds, "seed": draw}
+        dataset = compute() if keep is None else keep(run.label, about, compute)
         paper = {"preset": made.name, "learning_rate": run.learning_rate, "loss_factor": run.loss_factor}
         paper["paper_step"] = run.step
         results[run.label] = dataset.assign_attrs(paper)
     return results
+
+
+def _train(made: Preset, run: PresetRun, count: int, seeds: int, seed: int, progress: bool) -> xarray.Dataset:
+    """One run; of a sweep, one that diverges is warned of."""
+    from sim.simulation import simulate
+
+    try:
+        return simulate(
+            run.experiment,
+            count * run.step,
+            step=None if made.flow else run.step,
+            kernel=made.kernel,
+            linearized=made.linearized,
+            seeds=seeds,
+            seed=seed,
+            times=observed_steps(count) * run.step,
+            stop_below=made.stop_below,
+            precision=made.precision,
+            progress=progress,
+        )
+    except DivergenceError as error:  # of a sweep the other points are worth having
+        if error.curves is None or len(made.runs) == 1:
+            raise
+        warnings.warn(f"{made.name}, {run.label}: {error}", stacklevel=3)
+        return error.curves
 
 
 def observed_steps(count: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The console command `dmft`: solve the theory, simulate the network, compare the two.
 
 Errors are one line on standard error; with --json standard output holds one JSON object, or nothing if the run fails.
-Results appear when the whole command has succeeded; a run that fails on its way leaves its curves up to there in
-theory-partial.nc or simulation-partial.nc, and nothing else. jax, xarray and matplotlib are imported inside the
-commands, so that `--help` is instant.
+Results appear when the whole command has succeeded. Until then finished parts are kept in a folder of their own; a run
+that fails on its way leaves its curves up to there in theory-partial.nc or simulation-partial.nc. jax, xarray and
+matplotlib are imported inside the commands, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -20,14 +21,15 @@ import dmft
 from compare.cli.answer import Answer
 from compare.cli.faults import exit_code
 from compare.cli.help import examples
-from compare.cli.kept import nothing_kept, points_kept, run_kept
+from compare.cli.kept import nothing_kept, parts_kept, points_kept, run_kept
 from compare.cli.measured import with_measured
 from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
 from compare.cli.process import when_interrupted
-from compare.cli.runs import simulate_network, solve_theory, training_arguments
+from compare.cli.runs import kept_simulation, kept_theory, simulate_network, solve_theory, training_arguments
 from compare.cli.settings import PresetSettings, Settings, given_values, resolved, settle, settle_phase, settle_preset
 from compare.cli.sizes import WITHOUT, compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
 from compare.files import output_folder
+from compare.parts import Parts
 from dmft.compiled.folder import VARIABLE
 
 app = App(
@@ -112,11 +114,11 @@ def _simulate_preset(answer: Answer, settings: PresetSettings, options: Simulate
     from sim.presets import preset, run_preset
 
     chosen = preset(settings.preset)
-    when_interrupted(nothing_kept)
     with output_folder(settings.out) as folder:
+        parts = _parts(answer, folder)
         answer.say(f"{chosen.name}: {chosen.title}; {len(chosen.runs)} x {chosen.steps} steps")
-        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=True)
-        write_preset(answer, folder, chosen, results, keys)
+        results = run_preset(chosen, seeds=settings.seeds, seed=settings.seed, progress=True, keep=parts.get)
+        write_preset(answer, folder, chosen, results, keys, parts)
 
 
 @app.command(help_epilogue=examples("compare"))
@@ -142,18 +144,17 @@ def compare(*, options: CompareOptions | None = None) -> None:
         return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
 
-    when_interrupted(nothing_kept)
-
     with output_folder(settings.out) as folder:
+        parts = _parts(answer, folder)
         _say_model(answer, settings)
         start = time.perf_counter()
-        theory = solve_theory(settings, folder)
+        theory = kept_theory(settings, folder, parts)
         middle = time.perf_counter()
         timings = {"solve_seconds": middle - start}
         if measured is None:
-            measured = simulate_network(settings, folder)
+            measured = kept_simulation(settings, folder, parts)
             timings["simulate_seconds"] = time.perf_counter() - middle
-        write_comparison(answer, folder, theory, measured, timings, runs)
+        write_comparison(answer, folder, theory, measured, timings, parts, runs)
 
 
 def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], options: CompareOptions) -> None:
@@ -211,6 +212,13 @@ def _answer(command: str, options: AnswerOptions) -> Answer:
     if options.cache is not None:
         os.environ[VARIABLE] = options.cache  # which the workers of a sweep inherit
     return Answer(command, as_json=options.json)
+
+
+def _parts(answer: Answer, folder: Path) -> Parts:
+    """Where the parts of a command are kept until all of it is done."""
+    parts = Parts(folder, answer.say)
+    when_interrupted(lambda: parts_kept(parts))
+    return parts
 
 
 def _say_model(answer: Answer, settings: Settings) -> None:

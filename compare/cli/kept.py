@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 from compare.cli.process import this_command
 
 if TYPE_CHECKING:
+    from compare.parts import Parts
     from compare.sweep.request import Sweep
 
 
 def nothing_kept() -> str:
     """Of a run that is done at once or not at all."""
     return f"nothing of this run is kept; it starts again with: {this_command()}"
+
+
+def parts_kept(parts: Parts) -> str:
+    """Of a run whose parts are kept until the whole is there."""
+    kept = parts.kept()
+    return f"{kept}; it goes on with: {this_command()}" if kept else nothing_kept()
 
 
 def run_kept(checkpoint: Path | None) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+    from compare.parts import Parts
     from sim.presets import Preset
 
 
@@ -26,6 +27,7 @@ def give(
     pictures: Mapping[str, Callable[[], Figure]],
     *,
     forms: tuple[str, ...] = ("png",),
+    parts: Parts | None = None,
     **found: Any,
 ) -> None:
     """Write the files of a command and answer.
@@ -36,12 +38,15 @@ def give(
         data: by name, what writes a file.
         pictures: by name without ending, what draws a picture.
         forms: the formats of every picture.
+        parts: what was kept until the data are there.
         **found: what was found, for a program.
 
     Raises:
         RunError: the data could not be written to `folder`; or a picture could not be drawn, where all else is done.
     """
     files, failures = write_results(folder, data), []
+    if parts is not None:
+        parts.remove()
     for stem, draw in pictures.items():
         paths = [folder / f"{stem}.{form}" for form in forms]
         try:
@@ -74,6 +79,7 @@ def write_comparison(
     theory: xarray.Dataset,
     other: xarray.Dataset,
     timings: dict[str, float],
+    parts: Parts | None = None,
     runs: int | None = None,
 ) -> None:
     """Write the four files of `dmft compare` and print its tables.
@@ -84,6 +90,7 @@ def write_comparison(
         theory: one side.
         other: the other one, simulated or measured.
         timings: of the work, in seconds.
+        parts: what was kept of both until they are written.
         runs: of how many runs a measured mean is.
     """
     from compare.agreement import overlay
@@ -104,7 +111,7 @@ def write_comparison(
         **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),
     }
-    give(answer, folder, data, {"overlay": agreement.plot}, result=summary)
+    give(answer, folder, data, {"overlay": agreement.plot}, parts=parts, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:
@@ -139,7 +146,12 @@ def _texts(diagram: xarray.Dataset, name: str) -> list[str]:
 
 
 def write_preset(
-    answer: Answer, folder: Path, chosen: Preset, results: Mapping[str, xarray.Dataset], settings: dict[str, Any]
+    answer: Answer,
+    folder: Path,
+    chosen: Preset,
+    results: Mapping[str, xarray.Dataset],
+    settings: dict[str, Any],
+    parts: Parts | None = None,
 ) -> None:
     """Write DIR/NAME-RUN.nc for every run of a preset, DIR/NAME.json and DIR/NAME.png."""
     from compare.figures.paper import preset_figure, preset_summary
@@ -150,4 +162,4 @@ def write_preset(
     }
     data[f"{chosen.name}.json"] = partial(write_json, content=summary)
     pictures = {chosen.name: lambda: preset_figure(chosen, results)}
-    give(answer, folder, data, pictures, settings=settings, result=summary)
+    give(answer, folder, data, pictures, parts=parts, settings=settings, result=summary)

@@ -12,16 +12,21 @@ import dmft
 from compare.cli.answer import Answer
 from compare.cli.settings import Settings
 from compare.files import write_dataset, write_results
+from compare.parts import Parts
 
 if TYPE_CHECKING:
     import xarray
 
 
+#: What determines a theory, and a simulation.
+THEORY = ("model", "t_max", "step", "rtol", "atol", "precision", "seed", "kernels", "max_seconds", "spread")
+SIMULATION = ("model", "t_max", "seeds", "step", "form", "precision", "seed", "rtol")
+
+
 def solve_theory(settings: Settings, folder: Path) -> xarray.Dataset:
     """The theory; of a run that fails on its way, the curves up to there are in `folder`."""
-    names = ("model", "t_max", "step", "rtol", "atol", "precision", "seed", "kernels", "max_seconds", "spread")
     with _curves_kept(folder / "theory-partial.nc"):
-        return dmft.solve(**_arguments(settings, names), progress=True)
+        return dmft.solve(**_arguments(settings, THEORY), progress=True)
 
 
 def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarray.Dataset:
@@ -29,10 +34,19 @@ def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarra
     import sim
     from sim.request import flow_rtol
 
-    names = ("model", "t_max", "seeds", "step", "form", "precision", "seed")
-    rtol = flow_rtol(settings.rtol, settings.precision)
+    asked = _arguments(settings, SIMULATION) | {"rtol": flow_rtol(settings.rtol, settings.precision)}
     with _curves_kept(folder / "simulation-partial.nc"):
-        return sim.simulate(**_arguments(settings, names), rtol=rtol, **training, progress=True)
+        return sim.simulate(**asked, **training, progress=True)
+
+
+def kept_theory(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
+    """`solve_theory`, or what is kept of a command that was cut off."""
+    return parts.get("theory", _arguments(settings, THEORY), partial(solve_theory, settings, folder))
+
+
+def kept_simulation(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
+    """`simulate_network`, likewise."""
+    return parts.get("simulation", _arguments(settings, SIMULATION), partial(simulate_network, settings, folder))
 
 
 def training_arguments(answer: Answer, settings: Settings, folder: Path) -> dict[str, Any]:

@@ -41,9 +41,13 @@ class Store:
                 content = {"message": outcome.message, "point": json.loads(point.to_json())}
                 write_json(part, content)
             return
-        with finished(self.path(point.name)) as part:
-            part.write_bytes(outcome)
+        self.write_curves(point.name, outcome)
         failed.unlink(missing_ok=True)
+
+    def write_curves(self, name: str, content: bytes) -> None:
+        """Keep the file `content` (`encode`) of the point `name`."""
+        with finished(self.path(name)) as part:
+            part.write_bytes(content)
 
     def read(self, name: str) -> xarray.Dataset | Failure | None:
         """The curves of the point `name`, why there are none, or None if it was not computed yet."""

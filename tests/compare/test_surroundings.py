@@ -23,6 +23,7 @@ from compare.cli import main
 from compare.cli.options import DEFAULTS
 from compare.report.page import write_report
 from compare.sweep import phase, workers
+from compare.sweep.point_file import decode
 from compare.sweep.points import Failure, Point, compute
 from compare.sweep.workers import WorkersError, local_runner
 from dmft import Model, ParameterError
@@ -485,6 +486,8 @@ def test_twenty_kills_lose_nothing_that_was_finished(command, tmp_path):
         process.wait()
         after = contents(out)
         assert set(before) <= set(after)
+        for name in (name for name in after if name.startswith("unfinished/") and name.endswith(".nc")):
+            decode(after[name])
         for name in before:
             if name.endswith(".nc"):
                 xarray.load_dataset(out / name, engine="h5netcdf")
@@ -492,9 +495,50 @@ def test_twenty_kills_lose_nothing_that_was_finished(command, tmp_path):
                 assert after[name] == before[name]
     subprocess.run(arguments, check=True, capture_output=True)
     again = contents(out)
+    assert not [name for name in again if name.startswith("unfinished/")]
     assert {name: again[name] for name in before if name.startswith(("points/", "phase."))} == {
         name: before[name] for name in before if name.startswith(("points/", "phase."))
     }
+
+
+@pytest.mark.usefixtures("fake_runs")
+@pytest.mark.parametrize("command", ["compare", "preset"])
+def test_parts_that_were_finished_are_not_computed_again(command, tmp_path, monkeypatch, capsys, make_simulation):
+    """The second part is killed; the first is taken by the same command, and by no other."""
+    started, alive = [], []
+    theory, run = dmft.solve(), make_simulation(step=0.1, samples=100, seeds=2)
+
+    def part(result):
+        started.append(result)
+        if len(started) == 2 and not alive:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setitem(vars(dmft), "solve", lambda *_, **__: part(theory))
+    monkeypatch.setitem(vars(sim), "simulate", lambda *_, **__: part(run))
+    monkeypatch.setattr("sim.simulation.simulate", lambda *_, **__: part(run))
+    arguments = [*COMMANDS[command], "--out", str(tmp_path)]
+
+    def run_it(*more):
+        started.clear()
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 0
+        return len(started), "finished before, kept in" in capsys.readouterr().out
+
+    assert main(arguments) == 130
+    [kept] = (tmp_path / "unfinished").glob("*.nc")
+    content = kept.read_bytes()
+    alive.append(True)
+    parts, taken = run_it("--seed", "7")
+    assert (parts, taken) == ({"compare": 2, "preset": 3}[command], False)
+    assert not kept.parent.exists()
+    kept.parent.mkdir()
+    kept.write_bytes(content)
+    assert run_it() == (parts - 1, True)
+    assert not kept.parent.exists()
+    kept.parent.mkdir()
+    kept.write_bytes(content[:-1])  # damaged: computed again
+    assert run_it() == (parts, False)
 
 
 def test_the_defaults_of_the_command_line_are_those_of_the_functions():
