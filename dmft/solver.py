@@ -38,6 +38,9 @@ def solve(
     t_max: float,
     *,
     step: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    schedule: Any = "constant",
     rtol: float = 0.01,
     atol: float = 1e-5,
     times: Sequence[float] | np.ndarray | None = None,
@@ -67,6 +70,12 @@ def solve(
             scatter.
         t_max: last time, > 0, in the units of THEORY section 1.
         step: None for gradient flow, or the step of discrete gradient descent, which is then solved exactly.
+        momentum: mu in [0, 1) of discrete descent (`dmft.twotime.momentum`), as in `sim.Optimizer`. A step with
+            momentum moves as far as 1/(1 - mu) plain ones once the velocity has built up; time still counts steps, t =
+            n step.
+        nesterov: take the gradient ahead; the curves are those of the weights that it is taken at.
+        schedule: factor of `step` as the run proceeds: "constant", "linear" or "cosine" (both fall from 1 to 0 at
+            t_max), a function of the step number, such as an optax schedule, or an array with one factor a step.
         rtol: tolerance relative to the value, see above.
         atol: tolerance relative to the initial loss, see above.
         times: output times in [0, t_max]; None for all steps (discrete) or a dense geometric grid (flow).
@@ -101,6 +110,9 @@ def solve(
     request = Request(
         t_max=t_max,
         step=step,
+        momentum=momentum,
+        nesterov=nesterov,
+        schedule=schedule,
         rtol=rtol,
         atol=atol,
         times=times,

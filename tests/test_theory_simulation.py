@@ -14,7 +14,7 @@ from scipy import stats
 from dmft import Model, solve
 from dmft.wide import fields
 from dmft.wide import row as samples
-from sim import simulate
+from sim import Optimizer, simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
@@ -157,13 +157,24 @@ def extrapolate(dims, means, errors):
 
 
 @pytest.mark.slow
-def test_simulations_extrapolated_in_1_over_d_meet_the_theory():
+@pytest.mark.parametrize(
+    ("step", "rule"),
+    [
+        (STEP, {}),
+        (0.1, {"momentum": 0.7}),
+        (0.1, {"momentum": 0.7, "nesterov": True}),
+        (0.3, {"schedule": "cosine"}),
+        (0.15, {"momentum": 0.5, "schedule": "cosine"}),
+    ],
+    ids=["plain", "momentum", "nesterov", "cosine", "both"],
+)
+def test_simulations_extrapolated_in_1_over_d_meet_the_theory(step, rule):
     times, sizes = [1.2, 2.4, 6.0], {100: 120, 200: 60, 400: 30}
-    theory = solve(MODEL, 6.0, step=STEP, replicas=8, sample_count=256, times=times)
-    runs = [
-        simulate(MODEL.replace(dim=dim), 6.0, step=STEP, seeds=seeds, times=times, form="reduced", seed=3)
-        for dim, seeds in sizes.items()
-    ]
+    theory = solve(MODEL, 6.0, step=step, replicas=8, sample_count=256, times=times, **rule)
+    name = "gd" if "momentum" not in rule else "nesterov" if "nesterov" in rule else "momentum"
+    optimizer = Optimizer(name, **{key: value for key, value in rule.items() if key != "nesterov"})
+    about = {"step": step, "times": times, "form": "reduced", "seed": 3, "optimizer": optimizer}
+    runs = [simulate(MODEL.replace(dim=dim), 6.0, seeds=seeds, **about) for dim, seeds in sizes.items()]
     quantile = stats.norm.ppf(1 - 0.01 / 2 / (len(NAMES) * len(times)))
     for name in NAMES:
         for i in range(len(times)):

@@ -36,7 +36,9 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
         local = local_forces(c, network, state, row, n, past_fields(state, row, memory))
         moved = force_tangents(state, local, *tangents(state, row, memory))
         following, basis = next_row(c, network, weights[n], state, row, n, local, moved[0])
-        return _store(state, n, local, moved, following)._replace(basis=basis, modes=state.modes + row.readout.shape[0])
+        following, velocity = steps.gliding(n, row, following, state.velocity)
+        state = _store(state, n, local, moved, following)
+        return state._replace(basis=basis, modes=state.modes + row.readout.shape[0], velocity=velocity)
 
     return jax.lax.fori_loop(first, stop, body, state)
 

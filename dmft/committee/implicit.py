@@ -51,7 +51,7 @@ def advance_implicit(
         def function(row: Row) -> tuple[Row, tuple[()]]:
             return implied_row(c, network, steps, state, n, row, past), ()
 
-        row, solution = solve_row(function, predicted_row(state, n), iteration)
+        row, solution = solve_row(function, predicted_row(state, n), iteration, Row._make(state.kernels))
         state = store_row(c, network, steps, state, n, row)
         return state._replace(
             rounds=state.rounds.at[n].set(solution.rounds), mismatch=state.mismatch.at[n].set(solution.mismatch)

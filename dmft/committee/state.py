@@ -91,6 +91,7 @@ class State(NamedTuple):
     history: History
     basis: Float[Array, "L S"]  # orthonormal basis of the forces in sample space
     modes: Int[Array, ""]  # where its next vectors go, after those of the initial weights and of earlier rows
+    velocity: Row  # U(n) of equation 13.1; 0 without momentum
     rounds: Int[Array, " T"]  # inner iterations (implicit steps)
     mismatch: Float[Array, " T"]  # what they left, relative
 
@@ -115,6 +116,7 @@ def empty_state(
         history=History(zeros(t, n, count), zeros(t, n, few, t, n), zeros(t, n, few, directions)),
         basis=zeros(modes, count),
         modes=jnp.int32(width),
+        velocity=Row(zeros(n, t, n), zeros(n, directions), zeros(n), zeros(n, modes)),
         rounds=jnp.zeros(t, jnp.int32),
         mismatch=zeros(t),
     )

@@ -12,9 +12,18 @@ from dmft.limits.spectrum import marchenko_pastur, sample_spectrum
 from dmft.limits.times import Observables, check_step, check_times, decay_factors, in_blocks
 from dmft.losses.quadratic import test_loss_terms
 from dmft.models.model import Model
+from dmft.twotime.momentum import Momentum, momentum_of
 
 
-def linear(model: Model, times: Any, *, step: float | None = None) -> Observables:
+def linear(
+    model: Model,
+    times: Any,
+    *,
+    step: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    schedule: Any = "constant",
+) -> Observables:
     """The linear network, epsilon = 0 (THEORY section 7a): every observable, centred or not.
 
     With c the common weight vector, v = alpha c obeys dv/dt = -(1/kappa) X^T (X v - y) - lambda v, v(0) = 0. So alpha
@@ -27,12 +36,15 @@ def linear(model: Model, times: Any, *, step: float | None = None) -> Observable
         mean_weight_norm = (test - 3/4) / alpha^2,  overlap = m0^2 e^{-2 lambda t}
         trace = (1 + m0^2) e^{-2 lambda t} + mean_weight_norm
 
-    One explicit step of size dt is one step of gradient descent: the same with e^{-a t} -> (1 - a dt)^{t/dt}.
+    One explicit step of size dt is one step of gradient descent: the same with e^{-a t} -> (1 - a dt)^{t/dt}, or with
+    momentum and a schedule, (1 - a)/rate from the recursion 13.1 of each eigenvalue.
 
     Args:
         model: `epsilon` must be 0.
         times: (T,) times >= 0; whole multiples of `step` if that is given.
-        step: None for gradient flow, or the step of discrete gradient descent, at most 2 / (s_+ + lambda).
+        step: None for gradient flow, or the step of discrete gradient descent, at most 2 / (s_+ + lambda) without
+            momentum or schedule.
+        momentum, nesterov, schedule: as in `dmft.solve`; a schedule runs to the last of `times`.
 
     Returns:
         every name of OBSERVABLES, each (T,).
@@ -43,8 +55,9 @@ def linear(model: Model, times: Any, *, step: float | None = None) -> Observable
     if model.epsilon != 0.0:
         raise ParameterError(f"Argument `epsilon` must be 0 in the linear limit, but is {model.epsilon:g}.")
     times = check_times(times)
-    step = check_step(step, times, model.kappa, model.weight_decay)
-    return in_blocks(partial(_linear_block, model, step), times)
+    rule = momentum_of(momentum, nesterov, schedule, step, float(times.max()))
+    step = check_step(step, times, model.kappa, model.weight_decay, rule)
+    return in_blocks(partial(_linear_block, model, step, rule), times)
 
 
 def ridge(
@@ -57,6 +70,9 @@ def ridge(
     label_noise: float = 0.0,
     weight_decay: float = 0.0,
     step: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    schedule: Any = "constant",
 ) -> Observables:
     """One linear neuron on a linear target: ridge regression step by step (THEORY section 7d).
 
@@ -79,7 +95,7 @@ def ridge(
         initial_alignment: m0, of either sign; m0^2 <= q0.
         label_noise: sigma >= 0.
         weight_decay: lambda >= 0.
-        step: None for gradient flow, or the step of discrete gradient descent, at most 2 / (s_+ + lambda).
+        step, momentum, nesterov, schedule: as in `linear`.
 
     Returns:
         train_loss, test_loss, trace and mean_weight_norm (both q), overlap (m^2), each (T,).
@@ -99,16 +115,17 @@ def ridge(
             f"but is {initial_alignment:g}."
         )
     times = check_times(times)
-    step = check_step(step, times, kappa, weight_decay)
+    rule = momentum_of(momentum, nesterov, schedule, step, float(times.max()))
+    step = check_step(step, times, kappa, weight_decay, rule)
     eigenvalues, weights = marchenko_pastur(kappa)
     sample_eigenvalues, sample_weights = sample_spectrum(kappa)
 
     def block(times: np.ndarray) -> Observables:
-        decay, integral = decay_factors(eigenvalues + weight_decay, times, step)
+        decay, integral = decay_factors(eigenvalues + weight_decay, times, step, rule)
         learned = eigenvalues * integral
         noise_power = noise / kappa * (eigenvalues * integral**2)
         error = norm * decay**2 - 2.0 * alignment * decay * (1.0 - learned) + (1.0 - learned) ** 2
-        sample_learned = sample_eigenvalues * decay_factors(sample_eigenvalues + weight_decay, times, step)[1]
+        sample_learned = sample_eigenvalues * decay_factors(sample_eigenvalues + weight_decay, times, step, rule)[1]
         size = norm * decay**2 + 2.0 * alignment * decay * learned + learned**2 + noise_power
         weight_norm = size @ weights / alpha**2
         return {
@@ -122,15 +139,15 @@ def ridge(
     return in_blocks(block, times)
 
 
-def _linear_block(model: Model, step: float | None, times: np.ndarray) -> Observables:
+def _linear_block(model: Model, step: float | None, rule: Momentum | None, times: np.ndarray) -> Observables:
     """The formulas of `linear` at a block of times."""
     eigenvalues, weights = sample_spectrum(model.kappa)
-    integral = decay_factors(eigenvalues + model.weight_decay, times, step)[1]
+    integral = decay_factors(eigenvalues + model.weight_decay, times, step, rule)[1]
     power = 0.75 + model.label_noise**2
     linear_power = power * (integral**2 @ (weights * eigenvalues))  # r_s^2 / s = s integral^2
     ones = np.ones_like(times)
     terms = test_loss_terms(1.0, -ones, ones, linear_power)
-    bulk = decay_factors(np.array([model.weight_decay]), times, step)[0][:, 0] ** 2
+    bulk = decay_factors(np.array([model.weight_decay]), times, step, rule)[0][:, 0] ** 2
     mean_weight_norm = linear_power / model.alpha**2
     return {
         "train_loss": power * ((1.0 - eigenvalues * integral) ** 2 @ weights),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError, check_real
+from dmft.twotime.momentum import Momentum
 
 Observables = dict[str, np.ndarray]
 
@@ -29,13 +30,15 @@ def check_times(times: Any) -> np.ndarray:
     return array
 
 
-def check_step(step: float | None, times: np.ndarray, kappa: float, weight_decay: float) -> float | None:
-    """`step` if it is None, or stable and a divisor of every time."""
+def check_step(
+    step: float | None, times: np.ndarray, kappa: float, weight_decay: float, rule: Momentum | None = None
+) -> float | None:
+    """`step` if it is None, or stable and a divisor of every time; with a rule of its own it may be larger."""
     if step is None:
         return None
     step = check_real("step", step, above=0.0)
     largest = 2.0 / ((1.0 + kappa**-0.5) ** 2 + weight_decay)
-    if step > largest * (1.0 + 1e-12):
+    if rule is None and step > largest * (1.0 + 1e-12):
         raise ParameterError(
             f"Argument `step` must be at most 2 / ((1 + kappa^-1/2)^2 + weight_decay) = {largest:g}, above which "
             f"gradient descent diverges, but is {step:g}."
@@ -55,8 +58,16 @@ def in_blocks(function: Callable[[np.ndarray], Observables], times: np.ndarray) 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def decay_factors(rates: np.ndarray, times: np.ndarray, step: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """a = e^{-rate t}, or (1 - rate dt)^{t/dt}, and the sum it stands for, (1 - a)/rate; both (T, rates)."""
+def decay_factors(
+    rates: np.ndarray, times: np.ndarray, step: float | None, rule: Momentum | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """a = e^{-rate t}, or (1 - rate dt)^{t/dt}, and the sum it stands for, (1 - a)/rate; both (T, rates).
+
+    With momentum or a schedule, (1 - a)/rate is the recursion 13.1 from 0 under the force rate X - 1.
+    """
+    if rule is not None and step is not None:
+        lost = driven_modes(rates, int(np.rint(times.max() / step)), step, rule)[np.rint(times / step).astype(int)]
+        return 1.0 - rates * lost, lost
     if step is None:
         exponents = -np.outer(times, rates)
         decay, lost = np.exp(exponents), -np.expm1(exponents)
@@ -68,3 +79,13 @@ def decay_factors(rates: np.ndarray, times: np.ndarray, step: float | None) -> t
         lost = np.where(small, -np.expm1(np.outer(steps, logarithms)), 1.0 - decay)
     positive = rates > 0.0
     return decay, np.where(positive, lost / np.where(positive, rates, 1.0), times[:, None])
+
+
+def driven_modes(rates: np.ndarray, count: int, step: float, rule: Momentum) -> np.ndarray:
+    """X(0) = 0 .. X(count) of equation 13.1 with G = rate X - 1, (count + 1, rates)."""
+    rows, velocity = np.zeros((count + 1, len(rates))), np.zeros(len(rates))
+    for n in range(count):
+        pull = step * (rates * rows[n] - 1.0)
+        rows[n + 1] = rows[n] - rule.push[n] * pull - rule.glide[n] * velocity
+        velocity = rule.momentum * velocity + pull
+    return rows

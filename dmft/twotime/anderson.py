@@ -17,6 +17,8 @@ from dmft.twotime.engine import Iteration
 ASTRAY = 1e2
 #: Share of a difference, in units of rounding, that must be new for it to be kept.
 CUTOFF = 1e4
+#: Part of the largest entry of all times below which an entry need not be known.
+NEGLIGIBLE = 1e-4
 
 
 class FixedPoint(NamedTuple):
@@ -48,11 +50,15 @@ def projection(differences: Float[Array, "depth n"], r: Float[Array, " n"], newe
     return jnp.zeros_like(size).at[order].set(weights) * scale
 
 
-def solve_row(function: Callable[[Any], tuple[Any, Any]], guess: Any, iteration: Iteration) -> tuple[Any, FixedPoint]:
+def solve_row(
+    function: Callable[[Any], tuple[Any, Any]], guess: Any, iteration: Iteration, known: Any
+) -> tuple[Any, FixedPoint]:
     """`anderson` for a row that is a tree of arrays, each measured in its largest entry: the row, and how it was found.
 
     Args:
         function: the row that a proposed row implies, and what is seen there.
+        known: all rows, time first; what has fallen below NEGLIGIBLE of its largest is measured in that. (Where the
+            training set is learnt exactly, forces fall to rounding errors, and have no fixed point in their own size.)
     """
     start, unravel = ravel_pytree(guess)
 
@@ -63,7 +69,7 @@ def solve_row(function: Callable[[Any], tuple[Any, Any]], guess: Any, iteration:
     solution = anderson(
         flat,
         start,
-        ravel_pytree(jax.tree.map(_block_scale, guess))[0],
+        ravel_pytree(jax.tree.map(_block_scale, guess, known))[0],
         tolerance=iteration.tolerance,
         depth=iteration.depth,
         max_rounds=iteration.max_rounds,
@@ -71,9 +77,10 @@ def solve_row(function: Callable[[Any], tuple[Any, Any]], guess: Any, iteration:
     return unravel(solution.value), solution
 
 
-def _block_scale(block: Array) -> Array:
-    """Every entry of a block is measured in the block's largest one."""
-    size = jnp.max(jnp.abs(block), initial=0.0)
+def _block_scale(block: Array, known: Array) -> Array:
+    """Every entry of a block is measured in the block's largest one, or in NEGLIGIBLE of the largest of all times."""
+    size, largest = (jnp.max(jnp.abs(array), initial=0.0) for array in (block, known))
+    size = jnp.maximum(size, NEGLIGIBLE * largest)
     return jnp.broadcast_to(jnp.where(size > 0, size, 1.0), jnp.shape(block))
 
 

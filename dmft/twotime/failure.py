@@ -68,7 +68,8 @@ def _stable_step(plan: Plan, time: float) -> str:
         horizon = max(2 * time, SHORTEST * step)
         if horizon / step > LONGEST:
             break
-        grid = explicit_grid(step, horizon)
+        rule = plan.grid.momentum and plan.grid.momentum.stretched(step / plan.grid.weights[0], round(horizon / step))
+        grid = explicit_grid(step, horizon, rule)
         try:
             solve_replica(dataclasses.replace(plan, grid=grid, sampling=plan.engine.trial(grid, plan.sampling)), 0)
         except ReplicaStopped:

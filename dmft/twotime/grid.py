@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dmft.twotime.momentum import Momentum
+
 #: Time at which the flow's steps begin to grow in proportion to time; before, they grow linearly from zero.
 TIME_SCALE = 0.15
 
@@ -28,12 +30,14 @@ class Grid:
         weights: (T,) quadrature weights h_n.  Implicit: h_0 = 0.  Explicit: all equal to the step.
         past: (T, ORDER) a_{n,j}, the weight of row n - 1 - j; 0 where there is no such row.
         explicit: True for gradient descent with a fixed step, False for gradient flow by implicit steps.
+        momentum: how descent moves beyond plain steps of `weights`; None if it does not.
     """
 
     times: np.ndarray
     weights: np.ndarray
     past: np.ndarray
     explicit: bool
+    momentum: Momentum | None = None
 
     @property
     def size(self) -> int:
@@ -46,15 +50,15 @@ class Grid:
 
     def head(self, rows: int) -> Grid:
         """The first `rows` rows."""
-        return Grid(self.times[:rows], self.weights[:rows], self.past[:rows], self.explicit)
+        return Grid(self.times[:rows], self.weights[:rows], self.past[:rows], self.explicit, self.momentum)
 
 
-def explicit_grid(step: float, t_max: float) -> Grid:
+def explicit_grid(step: float, t_max: float, momentum: Momentum | None = None) -> Grid:
     """Gradient descent: every step 0..round(t_max / step)."""
     count = max(1, round(t_max / step)) + 1
     past = np.zeros((count, ORDER))
     past[:, 0] = 1.0
-    return Grid(step * np.arange(count), np.full(count, step), past, explicit=True)
+    return Grid(step * np.arange(count), np.full(count, step), past, explicit=True, momentum=momentum)
 
 
 def implicit_grid(times: np.ndarray, order: int = ORDER) -> Grid:
@@ -101,7 +105,18 @@ def graded_times(t_max: float, points: int) -> np.ndarray:
 
 def resampled_times(times: np.ndarray, points: int) -> np.ndarray:
     """`points` + 1 times whose steps are everywhere longer or shorter than those of `times` by the same factor."""
-    rows = np.linspace(0, len(times) - 1, points + 1)
+    return _times_between(times, np.linspace(0, len(times) - 1, points + 1))
+
+
+def denser_times(times: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """An even number of steps, of which there are about `density` (T,) for each step near each of `times`."""
+    filled = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    at = np.linspace(0.0, filled[-1], 2 * round(0.5 * filled[-1]) + 1)
+    return _times_between(times, np.interp(at, filled, np.arange(len(times))))
+
+
+def _times_between(times: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Times at row numbers that need not be whole; the last is the last."""
     return _times_at(np.interp(rows, np.arange(len(times)), coordinate(times)), times[-1])
 
 

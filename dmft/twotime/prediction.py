@@ -152,6 +152,7 @@ def _attributes(evidence: Evidence, excess: Excess) -> dict[str, Any]:
         "engine": plan.engine.title,
         "t_max": plan.t_max,
         "step": float(grid.weights[0]) if grid.explicit else "flow",
+        **({} if grid.momentum is None else grid.momentum.to_attributes()),
         "points": grid.size - 1,
         "rtol": plan.rtol,
         "atol": plan.atol,

@@ -23,6 +23,7 @@ from dmft.checks import (
 )
 from dmft.twotime.engine import Engine, Iteration, Plan
 from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
+from dmft.twotime.momentum import Momentum, momentum_of
 from dmft.twotime.replicas import cores
 from dmft.twotime.spread import DRAWS, LEAST_DRAWS, SOURCES
 
@@ -50,6 +51,10 @@ class Request:
     max_seconds: float | None = None
     spread: bool | int = False
     sources: tuple[str, ...] = SOURCES
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: Any = "constant"
+    rule: Momentum | None = dataclasses.field(default=None, init=False)
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -79,7 +84,10 @@ class Request:
                 raise ParameterError(f"Argument `step` must be at most t_max = {self.t_max:g}, but is {self.step:g}.")
             if self.times is not None:  # refused before the solve
                 nearest_steps(self.times, self.step, round(self.t_max / self.step))
-        elif self.points is not None:
+        put("rule", momentum_of(self.momentum, self.nesterov, self.schedule, self.step, self.t_max))
+        if self.rule is not None and self.spread:
+            raise ParameterError("Argument `spread` must be False with momentum or a schedule, where it is not known.")
+        if self.step is None and self.points is not None:
             put("points", check_integer("points", self.points, at_least=4))
 
     @property
@@ -107,7 +115,7 @@ class Request:
         smallest = engine.smallest(points + 1)
         _check_memory(points + 1, smallest, engine.bytes(points + 1, smallest))
         if self.step is not None:
-            return explicit_grid(self.step, self.t_max)
+            return explicit_grid(self.step, self.t_max, self.rule)
         return implicit_grid(graded_times(self.t_max, points + points % 2))
 
     def plan(self, engine: Engine, grid: Grid, full: bool) -> Plan:

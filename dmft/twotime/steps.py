@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -15,11 +16,20 @@ from jaxtyping import Array, Float
 from dmft.twotime.grid import Grid
 
 
+class Glide(NamedTuple):
+    """Momentum and schedule of explicit steps (see `dmft.twotime.momentum`): push_n, glide_n and mu."""
+
+    push: Float[Array, " T"]
+    glide: Float[Array, " T"]
+    momentum: Float[Array, ""]
+
+
 class Steps(NamedTuple):
     """Multistep weights of the grid (see `dmft.twotime.grid`): h_n and a_{n,j}."""
 
     weights: Float[Array, " T"]
     past: Float[Array, "T J"]
+    glide: Glide | None = None
 
     def history(self, rows: Array, n: Array) -> Array:
         """sum_j a_{n,j} rows[n-1-j], the multistep history of row n >= 1."""
@@ -30,6 +40,15 @@ class Steps(NamedTuple):
     def explicit(self, row: Array, n: Array, force: Array, decay: Array) -> Array:
         """Row n + 1 of gradient descent from row n: (1 - h_n lambda) X(n) - h_n F(n)."""
         return (1 - self.weights[n] * decay) * row - self.weights[n] * force
+
+    def gliding(self, n: Array, before: Any, plain: Any, velocity: Any) -> tuple[Any, Any]:
+        """Row n + 1 and U(n + 1) of equation 13.1 from X(n), X(n) - dt G(n) and U(n), trees of one form."""
+        if self.glide is None:
+            return plain, velocity
+        push, glide, mu = self.glide.push[n], self.glide.glide[n], self.glide.momentum
+        pull = jax.tree.map(jnp.subtract, before, plain)
+        row = jax.tree.map(lambda x, g, u: x - push * g - glide * u, before, pull, velocity)
+        return row, jax.tree.map(lambda g, u: mu * u + g, pull, velocity)
 
     def implicit(self, past: Array, n: Array, force: Array, decay: Array, gain: Array | float = 0.0) -> Array:
         """Row n of the flow from its history, where F(n) + gain X(n) is the force: (history - h_n F)/(1 + ...)."""
@@ -42,7 +61,12 @@ def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
     weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
     weights[:rows], past[:rows] = grid.weights[:rows], grid.past[:rows]
     past[0, 0] = 1.0
-    return Steps(np.asarray(weights, dtype), np.asarray(past, dtype))  # type: ignore[arg-type]
+    rule, glide = grid.momentum, None
+    if rule is not None:
+        # the last row has no step
+        by_row = (np.pad(x[: rows - 1], (0, capacity - min(rows - 1, len(x)))) for x in (rule.push, rule.glide))
+        glide = Glide(*(np.asarray(x, dtype) for x in (*by_row, rule.momentum)))  # type: ignore[arg-type]
+    return Steps(np.asarray(weights, dtype), np.asarray(past, dtype), glide)  # type: ignore[arg-type]
 
 
 def next_row(
@@ -57,6 +81,8 @@ def next_row(
         source: added in row n beside the force.
     """
     past = grid.history(rows, n)
+    if grid.momentum is not None:
+        return grid.momentum.step(rows, force, n, float(grid.weights[0]), decay) + source
     if grid.explicit:
         return (1 - grid.weights[n - 1] * decay) * past - grid.weights[n - 1] * force[n - 1] + source
     return (past - grid.weights[n] * force[n] + source) / (1 + grid.weights[n] * decay)

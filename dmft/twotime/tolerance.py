@@ -17,14 +17,17 @@ import numpy as np
 
 from dmft.twotime.engine import Evidence, Plan, Report
 from dmft.twotime.errors import MEANINGS
-from dmft.twotime.grid import ORDER, Grid, halved_steps, implicit_grid, resampled_times
+from dmft.twotime.grid import ORDER, Grid, denser_times, halved_steps, implicit_grid
 from dmft.twotime.loop import ReplicaStopped
 from dmft.twotime.replicas import OutOfTime
 
 #: How often steps are shortened: everywhere for the tolerance, or where a row was not solved.
 REFINEMENTS, RESCUES = 2, 4
-#: Step error over tolerance aimed at by a finer grid, and the factors of points it may take.
-AIM, FINER = 0.7, (1.15, 2.0)
+#: Step error over tolerance aimed at by a finer grid, the factors of points it may take in a region, and what these may
+#: differ by between neighbouring points.
+AIM, FINER, SMOOTH = 0.7, (0.8, 4.0), 1.3
+#: A step's error is seen until so many times its time.
+REACH = 4.0
 #: Share of the tolerance beyond which another error than sampling makes more replicas useless.
 SHARE = 0.9
 #: Share of the tolerance beyond which the bias is worth a second look.
@@ -68,10 +71,10 @@ def tolerance_excess(evidence: Evidence) -> Excess:
     return dataclasses.replace(worst, parts=parts, other=max(excess.other for excess in found))
 
 
-def step_excess(evidence: Evidence) -> float:
-    """Step error over tolerance on the controlled observables, at its worst, in the first look."""
+def step_excess(evidence: Evidence) -> np.ndarray:
+    """Step error over tolerance in the first look, the worst of the controlled observables, (T,)."""
     looks = [evidence.first_look(name) for name in evidence.plan.engine.controlled]
-    return max(float((step / _allowed(evidence.plan, value)).max()) for value, step in looks)
+    return np.max([step / _allowed(evidence.plan, value) for value, step in looks], axis=0)
 
 
 def _allowed(plan: Plan, value: np.ndarray) -> np.ndarray:
@@ -97,9 +100,9 @@ def to_tolerance(
         plan = make_plan(grid, full)
         try:
             evidence = plan.engine.evidence(plan, report)
-            ratio = step_excess(evidence)
-            if refinements > 0 and ratio > SHARE:
-                refinements, grid = refinements - 1, _finer(grid, ratio)
+            excess = step_excess(evidence)
+            if refinements > 0 and excess.max() > SHARE:
+                refinements, grid = refinements - 1, _finer(grid, excess)
                 continue
             return add_replicas(evidence, report)
         except ReplicaStopped as stopped:
@@ -175,7 +178,16 @@ def add_replicas(evidence: Evidence, report: Report) -> Evidence:
         target = int(min(MAX_REPLICAS, max(target + MORE, np.ceil(wanted))))
 
 
-def _finer(grid: Grid, ratio: float) -> Grid:
-    """Steps shorter by what brings an error of `ratio` times the tolerance to AIM, at the rule's order."""
-    points = np.clip((ratio / AIM) ** (1 / ORDER), *FINER) * (grid.size - 1)
-    return implicit_grid(resampled_times(grid.times, 2 * round(0.5 * points)))
+def _finer(grid: Grid, excess: np.ndarray) -> Grid:
+    """Steps shorter, where and by as much as brings the error to AIM times the tolerance, at the rule's order.
+
+    Args:
+        excess: step error over tolerance on the grid, (T,).
+    """
+    times = grid.times
+    seen = (times >= times[:, None]) & (times <= np.maximum(REACH * times[:, None], times[min(4, grid.size - 1)]))
+    caused = np.max(np.where(seen, excess, 0.0), axis=1)
+    density = np.clip((caused / AIM) ** (1 / ORDER), *FINER)
+    apart = np.abs(np.arange(grid.size)[:, None] - np.arange(grid.size))
+    density = np.max(density * SMOOTH ** (-1.0 * apart), axis=1)
+    return implicit_grid(denser_times(times, density))

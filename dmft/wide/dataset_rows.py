@@ -98,7 +98,7 @@ def draw_implicit(
             drawn = drawn_row(c, steps.weights, state, n, row, instant[n])
             return implied_draw(c, steps, state, n, row, past, drawn), drawn
 
-        row, solution = solve_row(function, predicted_draw(state, n), iteration)
+        row, solution = solve_row(function, predicted_draw(state, n), iteration, state.kernels.rows(lambda rows: rows))
         seeding = implicit_seeding_row(c, steps, state.seeding, n, solution.seen.growth)
         state = revealed_row(c, steps, state, n, row, solution.seen)
         state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
@@ -134,7 +134,7 @@ def draw_explicit(
         row = state.kernels.rows(lambda rows: rows[n])
         drawn = drawn_row(c, steps.weights, state, n, row, instant[n])
         row = row._replace(force_bulk=bulk_force_row(state, n, drawn.local))
-        following = explicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
+        following, _ = explicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
         state = store_draw(reveal(c, state, drawn.force), n, row, drawn)
         rows = next_draw(c, steps, state, n, row, drawn, following.source)
         return state._replace(

@@ -29,7 +29,7 @@ def advance_implicit(
             sampled = sampled_row(c, steps.weights, state, n, row)
             return implied_row(c, steps, state, n, row, past, sampled), sampled
 
-        row, solution = solve_row(function, predicted_row(state, n), iteration)
+        row, solution = solve_row(function, predicted_row(state, n), iteration, state.kernels.rows(lambda rows: rows))
         seen = solution.seen
         seeding = implicit_seeding_row(c, steps, state.seeding, n, seen.growth)
         state = store_row(c, state, n, row, seen)

@@ -9,7 +9,7 @@ of this.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +18,7 @@ from dmft.twotime.steps import Steps
 from dmft.wide.averages import all_residuals
 from dmft.wide.drawn import AnyState
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, Seeding, put
+from dmft.wide.state import Couplings, Grown, Seeding, put
 
 
 class Growth(NamedTuple):
@@ -91,14 +91,21 @@ def implicit_seeding_row(c: Couplings, steps: Steps, seeding: Seeding, n: Array,
     return SeedingRow(response, initial, linear, missing * (1 + steps.weights[n] * (c.weight_decay + gain)))
 
 
-def explicit_seeding_row(c: Couplings, steps: Steps, seeding: Seeding, n: Array, growth: Growth) -> SeedingRow:
-    """Row n + 1 of the same, from row n."""
+def explicit_seeding_row(
+    c: Couplings, steps: Steps, seeding: Seeding, n: Array, growth: Growth, velocity: Any = None
+) -> tuple[SeedingRow, Any]:
+    """Row n + 1 of the same and its velocity, from row n; `velocity` is a `Grown`, or None without momentum."""
 
     def step(rows: Array) -> Array:
         return steps.explicit(rows[n], n, c.epsilon / c.alpha * growth.feedback @ rows, c.weight_decay)
 
-    response = step(seeding.response) + (jnp.arange(len(growth.noise)) == n)
-    initial = step(seeding.response_initial)
+    plain = Grown(
+        step(seeding.response) + (jnp.arange(len(growth.noise)) == n),
+        step(seeding.response_initial),
+        step(seeding.linear_overlap),
+    )
+    before = Grown(*(getattr(seeding, name)[n] for name in Grown._fields))
+    row, velocity = steps.gliding(n, before, plain, velocity)
     noise = with_noise(seeding, n, growth.noise).noise
-    linear = linear_overlap(c, steps.weights, noise, response, initial)
-    return SeedingRow(response, initial, linear, linear - step(seeding.linear_overlap))
+    linear = linear_overlap(c, steps.weights, noise, row.response, row.response_initial)
+    return SeedingRow(row.response, row.response_initial, linear, linear - row.linear_overlap), velocity

@@ -94,6 +94,29 @@ class Seeding(NamedTuple):
     source: Float[Array, " T"]  # what it adds to b(n) in row n
 
 
+class Moving(NamedTuple):
+    """What of row n descent moves; the rest of the row follows from the samples."""
+
+    response: Float[Array, "3 T"]
+    target_overlap: Float[Array, ""]
+    response_initial: Float[Array, ""]
+
+
+class Grown(NamedTuple):
+    """What of a row of `Seeding` it moves."""
+
+    response: Float[Array, " T"]
+    response_initial: Float[Array, ""]
+    linear_overlap: Float[Array, ""]
+
+
+class Velocity(NamedTuple):
+    """U(n) of equation 13.1, row n alone; 0 without momentum."""
+
+    rows: Moving
+    seeding: Grown
+
+
 class Fields(NamedTuple):
     """Per-sample processes, one row a time point."""
 
@@ -135,6 +158,7 @@ class State(NamedTuple):
     history: History
     rounds: Array  # (T,) inner iterations spent on each row
     mismatch: Float[Array, " T"]  # (T,) remaining relative residual of each row
+    velocity: Velocity
     guide: Row  # the rows of another replica on the same grid, (T, ...) each: the first guess, if not 0
 
 
@@ -176,5 +200,6 @@ def empty_state(samples: Samples, labels: Labels, capacity: int, zeros: Any) -> 
         history=empty_history(t, count, zeros),
         rounds=np.zeros(t, np.int32),  # type: ignore[arg-type]
         mismatch=zeros(t),
+        velocity=Velocity(Moving(zeros(3, t), zeros(), zeros()), Grown(zeros(t), zeros(), zeros())),
         guide=Row(zeros(t, 3, t), zeros(t, 2, modes), zeros(t, t), zeros(t), zeros(t)),
     )

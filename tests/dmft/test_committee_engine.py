@@ -18,6 +18,7 @@ from dmft.models.activations import Activation
 from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid, explicit_grid, graded_times, implicit_grid
 from dmft.twotime.loop import solve_one
+from dmft.twotime.momentum import momentum_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
 
@@ -72,6 +73,19 @@ def test_linear_neuron_is_ridge_regression_step_by_step() -> None:
     np.testing.assert_allclose(solution.train_loss, exact["train_loss"], atol=1e-10)
     np.testing.assert_allclose(solution.target_overlap[:, 0, 0] ** 2, exact["overlap"], atol=1e-10)
     np.testing.assert_allclose(norms(solution)[:, 0], exact["trace"], atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"momentum": 0.6}, {"momentum": 0.6, "nesterov": True, "schedule": "cosine"}], ids=["heavy", "nesterov"]
+)
+def test_linear_neuron_with_momentum(rule: dict) -> None:
+    momentum = momentum_of(*({"momentum": 0.0, "nesterov": False, "schedule": "constant"} | rule).values(), 0.4, 4.0)
+    solution = one_replica(LINEAR, explicit_grid(0.4, 4.0, momentum), 256)
+    settings = {"alpha": 1.3, "initial_alignment": 0.3, "label_noise": 0.4, "weight_decay": 0.2, "step": 0.4}
+    exact = ridge(3.0, 0.4 * np.arange(11), **settings, **rule)
+    np.testing.assert_allclose(solution.train_loss, exact["train_loss"], atol=1e-9)
+    np.testing.assert_allclose(solution.target_overlap[:, 0, 0] ** 2, exact["overlap"], atol=1e-9)
+    np.testing.assert_allclose(norms(solution)[:, 0], exact["trace"], atol=1e-9)
 
 
 @pytest.mark.slow
