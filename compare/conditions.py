@@ -110,12 +110,23 @@ def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
     return not attributes.get("initial_overlap", 0.0)
 
 
+def _rule(attributes: Mapping[str, Any]) -> str:
+    """Such as "momentum 0.9, cosine", from the attributes of a dataset."""
+    words = [str(attributes.get("optimizer", "gd"))]
+    if "momentum" in attributes:
+        words.append(f"{attributes['momentum']:g}")
+    if attributes.get("schedule", "constant") != "constant":
+        words.append(str(attributes["schedule"]))
+    return " ".join(words)
+
+
 def _optimizers(first: Side, second: Side) -> list[str]:
     """A note where the two sides are trained by different rules, or by steps of different size."""
-    rules = [str(side.attributes.get("optimizer", "gd")) for side in (first, second)]
+    rules = [_rule(side.attributes) for side in (first, second)]
     known = [side.kind != "measurement" for side in (first, second)]
     notes = []
-    if all(known) and rules[0] != rules[1]:
+    listed = any(side.attributes.get("schedule") in ("array", "function") for side in (first, second))
+    if all(known) and rules[0] != rules[1] and not listed:
         notes.append(f"Optimisers differ: {rules[0]} and {rules[1]}.")
     steps = [side.attributes.get("step") for side in (first, second)]
     if all(known) and None not in steps and not _same(*steps):

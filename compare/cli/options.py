@@ -137,15 +137,21 @@ class SimulationOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How the simulated network is trained, where the run may stop, and how it is saved."""
+class RuleOptions:
+    """How descent moves, in theory and simulation."""
 
     optimizer: Annotated[Rule | None, _help("Optimiser; its learning rate is --step.", "optimizer")] = None
     momentum: Annotated[_Real, _help("Of momentum and nesterov, >= 0 and < 1 [default: 0.9].")] = None
-    batch_size: Annotated[_Whole, _help("Samples in a minibatch, 1 to P; left out: all.")] = None
-    replacement: Annotated[bool | None, _help("Draw minibatches with replacement instead of by epochs.")] = None
     schedule: Annotated[Schedule | None, _help("Learning rate along the run, falling to 0.", "schedule")] = None
     warmup: Annotated[_Whole, _help("First steps over which the learning rate rises, >= 0.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions(RuleOptions):
+    """How the simulated network is trained, where the run may stop, and how it is saved."""
+
+    batch_size: Annotated[_Whole, _help("Samples in a minibatch, 1 to P; left out: all.")] = None
+    replacement: Annotated[bool | None, _help("Draw minibatches with replacement instead of by epochs.")] = None
     stop_below: Annotated[str | None, _help("End when all seeds are below, as in test_loss=0.1,train_loss=0.01.")] = (
         None
     )
@@ -164,7 +170,7 @@ class AnswerOptions:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SolveOptions(AnswerOptions, SpreadOptions, TheoryOptions, RunOptions, ModelOptions):
+class SolveOptions(AnswerOptions, SpreadOptions, TheoryOptions, RuleOptions, RunOptions, ModelOptions):
     """Options of `dmft solve`."""
 
     kernels: Annotated[bool | None, _help("Write the two-time kernels too.", "kernels")] = None
@@ -205,7 +211,14 @@ class MeasuredOptions:
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions(
-    MeasuredOptions, AnswerOptions, SpreadOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions
+    MeasuredOptions,
+    AnswerOptions,
+    SpreadOptions,
+    SimulationOptions,
+    TheoryOptions,
+    RuleOptions,
+    RunOptions,
+    ModelOptions,
 ):
     """Options of `dmft compare`."""
 

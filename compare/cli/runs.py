@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 #: What determines a theory, and a simulation.
 THEORY = ("model", "t_max", "step", "rtol", "atol", "precision", "seed", "kernels", "max_seconds", "spread")
-SIMULATION = ("model", "t_max", "seeds", "step", "form", "precision", "seed", "rtol")
+SIMULATION = ("model", "t_max", "seeds", "step", "optimizer", "form", "precision", "seed", "rtol")
 
 
 def solve_theory(settings: Settings, folder: Path) -> xarray.Dataset:
     """The theory; of a run that fails on its way, the curves up to there are in `folder`."""
     with _curves_kept(folder / "theory-partial.nc"):
-        return dmft.solve(**_arguments(settings, THEORY), progress=True)
+        return dmft.solve(**_arguments(settings, THEORY), **settings.rule, progress=True)
 
 
 def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarray.Dataset:
@@ -41,7 +41,7 @@ def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarra
 
 def kept_theory(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
     """`solve_theory`, or what is kept of a command that was cut off."""
-    return parts.get("theory", _arguments(settings, THEORY), partial(solve_theory, settings, folder))
+    return parts.get("theory", _arguments(settings, THEORY) | settings.rule, partial(solve_theory, settings, folder))
 
 
 def kept_simulation(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
@@ -51,7 +51,7 @@ def kept_simulation(settings: Settings, folder: Path, parts: Parts) -> xarray.Da
 
 def training_arguments(answer: Answer, settings: Settings, folder: Path) -> dict[str, Any]:
     """How `dmft simulate` trains, and where it saves the run as it goes."""
-    names = ("optimizer", "stop_below", *(["checkpoint_every"] if settings.checkpoint_every is not None else []))
+    names = ("stop_below", *(["checkpoint_every"] if settings.checkpoint_every is not None else []))
     return _arguments(settings, names) | {"checkpoint": _checkpoint(answer, settings, folder)}
 
 

@@ -28,7 +28,8 @@ from compare.sweep.axes import Axis
 from compare.sweep.request import Sweep, check_simulated, check_step
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_path, check_real, check_seed
 from dmft.models.model import Model
-from sim.training.optimizers import Optimizer
+from dmft.twotime.momentum import momentum_of
+from sim.training.optimizers import LINEAR_RULES, Optimizer, schedule_factors
 
 #: Options that are no keys of the TOML file.
 NOT_IN_FILE = ("config", "json", "dry_run", "cache")
@@ -55,6 +56,7 @@ class Settings:
     seed: int
     out: str
     optimizer: Optimizer
+    rule: dict[str, Any]
     stop_below: dict[str, float] | None
     checkpoint_every: float | None
     resume: bool
@@ -76,10 +78,11 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         check_simulated(model, given.get("form", "auto"))
     rest = DEFAULTS | {name: value for name, value in given.items() if name in DEFAULTS}
     t_max = check_real("t_max", rest["t_max"], above=0.0)
+    step, optimizer = check_step("step", rest["step"], t_max), _build_optimizer(given)
     return Settings(
         model=model,
         t_max=t_max,
-        step=check_step("step", rest["step"], t_max),
+        step=step,
         rtol=check_real("rtol", rest["rtol"], above=0.0),
         atol=check_real("atol", rest["atol"], at_least=0.0),
         seeds=check_integer("seeds", rest["seeds"], at_least=1),
@@ -90,7 +93,8 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         precision=check_choice("precision", rest["precision"], get_args(Precision)),
         seed=check_seed(rest["seed"]),
         out=_check_folder(rest["out"]),
-        optimizer=_build_optimizer(given),
+        optimizer=optimizer,
+        rule={} if isinstance(options, SimulateOptions) else _theory_rule(optimizer, step, t_max),
         stop_below=None if rest["stop_below"] is None else _read_thresholds(rest["stop_below"]),
         checkpoint_every=None
         if rest["checkpoint_every"] is None
@@ -236,6 +240,27 @@ def _build_optimizer(given: dict[str, Any]) -> Optimizer:
     """The optimiser of the options that were given."""
     fields = {name: given[name] for name in _names(Optimizer) if name in given}
     return Optimizer(given.get("optimizer", DEFAULTS["optimizer"]), **fields)
+
+
+def _theory_rule(optimizer: Optimizer, step: float | None, t_max: float) -> dict[str, Any]:
+    """The arguments of `dmft.solve` for the same rule.
+
+    Raises:
+        ParameterError: the theory does not know it.
+    """
+    if optimizer.rule not in LINEAR_RULES:
+        raise ParameterError(
+            f"Argument `optimizer` must be one of {', '.join(LINEAR_RULES)} where the theory is solved, but is "
+            f"{optimizer.name!r}."
+        )
+    schedule: Any = optimizer.schedule
+    if optimizer.warmup and step is not None:
+        count = max(1, round(t_max / step))
+        schedule = schedule_factors(optimizer, count)
+    momentum = optimizer.momentum or 0.0
+    ahead = optimizer.rule == "nesterov" and momentum > 0
+    momentum_of(momentum, ahead, schedule, step, t_max)  # refused before anything is run
+    return {"momentum": momentum, "nesterov": ahead, "schedule": schedule}
 
 
 def _read_thresholds(text: object) -> dict[str, float]:

@@ -15,7 +15,10 @@ from dmft.checks import ParameterError
 from dmft.progress import Estimate
 
 #: What has no meaning where the sizes are given, or is not asked for of several.
-WITHOUT = ("dim", "measured", "spread", "form", "atol", "precision")
+WITHOUT = (
+    *("dim", "measured", "spread", "form", "atol", "precision"),
+    *("optimizer", "momentum", "schedule", "warmup"),
+)
 
 
 def given_dims(options: CompareOptions) -> tuple[int, ...] | None:

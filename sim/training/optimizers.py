@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real
+import numpy as np
+
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, precision_context
 from dmft.models.fingerprint import ByContent, short_code
 
 if TYPE_CHECKING:
@@ -225,6 +227,15 @@ def _optax_rule(optimizer: Optimizer, pace: Pace) -> Rule:
         return optax.apply_updates(state, updates), own
 
     return Rule(transformation.init, move)
+
+
+def schedule_factors(optimizer: Optimizer, count: int) -> np.ndarray:
+    """Factors of all `count` steps of a run, in float64."""
+    import jax.numpy as jnp
+
+    with precision_context("float64"):
+        pace = Pace(*(jnp.asarray(x, jnp.float64) for x in (1.0, 0.0, count)))
+        return np.array([schedule_factor(optimizer, pace, n) for n in range(count)], np.float64)
 
 
 def schedule_factor(optimizer: Optimizer, pace: Pace, n: Any) -> jax.Array:
