@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -43,6 +44,20 @@ def computed(monkeypatch):
 
     monkeypatch.setattr(sweep, "local_runner", lambda _: run)
     return done
+
+
+@pytest.mark.usefixtures("computed")
+@pytest.mark.parametrize(("settings", "name"), [({}, "advance_implicit"), ({"step": 0.1}, "advance_explicit")])
+def test_all_points_of_a_sweep_share_two_programs(settings, name, monkeypatch, tmp_path):
+    """Whatever alpha, kappa and the grid that they need: one of all samples, one of few."""
+    monkeypatch.setattr(executables, "LIMIT", Path("/nowhere"))
+    executables.forget()
+    before = executables.COUNTS.copy()
+    asked = {"t_max": 2.0, "rtol": 0.3, "atol": 0.1, **settings}
+    phase_diagram(BASE, ("alpha", [0.5, 1.0, 3.0]), ("kappa", [1.0, 4.0]), folder=tmp_path, **asked)
+    made = executables.COUNTS - before
+    assert made["compiled"] + made["loaded"] == 2
+    assert [kind.function.__name__ for kind in executables._slots] == 2 * [name]
 
 
 @pytest.mark.slow
