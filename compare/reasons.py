@@ -78,7 +78,7 @@ class _Slip(NamedTuple):
 
     name: str
     values: np.ndarray
-    count: float
+    count: float  # pyright: ignore[reportIncompatibleMethodOverride]
     words: str
 
 
@@ -87,7 +87,7 @@ class _Fit(NamedTuple):
 
     residual: float
     start: float
-    count: float
+    count: float  # pyright: ignore[reportIncompatibleMethodOverride]
     slips: tuple[_Slip, ...]
     stretch: float
     stretched: bool

@@ -209,12 +209,10 @@ def nearest_steps(times: np.ndarray, step: float, count: int) -> np.ndarray:
 
 def check_path(name: str, value: object) -> Path:
     """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
-    try:
+    path = None
+    with contextlib.suppress(TypeError, RuntimeError):  # no path; a user nobody knows
         path = Path(value).expanduser()  # type: ignore[arg-type]
-        valid = str(value) != "" and "\0" not in str(value)
-    except (TypeError, RuntimeError):  # no path; a user nobody knows
-        valid = False
-    if not valid:
+    if path is None or str(value) == "" or "\0" in str(value):
         raise ParameterError(f"Argument `{name}` must be a path, not empty, but is {value!r}.")
     return path
 

@@ -113,7 +113,7 @@ class Plan(NamedTuple):
     """
 
     step: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     steps: np.ndarray
     time: np.ndarray
 

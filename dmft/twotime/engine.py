@@ -93,7 +93,7 @@ class Runs(NamedTuple):
 
     points: int
     sampling: Any
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class KernelStack(NamedTuple):

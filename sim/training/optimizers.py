@@ -160,7 +160,7 @@ class Pace(NamedTuple):
 
     step: jax.Array
     decay: jax.Array
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Rule(NamedTuple):
