@@ -8,15 +8,18 @@ if TYPE_CHECKING:
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
     from compare.own_run import read_run
     from compare.report.page import write_report
+    from compare.report.serve import Explorer, explore
     from compare.sizes import FiniteSize, finite_size
     from compare.sweep.phase import PointFailedWarning, phase_diagram
 
 __all__ = [
     "Agreement",
+    "Explorer",
     "FiniteSize",
     "GrokkingDelay",
     "PointFailedWarning",
     "Regime",
+    "explore",
     "finite_size",
     "grokking_delay",
     "overlay",
@@ -28,10 +31,12 @@ __all__ = [
 
 _HOMES = {
     "Agreement": "compare.agreement",
+    "Explorer": "compare.report.serve",
     "FiniteSize": "compare.sizes",
     "GrokkingDelay": "compare.grokking",
     "PointFailedWarning": "compare.sweep.phase",
     "Regime": "compare.grokking",
+    "explore": "compare.report.serve",
     "finite_size": "compare.sizes",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",

@@ -11,6 +11,7 @@ import xarray
 
 from compare.curves import Side, read_side
 from compare.measured import LOSSES, missing
+from compare.verdicts import aligned
 from dmft.checks import check_real, spelt
 
 #: The loss that counts as learnt, and the factor between the threshold times from which a run groks, if not given.
@@ -220,3 +221,28 @@ def regime_record(times: GrokkingDelay, ending: Regime) -> dict[str, Any]:
 
     named = {name: record(getattr(times, name)) for name in ("t_train", "t_test", "delay")}
     return {"threshold": times.threshold, **named, "regime": str(ending)}
+
+
+def grokking_table(sides: dict[str, tuple[GrokkingDelay, Regime]]) -> str:
+    """Threshold times, delay and regime, one column for each side."""
+    threshold = next(iter(sides.values()))[0].threshold
+    rows: list[tuple[str, ...]] = [("", *sides)]
+    for label, name in (
+        (f"train loss reaches {threshold:g} at", "t_train"),
+        (f"test loss reaches {threshold:g} at", "t_test"),
+        ("delay", "delay"),
+    ):
+        rows.append((label, *(_duration(getattr(times, name)) for times, _ in sides.values())))
+    rows.append(("regime", *(str(ending) for _, ending in sides.values())))
+    return aligned(rows)
+
+
+def _duration(duration: Duration) -> str:
+    if np.isnan(duration.value):
+        return "not reached"
+    text = f"{duration.value:.4g}"
+    if not np.isnan(duration.error):
+        text += f" +- {duration.error:.2g}"
+    if not duration.reached:
+        text += f" ({duration.runs_reached} of {duration.runs} seeds)"
+    return text

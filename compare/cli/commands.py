@@ -21,12 +21,29 @@ import dmft
 from compare.cli.answer import Answer
 from compare.cli.faults import exit_code
 from compare.cli.help import examples
-from compare.cli.kept import nothing_kept, parts_kept, points_kept, run_kept
+from compare.cli.kept import not_served, nothing_kept, parts_kept, points_kept, run_kept
 from compare.cli.measured import with_measured
-from compare.cli.options import JSON_HELP, AnswerOptions, CompareOptions, PhaseOptions, SimulateOptions, SolveOptions
+from compare.cli.options import (
+    JSON_HELP,
+    AnswerOptions,
+    CompareOptions,
+    ExploreOptions,
+    PhaseOptions,
+    SimulateOptions,
+    SolveOptions,
+)
 from compare.cli.process import when_interrupted
 from compare.cli.runs import kept_simulation, kept_theory, simulate_network, solve_theory, training_arguments
-from compare.cli.settings import PresetSettings, Settings, given_values, resolved, settle, settle_phase, settle_preset
+from compare.cli.settings import (
+    PresetSettings,
+    Settings,
+    given_values,
+    resolved,
+    settle,
+    settle_explore,
+    settle_phase,
+    settle_preset,
+)
 from compare.cli.sizes import WITHOUT, compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
 from compare.files import output_folder
 from compare.parts import Parts
@@ -206,6 +223,25 @@ def report(
     from compare.report.page import write_report
 
     Answer("report", as_json=json).finish([write_report(folder)])
+
+
+@app.command(help_epilogue=examples("explore"))
+def explore(folder: str | None = None, /, *, options: ExploreOptions | None = None) -> None:
+    """Show the theory on a page whose sliders move alpha, epsilon, kappa, the planted overlap and the time.
+
+    The page is served to this machine alone, until Ctrl-C. With FOLDER, written by `dmft phase`, the sliders are the
+    sweep's axes, and nothing is computed. Give all of --alpha, --epsilon and --kappa, or none of them for the
+    built-in case.
+    """
+    options = options or ExploreOptions()
+    arguments = settle_explore(folder, options)
+    from compare.report.serve import explore as serve
+
+    page = serve(**arguments)
+    when_interrupted(not_served)
+    opened = not options.no_browser and page.open()
+    print(f"{'shown' if opened else 'to be opened'} in a browser: {page.url} (Ctrl-C ends it)", flush=True)
+    page.wait()
 
 
 def _answer(command: str, options: AnswerOptions) -> Answer:

@@ -38,6 +38,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dmft phase --config sweep.toml --retry-failed",
     ),
     "report": ("dmft phase --x kappa=1,2,4 --out sweep && dmft report sweep",),
+    "explore": (
+        "dmft explore                     # the built-in case, live",
+        "dmft explore --alpha 1 --epsilon 0.5 --kappa 3 --dim 80 --t-max 5",
+        "dmft explore sweep               # of dmft phase; computes nothing",
+    ),
 }
 
 

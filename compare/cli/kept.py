@@ -32,6 +32,11 @@ def run_kept(checkpoint: Path | None) -> str:
     return f"the run so far is kept in {checkpoint}; it goes on with: {this_command('--resume')}"
 
 
+def not_served() -> str:
+    """Of a page that is computed as it is looked at."""
+    return f"the page is closed, and nothing of it is kept; it comes back with: {this_command()}"
+
+
 def points_kept(sweep: Sweep, folder: Path) -> str:
     """Of a sweep, whose points are files."""
     from compare.sweep.phase import points_of

@@ -258,3 +258,13 @@ class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions
     atol: Annotated[
         _Real, _help("Error allowed to them beside it, in units of the first loss, >= 0.", "atol", PHASE_DEFAULTS)
     ] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExploreOptions(ModelOptions):
+    """Options of `dmft explore`; the model's say where the sliders begin."""
+
+    t_max: Annotated[_Real, _help("Training time where its slider begins, > 0.", "t_max")] = None
+    port: Annotated[_Whole, _help("Port of this machine for the page; left out: a free one.")] = None
+    no_browser: Annotated[bool, _switch("Print the page's address alone.")] = False

@@ -94,8 +94,7 @@ def write_comparison(
         runs: of how many runs a measured mean is.
     """
     from compare.agreement import overlay
-    from compare.cli.tables import grokking_table
-    from compare.grokking import grokking_delay, regime, regime_record
+    from compare.grokking import grokking_delay, grokking_table, regime, regime_record
     from compare.verdicts import agreement_table, lines_before, meaning, notes_after
 
     agreement = overlay(theory, other, runs=runs)

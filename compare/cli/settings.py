@@ -17,6 +17,7 @@ from compare.cli.options import (
     MANY,
     PHASE_AXES,
     PHASE_DEFAULTS,
+    ExploreOptions,
     Form,
     ModelOptions,
     PhaseOptions,
@@ -173,6 +174,22 @@ def settle_phase(options: PhaseOptions) -> PhaseSettings:
     arguments = {name: value for name, value in given.items() if name in _names(Sweep)}
     arguments.setdefault("t_max", PHASE_DEFAULTS["t_max"])
     return PhaseSettings(sweep=Sweep(base_model=model, axes=axes, **arguments), out=out)
+
+
+def settle_explore(folder: str | None, options: ExploreOptions) -> dict[str, Any]:
+    """The arguments of `compare.explore`.
+
+    Raises:
+        ParameterError: an option that the folder of a sweep has answered is given beside it, or one is out of range.
+    """
+    given = {name: value for name in _names(options) if (value := getattr(options, name)) is not None}
+    arguments: dict[str, Any] = {"port": given.pop("port", 0)}
+    del given["no_browser"]
+    if folder is None:
+        return arguments | {"model": given_model(given), "t_max": given.get("t_max", DEFAULTS["t_max"])}
+    for name in given:
+        raise ParameterError(f"Argument `{name}` must be left out with a folder, whose sweep has it.")
+    return arguments | {"folder": folder}
 
 
 def resolved(options: RunOptions, settings: Settings | PresetSettings | PhaseSettings) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Numbers are rounded to what a screen can show, curves thinned evenly over log ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,31 +51,51 @@ def report_data(folder: Path) -> dict[str, Any]:
     Raises:
         ParameterError: no such folder, nothing in it to show, or its file of results is damaged.
     """
-    allowed = "Argument `folder` must be a folder written by `dmft phase` or `dmft compare`, but"
-    if not folder.is_dir():
-        raise ParameterError(f"{allowed} {str(folder)!r} is none.")
-    unfinished = folder / UNFINISHED
-    path = unfinished if unfinished.exists() else folder / "phase.nc"
-    if path.exists():
-        phase = load_dataset(path)
-        if isinstance(phase, str):
-            raise ParameterError(f"{allowed} {phase}")
-        try:
-            if path == unfinished:
-                return _of_phase(folder, *_so_far(folder, phase))
-            return _of_phase(folder, phase)
-        except KeyError as error:
-            raise ParameterError(f"{allowed} {str(path)!r} lacks {error}.") from None
+    sweep = load_sweep(folder)
+    if sweep is not None:
+        with _lacking_nothing(folder):
+            return _of_phase(folder, *sweep)
     runs = {side: load_dataset(path) for side in PREFIXES if (path := folder / f"{side}.nc").exists()}
     if not runs:
-        raise ParameterError(f"{allowed} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
+        raise ParameterError(f"{_ALLOWED} {str(folder)!r} holds neither phase.nc nor theory.nc nor simulation.nc.")
     for run in runs.values():
         if isinstance(run, str):
-            raise ParameterError(f"{allowed} {run}")
+            raise ParameterError(f"{_ALLOWED} {run}")
     return _of_run({side: run for side, run in runs.items() if isinstance(run, xarray.Dataset)})
 
 
-def _load_point(path: Path) -> xarray.Dataset | str:
+def load_sweep(folder: Path) -> tuple[xarray.Dataset, str] | None:
+    """The phase diagram in `folder`, and how much of it is done, in words ("" for all); None if there is none.
+
+    Raises:
+        ParameterError: no such folder, or the diagram's file is damaged.
+    """
+    if not folder.is_dir():
+        raise ParameterError(f"{_ALLOWED} {str(folder)!r} is none.")
+    unfinished = folder / UNFINISHED
+    path = unfinished if unfinished.exists() else folder / "phase.nc"
+    if not path.exists():
+        return None
+    phase = load_dataset(path)
+    if isinstance(phase, str):
+        raise ParameterError(f"{_ALLOWED} {phase}")
+    with _lacking_nothing(folder):
+        return _so_far(folder, phase) if path == unfinished else (phase, "")
+
+
+_ALLOWED = "Argument `folder` must be a folder written by `dmft phase` or `dmft compare`, but"
+
+
+@contextlib.contextmanager
+def _lacking_nothing(folder: Path) -> Iterator[None]:
+    """ParameterError where the phase diagram has no variable or attribute of a name that is looked up."""
+    try:
+        yield
+    except KeyError as error:
+        raise ParameterError(f"{_ALLOWED} the phase diagram in {str(folder)!r} lacks {error}.") from None
+
+
+def load_point(path: Path) -> xarray.Dataset | str:
     """The curves of a point in the file `path`, or a sentence that says why there are none."""
     try:
         return decode(path.read_bytes())
@@ -94,7 +115,7 @@ def _so_far(folder: Path, phase: xarray.Dataset) -> tuple[xarray.Dataset, str]:
             continue
         for at in np.argwhere(phase[f"{prefix}point"].to_numpy() != ""):
             place, name = tuple(at), str(phase[f"{prefix}point"].to_numpy()[tuple(at)])
-            curves, all_points = _load_point(folder / "points" / f"{name}.nc"), all_points + 1
+            curves, all_points = load_point(folder / "points" / f"{name}.nc"), all_points + 1
             if isinstance(curves, str):
                 continue
             done += 1
@@ -122,7 +143,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset, so_far: str = "") -> dict[str
         swept = {field: phase[field].values[index].item() for field, index in zip(reversed(fields), at, strict=True)}
         records = {side: {name: table[name][at] for name in table} for side, table in tables.items()}
         curves = {
-            side: _load_point(folder / "points" / f"{record['point']}.nc")
+            side: load_point(folder / "points" / f"{record['point']}.nc")
             for side, record in records.items()
             if int(record["state"]) == State.DONE
         }
@@ -220,7 +241,7 @@ def _cell(
     start, end = time_range(list(sides.values()))
     cell["range"] = [number(start, DIGITS), number(end, DIGITS)]
     for name, side in sides.items():
-        cell[name]["curves"] = _curves(side, start, POINTS[name])
+        cell[name]["curves"] = shown_curves(side, start, POINTS[name])
         cell[name]["runs"] = side.runs
     if len(datasets) == len(PREFIXES):
         try:
@@ -253,7 +274,7 @@ def _record(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _curves(side: Side, start: float, count: int) -> dict[str, Any]:
+def shown_curves(side: Side, start: float, count: int) -> dict[str, Any]:
     """Time and, by observable, mean and standard error, at about `count` times from `start` on."""
     time = side.curves["time"].to_numpy()
     shown = np.flatnonzero(time >= start)

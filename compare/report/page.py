@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from compare.files import finished
 from dmft.checks import ParameterError, check_path
 
 #: Files of the page's script, in order.
-SCRIPTS = ("words.js", "diagram.js", "point.js", "choose.js")
+SCRIPTS = ("curves.js", "words.js", "diagram.js", "point.js", "choose.js")
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -29,7 +30,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         ParameterError: plotly is not installed, or the folder holds nothing that can be shown.
     """
-    plotly = _plotly_source()
+    plotly = plotly_source()
     from compare.report.data import report_data
 
     path = check_path("folder", folder) / "report.html"
@@ -41,9 +42,16 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 def report_page(data: dict[str, Any], plotly: str) -> str:
     """The page that shows `data` (of `report_data`) with the source text of plotly.js."""
+    from compare.figures.phase.words import LOOKS
+
+    colors = ["#ffffff", *(look.color.lower() for look in LOOKS.values())]  # 0 is no regime
+    return filled_page("page.html", _title(data), SCRIPTS, data | looks() | {"colors": colors}, plotly)
+
+
+def looks() -> dict[str, Any]:
+    """How a page draws curves, and what it calls the fields of a model."""
     from compare.fields import FIELDS
     from compare.figures.overlay import DECOMPOSITION, LOSSES, ORDER_PARAMETERS
-    from compare.figures.phase.words import LOOKS
     from compare.figures.style import DECADES
 
     panels = {"losses": LOSSES, "decomposition": DECOMPOSITION, "order": ORDER_PARAMETERS}
@@ -53,18 +61,22 @@ def report_page(data: dict[str, Any], plotly: str) -> str:
         for name, style in observables.items()
     }
     fields = {name: [field.sign, f"{field.words} {field.sign}{field.definition}"] for name, field in FIELDS.items()}
-    colors = ["#ffffff", *(look.color.lower() for look in LOOKS.values())]  # 0 is no regime
-    looks = {"styles": styles, "decades": DECADES, "fields": fields, "colors": colors}
-    content = json.dumps(data | looks, allow_nan=False, separators=(",", ":"))
+    return {"styles": styles, "decades": DECADES, "fields": fields}
+
+
+def filled_page(template: str, title: str, scripts: Sequence[str], data: dict[str, Any], plotly: str) -> str:
+    """The page `template` with everything inside: style, `scripts`, `data`, and the source text of plotly.js."""
+    content = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # A text in the data must not end the script that holds it. What was filled in is not searched for marks again:
-    # neither titles, script nor escaped data hold any, and plotly comes last.
+    # neither titles, style, script nor escaped data hold any, and plotly comes last.
     filled = {
-        "TITLE": html.escape(_title(data)),
-        "SCRIPT": "\n".join(map(_template, SCRIPTS)),
+        "TITLE": html.escape(title),
+        "STYLE": _template("style.css"),
+        "SCRIPT": "\n".join(map(_template, scripts)),
         "DATA": content.replace("<", "\\u003c"),
         "PLOTLY": plotly,
     }
-    page = _template("page.html")
+    page = _template(template)
     for name, text in filled.items():
         page = page.replace(f"<!--{name}-->", text)
     return page
@@ -82,7 +94,7 @@ def _title(data: dict[str, Any]) -> str:
     return f"Phase diagram over {' and '.join(fields)}{so_far}"
 
 
-def _plotly_source() -> str:
+def plotly_source() -> str:
     """The text of plotly.js.
 
     Raises:
@@ -92,7 +104,7 @@ def _plotly_source() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise ParameterError(
-            "The report needs plotly, which is not installed: pip install 'dmft-learning[report]'."
+            "This page needs plotly, which is not installed: pip install 'dmft-learning[report]'."
         ) from None
     return get_plotlyjs()
 

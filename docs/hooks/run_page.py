@@ -74,6 +74,8 @@ class Shell:
     def run(self, command: list[str]) -> bool:
         """Run one command; whether it is one that can be run here."""
         command = [word.replace(_PORT, self._port) for word in command]
+        if command[:2] == ["dmft", "explore"]:  # which ends by Ctrl-C alone
+            return False
         if command[0] == "dmft":
             from compare.cli import main
 

@@ -19,7 +19,7 @@ from compare.sweep.points import compute
 from dmft import Model
 from dmft.losses.quadratic import OBSERVABLES
 
-COMMANDS = ("solve", "simulate", "compare", "phase", "report")
+COMMANDS = ("solve", "simulate", "compare", "phase", "report", "explore")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_help_ends_with_examples_that_are_not_broken(command, capsys, monkeypatc
         line
         for lines in EXAMPLES.values()
         for line in lines
-        if not any(word in line for word in ("--config", "--measured", "report"))
+        if not any(word in line for word in ("--config", "--measured", "report", "explore"))
     ],
 )
 def test_every_example_is_good_usage(line, tmp_path, monkeypatch, capsys) -> None:

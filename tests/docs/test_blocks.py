@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from compare.cli.commands import app
+
 ROOT = Path(__file__).parents[2]
 HOOKS = ROOT / "docs" / "hooks"
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
@@ -54,6 +56,11 @@ def paths_exist(command):
     return all((ROOT / word).exists() for word in command.split()[1:] if word.startswith("tests/"))
 
 
+def is_understood(command):
+    """A `dmft` command with the options that it has."""
+    return bool(app.parse_args(command.split()[1:], exit_on_error=False, print_error=False))
+
+
 def is_listed(_):
     """Nothing more is checked."""
     return True
@@ -66,6 +73,7 @@ NOT_RUN = {
     r"python3 -m venv \.venv && \.venv/bin/pip install -q -e \.\[test\] && \.venv/bin/pytest .*": is_listed,
     r"(\.venv/bin/)?python (benchmarks|examples)/\w+\.py( .*)?": script_exists,
     r"\.venv/bin/pytest( .*)?": paths_exist,
+    r"dmft explore( .*)?": is_understood,
     r"block of (text|diff)": is_listed,
     r"not run: needs a batch system": is_listed,
 }

@@ -1,11 +1,8 @@
-"use strict";
 // What compare/report/data.py wrote, the words and colours it is shown with, and what is shown now.
-const page = JSON.parse(document.getElementById("data").textContent);
 const [xAxis, yAxis] = page.axes;
 const columns = xAxis ? xAxis.values.length : 1;
 const rows = yAxis ? yAxis.values.length : 1;
 const narrow = () => window.innerWidth < 640;
-const element = (id) => document.getElementById(id);
 
 const QUANTITIES = {
   regime: "regime", delay: "delay", final_test_loss: "final test loss", peak_test_loss: "peak test loss",
@@ -27,14 +24,6 @@ const SIGNS = {
   other: { symbol: "diamond", path: "M9 3.5l5.5 5.5-5.5 5.5-5.5-5.5z", text: "simulated: not comparable" },
   failed: { symbol: "triangle-down", path: "M3.5 5h11l-5.5 9z", text: "simulation failed" },
 };
-const PANEL_AXES = {
-  losses: "mean squared error", decomposition: "part of the test loss", order: "trace, overlap, mean weight",
-};
-/** Dashes tell curves apart in grey: by place within a panel; by panel where all are drawn together. */
-const DASHES = { within: ["solid", "dash", "dot"], across: { losses: "solid", decomposition: "dash", order: "dot" } };
-const PLAIN = { displayModeBar: false, responsive: true };
-const FONT = { family: "system-ui, sans-serif", size: 12 };
-
 /** What is shown: a quantity of the diagram, theory or simulation, the index of a cell, hidden curves by panel. */
 const chosen = { quantity: "regime", side: page.sides[0], cell: firstDone(), hidden: {} };
 
@@ -42,13 +31,6 @@ function firstDone() {
   const index = page.cells.findIndex((cell) => page.sides.some((side) => cell[side].curves));
   const both = page.cells.findIndex((cell) => cell.agreement);
   return Math.max(both >= 0 ? both : index, 0);
-}
-
-function short(value, digits = 4) {
-  if (value === null || value === undefined) return "–";
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(Math.max(digits - 2, 1)).replace(/\.?0*e\+?/, "e");
-  return String(Number(value.toPrecision(digits)));
 }
 
 /** The value with its error, unless that is rounding. */
@@ -74,7 +56,6 @@ function inWords(cell, side, quantity) {
   return page.regimes[record.regime - 1] + (record.certain ? "" : " (not certain)");
 }
 
-const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const wrapped = (text) => text.replace(/(.{1,48})(\s|$)/g, "$1<br>").replace(/<br>$/, "");
 const placeOf = (index) => ({ column: index % columns, row: Math.floor(index / columns) });
 
@@ -89,13 +70,4 @@ function hover(index) {
   const lines = page.sides.filter((side) => side === chosen.side || cell[side].state > 0)
     .map((side) => `${side}: ${inWords(cell, side, chosen.quantity)}`);
   return [`<b>${coordinates(index)}</b>`, word, ...lines].join("<br>");
-}
-
-/** 1, 10, ..., or where that is little 1, 2, 5, 10, ...: those within the range. */
-function roundNumbers(low, high) {
-  const steps = Math.log10(high / low) > 2.5 ? [1] : [1, 2, 5], ticks = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-    ticks.push(...steps.map((step) => Number(`${step}e${power}`)));
-  }
-  return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
 }
