@@ -29,10 +29,10 @@ from compare.own_run import CONVENTIONS
 BETTER, SMALL = 2.0, 0.12
 #: As many slips at most.
 TOGETHER = 3.1
-#: All of them must make it this many times smaller, more where a stretch of time was fitted, ...
-MUCH, MUCH_FITTED = 2.5, 5.0
-#: ... and leave at most this; where errors are known, SLACK and three of these, relative to the losses.
-CLOSE, SLACK = 0.35, 0.05
+#: All of them must make it this many times smaller, more where one loss is meant or time is stretched beyond PACE, ...
+MUCH, MUCH_FITTED = 4.0, 6.5
+#: ... and leave at most this; where errors are known, SLACK and so many of these, relative to the losses.
+CLOSE, SLACK, ERRORS = 0.3, 0.04, 2.0
 #: Times of the run that are looked at, at most and at least; of the reference, between which ln V is linear.
 MOST, LEAST, FINE = 60, 4, 300
 #: ln of the largest factor by which a time may be stretched; factors that are tried.
@@ -41,10 +41,13 @@ WIDEST, TRIED = math.log(1e7), 561
 SEEN = 0.5
 #: A stretch within this of a known number (in ln) is called by its name.
 NEAR = 0.1
-#: What a rare slip counts as: a common one that explains as much is named before it.
-RARE = 1.1
-#: A factor in the initial losses within this (in ln) is that of a known slip.
-START = 0.35
+#: What a rare slip counts as: a common one that explains as much is named before it. That of one loss alone counts as
+#: more than two.
+RARE, ONE_LOSS = 1.1, 2.2
+#: A factor in the initial losses within this (in ln) is that of a known slip, or that of the output's centring.
+START, CENTRED = 0.35, 0.2
+#: ln of the factors by which another model of the same kind may be faster or slower.
+PACE = math.log(12.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Reason:
     """What would make a run agree.
 
     Attributes:
-        slips: short names of the slips, such as "half", "time", "exchanged".
+        slips: short names of the slips, such as "half", "time", "exchanged"; "pace" is a stretch of time that another
+            model may have as well.
         says: the same in a sentence, with its evidence.
         residual: what is left of the difference, rms of ln(loss); None where the evidence is another one.
         residual_before: what it is as the run stands; None where losses are negative.
@@ -117,8 +121,9 @@ def explain(run: Losses, reference: Losses) -> tuple[Reason, ...]:
         candidate = min(level, key=lambda fit: fit.residual)
         if best.residual > small and candidate.residual * BETTER < best.residual:
             best = candidate
-    allowed = CLOSE if run.error is None else min(CLOSE, SLACK + 3.0 * run.error)
-    much = MUCH_FITTED if best.stretched else MUCH
+    allowed = CLOSE if run.error is None else min(CLOSE, SLACK + ERRORS * run.error)
+    fitted = best.stretched and not _may_be_pace(best, run)
+    much = MUCH_FITTED if fitted or any(slip.count == ONE_LOSS for slip in best.slips) else MUCH
     explained = best.residual < allowed and best.residual * much < as_is.residual
     if best.count and explained and not best.start > START:
         return (_told(best, as_is.residual, run),)
@@ -178,7 +183,7 @@ def _fits(run: Losses, reference: Losses) -> Iterator[_Fit]:
         time = run.time[kept] + offset.values
         x = np.log(np.maximum(time, 1e-300))
         usable = time >= 0.0
-        for free in (False, True):
+        for free in (False, True) if _counts(run.time) or not offset.count else (False,):
             shifts = np.linspace(-WIDEST, WIDEST, TRIED) if free else np.zeros(1)
             expected, inside = _shifted(grid, logs, x, usable, shifts)
             for loss in _conventions(run.values[:, kept], run.parameters):
@@ -272,7 +277,7 @@ def _conventions(values: np.ndarray, parameters: Mapping[str, Any]) -> Iterator[
         for name, factor in (("half", 2.0), ("twice", 0.5)):
             one = logs.copy()
             one[row] += math.log(factor)
-            yield _Slip(f"{loss} {name}", one, 1.5, f"{loss} alone was multiplied by {factor:g}")
+            yield _Slip(f"{loss} {name}", one, ONE_LOSS, f"{loss} alone was multiplied by {factor:g}")
 
 
 def _factors(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float, str]]:
@@ -290,8 +295,8 @@ def _factors(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float, str]]:
         yield "inputs", float(dim) ** -2, f"1/D^2 = {dim**-2:.3g} (are the inputs not scaled by D^-1/2?)"
 
 
-def _stretch_in_words(factor: float, run: Losses) -> str:
-    """What a time that must be multiplied by `factor` counts."""
+def _stretch_in_words(factor: float, run: Losses, pace: bool) -> str:
+    """What a time that must be multiplied by `factor` counts; or whether that is the pace of another model."""
     sizes = {"D": run.parameters.get("dim"), "N": run.parameters.get("width")}
     alpha = run.parameters.get("alpha", 1.0)
     if sizes["D"] and "kappa" in run.parameters:
@@ -303,20 +308,33 @@ def _stretch_in_words(factor: float, run: Losses) -> str:
         known |= {name: float(size), f"1/({name})" if " " in name else f"1/{name}": 1.0 / size} if size else {}
     near = [name for name, value in known.items() if value != 1.0 and abs(math.log(factor / value)) < NEAR]
     called = f"near {' or '.join(near)}; " if near else ""
-    asks = "is the learning rate, the unit of time or a parameter another one?"
-    if np.all(run.time == np.rint(run.time)) and run.time.size > LEAST:
+    asks = "is the learning rate or the unit of time another one?"
+    if pace:
+        asks = "is the learning rate or the unit of time another one, or the model: alpha, epsilon, kappa?"
+    if _counts(run.time):
         asks = f"does it count steps or epochs? One then lasts {factor:.3g}"
         if sizes["D"] and sizes["N"]:
             asks += f", which is a learning rate of {factor * sizes['N'] * sizes['D'] / alpha**2:.3g}"
     return f"its time were multiplied by {factor:.3g} ({called}{asks})"
 
 
+def _counts(time: np.ndarray) -> bool:
+    """Whether these are steps, or epochs."""
+    return time.size > LEAST and bool(np.all(time == np.rint(time)))
+
+
+def _may_be_pace(fit: _Fit, run: Losses) -> bool:
+    """Whether another model may be faster or slower by the stretch."""
+    return abs(fit.stretch) < PACE and not _counts(run.time)
+
+
 def _told(fit: _Fit, before: float, run: Losses) -> Reason:
     words = [slip.words for slip in fit.slips]
     names = [slip.name for slip in fit.slips]
     if fit.stretched:
-        words.append(_stretch_in_words(math.exp(fit.stretch), run))
-        names.append("time")
+        pace = _may_be_pace(fit, run)
+        words.append(_stretch_in_words(math.exp(fit.stretch), run, pace))
+        names.append("pace" if pace else "time")
     instead = f"instead of {before:.2g}" if math.isfinite(before) else "where as it is it cannot be compared"
     says = f"The run would agree if {' and '.join(words)}."
     left = f"The rms difference of ln(loss) would be {fit.residual:.2g}, {instead}."
@@ -360,7 +378,7 @@ def _start(run: Losses, reference: Losses) -> tuple[Reason, ...]:
     begins, expected, dim = run.values[1, 0], reference.values[1, 0], run.parameters.get("dim")
 
     def near(value: float) -> bool:
-        return begins > 0.0 and abs(math.log(begins / value)) < START
+        return begins > 0.0 and abs(math.log(begins / value)) < CENTRED
 
     if dim and near(expected * dim**2):
         says = (

@@ -61,8 +61,8 @@ def memory(cost: Cost) -> float:
 
 
 def compilation(cost: Cost) -> float:
-    """Seconds to compile all capacities."""
-    return COMPILE * cost.programs / cost.side_by_side
+    """Seconds to compile what is neither in memory nor in the cache folder."""
+    return COMPILE * cost.missing / cost.side_by_side
 
 
 def work(cost: Cost) -> float:

@@ -22,13 +22,8 @@ from compare.sweep.measures import PREFIXES
 from dmft.checks import ParameterError, RunError, check_real
 from dmft.models.model import Model
 
-#: Arguments of `dmft.solve` by stage: while a slider moves, when it rests, and what is worth a few seconds then. All
-#: have the same compiled programs.
-STAGES: tuple[dict[str, Any], ...] = (
-    {"replicas": 4, "rtol": 0.1},
-    {"rtol": 0.05},
-    {"rtol": 0.01, "max_seconds": 4.0},
-)
+#: Arguments of `dmft.solve` by stage: while a slider moves, and when it rests. Both have the same compiled programs.
+STAGES: tuple[dict[str, Any], ...] = ({"replicas": 4, "rtol": 0.1}, {"rtol": 0.02, "max_seconds": 3.0})
 #: Positions of a slider on either side of where it begins, over a factor of WIDE; its least value where it begins at 0.
 POSITIONS, WIDE, LEAST = 40, 10.0, 0.01
 #: Share of the first loss below which an error is no longer taken relative to the loss: atol / rtol of `dmft.solve`.
@@ -91,7 +86,7 @@ class Live:
         }
         begins = {**vars(model), "t_max": float(t_max)}
         self.sliders = [Slider(name, values, values.index(begins[name])) for name, values in moved.items()]
-        self.about = {name: value for name, value in model.to_attributes().items() if name not in moved}
+        self.about = {name: value for name, value in vars(model).items() if value and name not in moved}
 
     def curves(self, values: Mapping[str, float], stage: int) -> dict[str, xarray.Dataset]:
         """The theory with the settings of the stage."""
@@ -125,7 +120,7 @@ class Stored:
         self.sliders = [Slider(name, values, places[name]) for name, values in axes.items()]
         self.title = f"A sweep over {' and '.join(self.swept)}{so_far and ', ' + so_far}"
         fields = {name.removeprefix("model_"): value for name, value in phase.attrs.items() if name[:6] == "model_"}
-        self.about = {name: value for name, value in fields.items() if name not in self.swept}
+        self.about = {name: value for name, value in fields.items() if value and name not in self.swept}
 
     def curves(self, values: Mapping[str, float], stage: int) -> dict[str, xarray.Dataset]:  # noqa: ARG002
         """The stored curves up to `t_max`."""

@@ -65,7 +65,7 @@ def explore(
 ) -> Explorer:
     """A page on which alpha, epsilon, kappa, the planted overlap and the time are sliders.
 
-    While one moves, the theory is solved roughly; when it rests, better and better (`compare.report.knobs.STAGES`).
+    While one moves, the theory is solved roughly; when it rests, better (`compare.report.knobs.STAGES`).
     Errors are drawn as bands, and the largest one is said. Of a stored sweep the sliders are its axes, and nothing is
     computed.
 

@@ -115,6 +115,19 @@ def executable(
     return found
 
 
+def found_how(
+    function: Compilable, arguments: Sequence[Any], static: Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> str:
+    """What `executable` of the same arguments would be: "reused", "loaded" or "compiled" (a key of COUNTS)."""
+    kind = Kind.of(function.function, function.donated, arguments, static, {**function.options, **(options or {})})
+    with _guard:
+        slot = _slots.get(kind)
+    if slot is not None and slot.executable is not None:
+        return "reused"
+    name = kind.name() if folder.place() else None
+    return "loaded" if name is not None and folder.holds(name) else "compiled"
+
+
 def forget() -> None:
     """Drop every executable of this process: what is needed again is loaded or compiled again."""
     with _guard:

@@ -67,6 +67,12 @@ def read(name: str) -> bytes | None:
     return content
 
 
+def holds(name: str) -> bool:
+    """Whether there is an entry `name`, whatever it is worth."""
+    folder = place()
+    return folder is not None and (folder / (name + _ENTRY)).is_file()
+
+
 def write(name: str, content: bytes) -> None:
     """Make or replace the entry `name`, if that is possible."""
     folder = place()

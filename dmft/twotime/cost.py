@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from dmft.compiled.executables import found_how
 from dmft.twotime.engine import Engine, Plan
+from dmft.twotime.loop import asked_of, works
 from dmft.twotime.request import Request
 from dmft.twotime.tolerance import MAX_REPLICAS
 
@@ -20,7 +21,8 @@ class Cost:
         first, most: replicas at first, and at most.
         side_by_side: replicas solved at once.
         bytes_each: memory of the largest one.
-        programs: how many times the rows must be compiled.
+        programs: compiled codes of the rows.
+        missing: how many of them are neither in memory nor in the cache folder.
         sample_rows: samples x points^2, of all replicas together.
     """
 
@@ -31,6 +33,7 @@ class Cost:
     side_by_side: int
     bytes_each: int
     programs: int
+    missing: int
     sample_rows: float
 
     def describe(self) -> str:
@@ -50,9 +53,7 @@ def expected_cost(engine: Engine, request: Request) -> Cost:
     grid = request.first_grid(engine)
     plan: Plan = request.plan(engine, grid, full=request.kernels or grid.explicit)
     runs = engine.runs(plan)
-    programs: set[tuple[int, Any]] = {
-        (capacity, run.sampling) for run in runs for capacity in engine.capacities(run.points, run.sampling)
-    }
+    found = [asked_of(found_how, plan, work) for work in works(plan, runs)]
     return Cost(
         points=grid.size,
         samples=plan.sampling.samples,
@@ -60,6 +61,7 @@ def expected_cost(engine: Engine, request: Request) -> Cost:
         most=request.replicas or MAX_REPLICAS,
         side_by_side=plan.workers,
         bytes_each=engine.peak_bytes(grid, plan.sampling, plan.full),
-        programs=len(programs),
+        programs=len(found),
+        missing=found.count("compiled"),
         sample_rows=float(sum(run.count * run.sampling.samples * run.points**2 for run in runs)),
     )

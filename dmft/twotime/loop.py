@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from dmft.compiled.executables import executable
 from dmft.twotime.engine import FIRST_CAPACITY, Engine, Iteration, Plan, Runs
 from dmft.twotime.grid import Grid
 from dmft.twotime.steps import multistep
+
+Asked = TypeVar("Asked")
 
 #: Growth of the train loss over its start that counts as divergence.
 EXPLODED = 1e3
@@ -121,24 +123,36 @@ def _check_rows(engine: Engine, grid: Grid, state: Any, first: int, stop: int, i
             raise ReplicaStopped(grid, row, fault)
 
 
-def compile_ahead(plan: Plan, runs: Iterable[Runs]) -> None:
-    """Compile the work on all row capacities of these replicas at once, the largest first."""
+class Work(NamedTuple):
+    """What is compiled once: the rows of one capacity, for replicas of one kind."""
 
-    def one(item: tuple[int, int, Any]) -> None:
-        points, capacity, sampling = item
-        with precision_context(sampling.precision):
-            program = plan.engine.program(plan.grid, sampling, plan.iteration)
-            state = plan.engine.shapes(sampling, points, capacity)
-            steps = multistep(plan.grid, capacity, np.dtype(sampling.precision))
-            arguments = (program.couplings, steps, state, np.int32(0), np.int32(0))
-            executable(program.function, arguments, dict(program.static))
+    points: int
+    capacity: int
+    sampling: Any
 
-    work = {}
-    for run in runs:  # grids of the same capacities have the same programs
+
+def works(plan: Plan, runs: Iterable[Runs]) -> list[Work]:
+    """The work on all row capacities of these replicas, the largest first; grids of one capacity have the same."""
+    found = {}
+    for run in runs:
         capacities = plan.engine.capacities(run.points, run.sampling)
-        work |= {
-            (capacities[-1], capacity, run.sampling): (run.points, capacity, run.sampling) for capacity in capacities
+        found |= {
+            (capacities[-1], capacity, run.sampling): Work(run.points, capacity, run.sampling)
+            for capacity in capacities
         }
-    ordered = sorted(work.values(), key=lambda item: (-item[1], item[2].samples))
+    return sorted(found.values(), key=lambda work: (-work.capacity, work.sampling.samples))
+
+
+def asked_of(ask: Callable[..., Asked], plan: Plan, work: Work) -> Asked:
+    """`ask(function, arguments, static)` of this work, such as `executable`."""
+    with precision_context(work.sampling.precision):
+        program = plan.engine.program(plan.grid, work.sampling, plan.iteration)
+        state = plan.engine.shapes(work.sampling, work.points, work.capacity)
+        steps = multistep(plan.grid, work.capacity, np.dtype(work.sampling.precision))
+        return ask(program.function, (program.couplings, steps, state, np.int32(0), np.int32(0)), dict(program.static))
+
+
+def compile_ahead(plan: Plan, runs: Iterable[Runs]) -> None:
+    """Compile the work of these replicas at once, one core for each."""
     with ThreadPoolExecutor(plan.workers) as pool:
-        list(pool.map(one, ordered))
+        list(pool.map(lambda work: asked_of(executable, plan, work), works(plan, runs)))

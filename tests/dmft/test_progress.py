@@ -10,6 +10,8 @@ import pytest
 import dmft
 import sim
 from dmft import Model, ParameterError, progress
+from dmft.compiled import executables
+from dmft.dry_run import theory_cost
 
 
 class Terminal(io.StringIO):
@@ -76,6 +78,25 @@ def test_estimates_are_those_of_a_dry_run():
     assert many.seconds > few.seconds > 0.0
     assert few.work == "2 x 50 steps"
     assert "about" in few.describe()
+
+
+@pytest.mark.slow
+def test_an_estimate_knows_what_is_compiled(tmp_path, monkeypatch):
+    """The compiler's share is there until the programs are, in memory or in the cache folder."""
+    monkeypatch.setenv("DMFT_CACHE", str(tmp_path))
+    executables.forget()
+    model, settings = Model(alpha=1.0, epsilon=0.5, kappa=2.0), {"step": 0.2, "replicas": 4}
+    cold = theory_cost(model, t_max=0.4, **settings)
+    assert cold.missing == cold.programs == 2
+    before = executables.COUNTS["compiled"]
+    first = dmft.estimate(model, 0.4, **settings)
+    assert executables.COUNTS["compiled"] == before  # nothing was made for it
+    dmft.solve(model, 0.4, **settings)
+    assert executables.COUNTS["compiled"] == before + cold.missing
+    for _ in range(2):
+        assert theory_cost(model, t_max=0.4, **settings).missing == 0
+        assert first.seconds - dmft.estimate(model, 0.4, **settings).seconds > 5.0
+        executables.forget()
 
 
 @pytest.mark.parametrize("estimate", [dmft.estimate, sim.estimate])
