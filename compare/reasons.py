@@ -122,8 +122,8 @@ def explain(run: Losses, reference: Losses) -> tuple[Reason, ...]:
         if best.residual > small and candidate.residual * BETTER < best.residual:
             best = candidate
     allowed = CLOSE if run.error is None else min(CLOSE, SLACK + ERRORS * run.error)
-    fitted = best.stretched and not _may_be_pace(best, run)
-    much = MUCH_FITTED if fitted or any(slip.count == ONE_LOSS for slip in best.slips) else MUCH
+    much_stretched = abs(best.stretch) >= PACE and not _counts(run.time)
+    much = MUCH_FITTED if much_stretched or any(slip.count == ONE_LOSS for slip in best.slips) else MUCH
     explained = best.residual < allowed and best.residual * much < as_is.residual
     if best.count and explained and not best.start > START:
         return (_told(best, as_is.residual, run),)
