@@ -27,6 +27,8 @@ import numpy as np
 RTOL, TIMEOUT = 0.02, 420.0
 #: Quantiles of the seconds in the table.
 QUANTILES = (0.5, 0.9, 1.0)
+#: Within which an estimate is right.
+FACTOR = 2.0
 
 
 def draw(index: int) -> dict[str, Any]:
@@ -46,14 +48,17 @@ def draw(index: int) -> dict[str, Any]:
 
 
 def measure(asked: dict[str, Any]) -> dict[str, Any]:
-    """Solve one model: seconds from the import on, memory, and how it ended."""
+    """Solve one model: what was expected of it; seconds from the import on, memory, and how it ended."""
     start = time.perf_counter()
-    from dmft import Model, RunError, solve
+    from dmft import Model, RunError, estimate, solve
     from dmft.compiled.executables import COUNTS
 
     warnings.simplefilter("ignore")
     fields = dict(asked)
     t_max, found = fields.pop("t_max"), {}
+    expected = estimate(Model(**fields), t_max, rtol=RTOL)
+    told = {"expected_seconds": expected.seconds, "expected_memory": expected.memory_bytes / 2**30}
+    print(json.dumps(told), flush=True)  # what is known of a run that does not end in time
     try:
         theory = solve(Model(**fields), t_max, rtol=RTOL)
         found = {name: theory.attrs[name] for name in ("tolerance_met", "tolerance_message", "limited_by", "replicas")}
@@ -61,7 +66,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     except RunError as error:
         ended, found = "failed", {"tolerance_message": str(error)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    about = {"seconds": time.perf_counter() - start, "processor": time.process_time(), "memory": peak}
+    about = told | {"seconds": time.perf_counter() - start, "processor": time.process_time(), "memory": peak}
     return about | {"ended": ended, "programs": dict(COUNTS), **found}
 
 
@@ -70,8 +75,9 @@ def isolated(asked: dict[str, Any], timeout: float) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", json.dumps(asked)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
-    except subprocess.TimeoutExpired:
-        return {"seconds": timeout, "ended": "time out"}
+    except subprocess.TimeoutExpired as error:
+        told = json.loads((error.stdout or b"{}").splitlines()[0])
+        return told | {"seconds": timeout, "ended": "time out"}
     except subprocess.CalledProcessError as error:
         return {"seconds": 0.0, "ended": "crashed", "tolerance_message": error.stderr[-300:]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -95,12 +101,25 @@ def table(results: dict[int, dict[str, Any]]) -> str:
     for index, one in sorted(results.items()):
         fields = " ".join(f"{name}={value}" for name, value in one["asked"].items() if value is not False)
         numbers = f"{one['seconds']:6.1f} s {one.get('processor', np.nan):6.1f} s {one.get('memory', np.nan):5.2f} GiB"
+        said = one.get("expected_seconds") or np.nan, one.get("expected_memory", np.nan)
+        numbers += f" (expected {said[0]:.0f} s, {said[1]:.1f} GiB)"
         why = "" if one["ended"] == "met" else one.get("tolerance_message", "")
         lines.append(f"{index:3} {one['ended']:8} {numbers}  {one.get('replicas', '-'):>3}  {fields}  {why}")
     seconds = [one["seconds"] for one in results.values()]
     shares = ", ".join(f"{share:.0%}: {np.quantile(seconds, share):.1f} s" for share in QUANTILES)
     met = np.mean([one["ended"] == "met" for one in results.values()])
-    return "\n".join([*lines, f"{len(results)} models, {met:.0%} met; seconds at the quantiles {shares}"])
+    told = f"{len(results)} models, {met:.0%} met; seconds at the quantiles {shares}"
+    return "\n".join([*lines, told, *(quality(results, what) for what in ("seconds", "memory"))])
+
+
+def quality(results: dict[int, dict[str, Any]], what: str) -> str:
+    """How often an estimate was right; for a run that was ended, whether it was not too low."""
+    right = []
+    for one in results.values():
+        said, took = one.get(f"expected_{what}"), one.get(what)
+        if said and took:
+            right.append(took / said <= FACTOR and (one["ended"] == "time out" or said / took <= FACTOR))
+    return f"estimates of {what}: within a factor {FACTOR:g} in {sum(right)} of {len(right)}"
 
 
 def main() -> None:

@@ -190,7 +190,7 @@ def overlay(
         ParameterError: an argument is none of these, time does not increase, or the two are of different models, or
             have no time or observable in common.
 
-    Example:
+    Examples:
         >>> measured = {"time": [0, 2], "train_loss": [3, 1], "test_loss": [3, 2], "test_loss_stderr": [0, 1]}
         >>> exact = {"test_loss_stderr": [0, 0, 0]}
         >>> predicted = {"time": [0, 1, 2], "train_loss": [3, 2, 1], "test_loss": [3, 2, 1]} | exact

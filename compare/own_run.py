@@ -70,7 +70,7 @@ def read_run(
     Raises:
         ParameterError: an argument is out of range, or the source is not as `compare.overlay` takes it.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> log = {"step": [0, 10], "loss": [0.4, 0.2], "val": [0.5, 0.4]}
         >>> model = Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=10, width=10)

@@ -1,11 +1,11 @@
 """What a solve will take, before it runs: memory from the sizes of its arrays, time from a measured rule.
 
-A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, and the work on each of its
-capacities COMPILE seconds to compile; those of a flow are on two grids (see dmft.wide.estimate). How many replicas it
-takes, and whether the grid must be refined, the solver decides as it goes: `seconds` is for what it begins with.
+A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core. What is not compiled yet, in this
+process or in the cache folder, takes COMPILE seconds a program. How many replicas a solve takes, and whether its grid
+must be refined, it decides as it goes: the engine says what that comes to as a rule (`Engine.effort`).
 
-The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision. On such
-a machine, with nothing else running, the rule was right within a factor of 2 in the cases of docs/command-line.md.
+The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision, with
+nothing else running. How good they are: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from dmft.models.committee import Committee
     from dmft.models.model import Model
 
-#: Seconds of one core for a sample and a squared time point, and to compile the work on one capacity.
-REPLICA, COMPILE = 4e-6, 10.0
-#: Bytes that a process takes beside its arrays, and what the compiled solver of the theory adds.
-PROCESS, SOLVER = 0.5 * 2**30, 0.8 * 2**30
+#: Seconds of one core for a sample and a squared time point, to compile a program, and of what is done once (imports).
+REPLICA, COMPILE, START = 4e-6, 10.0, 2.0
+#: Bytes that a process takes beside its arrays, and what the compiler adds.
+PROCESS, COMPILER = 0.45 * 2**30, 0.8 * 2**30
 
 
 def estimate(model: Model | Committee, t_max: float, **arguments: Any) -> Estimate:
@@ -34,7 +34,7 @@ def estimate(model: Model | Committee, t_max: float, **arguments: Any) -> Estima
         ParameterError: an argument is out of range.
         MemoryLimitError: one replica does not fit into memory, as in the run itself.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> estimate(Model(alpha=1.0, epsilon=0.5, kappa=3.0), 5.0, step=0.2).side
         'theory'
@@ -44,7 +44,7 @@ def estimate(model: Model | Committee, t_max: float, **arguments: Any) -> Estima
         side="theory",
         work=cost.describe(),
         memory_bytes=memory(cost),
-        seconds=on_cpu(compilation(cost) + work(cost)),
+        seconds=on_cpu(START + compilation(cost) + work(cost)),
     )
 
 
@@ -57,7 +57,7 @@ def theory_cost(model: Any, **arguments: Any) -> Cost:
 
 def memory(cost: Cost) -> float:
     """Bytes of the process."""
-    return PROCESS + SOLVER + cost.side_by_side * cost.bytes_each
+    return PROCESS + COMPILER * (cost.missing > 0) + cost.side_by_side * cost.bytes_each
 
 
 def compilation(cost: Cost) -> float:
@@ -66,5 +66,5 @@ def compilation(cost: Cost) -> float:
 
 
 def work(cost: Cost) -> float:
-    """Seconds of the first replicas and of their pilot."""
-    return REPLICA * cost.sample_rows / cost.side_by_side
+    """Seconds of all replicas."""
+    return REPLICA * cost.effort * cost.sample_rows / cost.side_by_side

@@ -94,7 +94,7 @@ def simulate(
         StiffnessError: gradient flow is too stiff to be followed; with `curves` likewise.
         MemoryLimitError: one draw does not fit into memory.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> dict(simulate(Model(alpha=1.0, epsilon=0.5, kappa=2.0, dim=20), 1.0, seeds=2, step=0.1).sizes)
         {'seed': 2, 'time': 11}

@@ -117,6 +117,10 @@ def test_the_survey_draws_the_same_models_and_goes_on_where_it_was(tmp_path: Pat
     file.write_text(f"{json.dumps(line)}\n{json.dumps(line)[:20]}")
     assert survey.load(file) == {3: line}
     assert "1 models, 100% met" in survey.table(survey.load(file))
+    runs = [("met", 10.0, 19.0), ("met", 10.0, 21.0), ("met", 10.0, 4.0), ("time out", 60.0, 31.0)]
+    runs.append(("time out", 60.0, 9.0))
+    told = {k: dict(zip(("ended", "seconds", "expected_seconds"), run, strict=True)) for k, run in enumerate(runs)}
+    assert survey.quality(told, "seconds") == "estimates of seconds: within a factor 2 in 2 of 5"
 
 
 def test_lines_and_powers_of_one_over_the_dimension_are_found() -> None:

@@ -82,7 +82,7 @@ def explore(
         ParameterError: plotly is not installed, an argument is out of range, or neither or both of model and folder
             are given.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> page = explore(Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1))
         >>> page.url.startswith("http://127.0.0.1:")

@@ -106,7 +106,7 @@ def phase_diagram(
         ParameterError: an argument is out of range, at any point, or nobody answers at `scheduler`.
         RunError: the processes that would compute cannot be started, or compute with other numerics.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> phase = phase_diagram(Model(alpha=1.0, epsilon=0.0, kappa=2.0), ("alpha", [1, 2]), t_max=0.4, step=0.2)
         >>> dict(phase.sizes)

@@ -80,7 +80,7 @@ class Committee(ByContent, Units):
         ParameterError: a field is out of range or does not fit the others; the message names it, what it is and what
             is allowed.
 
-    Example:
+    Examples:
         >>> committee = Committee(alpha=1.0, kappa=3.0, width=2, activation="relu", readout=[1.0, -1.0])
         >>> committee.replace(dim=100).samples
         300

@@ -34,7 +34,7 @@ class Model(Units):
     Raises:
         ParameterError: a field is out of range; the message names it, its value and what is allowed.
 
-    Example:
+    Examples:
         >>> Model(alpha=1.0, epsilon=0.5, kappa=5.5, dim=100).samples
         550
     """

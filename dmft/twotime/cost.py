@@ -24,6 +24,7 @@ class Cost:
         programs: compiled codes of the rows.
         missing: how many of them are neither in memory nor in the cache folder.
         sample_rows: samples x points^2, of all replicas together.
+        effort: times that, with the further replicas and grids that are found to be needed, as a rule.
     """
 
     points: int
@@ -35,6 +36,7 @@ class Cost:
     programs: int
     missing: int
     sample_rows: float
+    effort: float
 
     def describe(self) -> str:
         """One line."""
@@ -64,4 +66,5 @@ def expected_cost(engine: Engine, request: Request) -> Cost:
         programs=len(found),
         missing=found.count("compiled"),
         sample_rows=float(sum(run.count * run.sampling.samples * run.points**2 for run in runs)),
+        effort=1.0 if grid.explicit else engine.effort(request.t_max),
     )

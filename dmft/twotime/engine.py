@@ -211,6 +211,10 @@ class Engine(ABC):
         """Replicas solved before the tolerance is looked at."""
         return 12
 
+    def effort(self, t_max: float) -> float:  # noqa: ARG002
+        """How many times the work of its first replicas a flow takes, as a rule."""
+        return 1.0
+
     @abstractmethod
     def runs(self, plan: Plan) -> list[Runs]:
         """The replicas that a solve begins with: what is compiled, and what it costs."""

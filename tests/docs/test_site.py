@@ -116,6 +116,8 @@ def test_pages_in_a_browser(site, address, browser, width):
         state = browser.execute_script(
             """return {width: document.documentElement.scrollWidth, inner: window.innerWidth,
                 errors: document.querySelectorAll('.katex-error').length,
+                cut: [...document.querySelectorAll('.katex-display')].filter(e => e.scrollHeight > e.clientHeight).length,
+                quoted: document.querySelectorAll('blockquote blockquote').length,
                 pictures: [...document.images].filter(e => e.complete && e.naturalWidth === 0).map(e => e.src)}"""
         )
         assert state["inner"] == width
@@ -123,6 +125,7 @@ def test_pages_in_a_browser(site, address, browser, width):
         severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
         assert [message for message in severe if "favicon" not in message] == [], name
         assert (left, state["errors"], state["pictures"]) == (0, 0, []), name
+        assert (state["cut"], state["quoted"]) == (0, 0), name  # formulas by their box; examples as quotations
 
 
 def formulas_left(browser, seconds=20):
