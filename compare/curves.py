@@ -28,6 +28,9 @@ ROUNDING = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-2}
 #: Relative size of rounding in a time.
 TIME_ROUNDING = {"float64": 1e-9, "float32": 1e-6, "float16": 1e-2}
 
+#: K times the relative variance of a mean of K squares of labels u^2 / 2 with normal u; of residuals later it is less.
+KURTOSIS = 105.0 / 9.0 - 1.0
+
 #: What a single run is told.
 NO_SCATTER = "has no standard error"
 
@@ -142,19 +145,34 @@ def _spread(dataset: xarray.Dataset, names: list[str]) -> xarray.Dataset | None:
 
 
 def with_spread(run: Side, theory: Side) -> Side:
-    """One run without errors, with the spread over data sets that the theory predicts as its own; else as it is."""
+    """One run without errors, with the spread over data sets that the theory predicts as its own; else as it is.
+
+    A measured test loss is a mean over K fresh inputs, and scatters by a share of (KURTOSIS / K)^1/2 more. Where K is
+    not known (attribute `test_samples`) it gets no error: early on, when the spread is small, it would be too far.
+    """
     alone = run.kind != "theory" and (run.runs == 1 or (run.runs is None and run.each is None))
     if theory.spread is None or not alone:
         return run
-    curves = run.curves.copy()
+    curves, tested = run.curves.copy(), run.attributes.get("test_samples")
+    sampled = run.kind == "measurement" and "test_loss" in run.observables
     for name in run.observables:
-        if name in theory.spread and curves[name].dims == ("time",) and curves[f"{name}_stderr"].isnull().all():
+        untold = sampled and name == "test_loss" and tested is None
+        if (
+            not untold
+            and name in theory.spread
+            and curves[name].dims == ("time",)
+            and curves[f"{name}_stderr"].isnull().all()
+        ):
             at = np.interp(run.time, theory.time, theory.spread[name].to_numpy(), left=np.nan, right=np.nan)
+            if sampled and name == "test_loss" and tested is not None:
+                at = np.hypot(at, np.abs(curves[name].to_numpy()) * math.sqrt(KURTOSIS / float(tested)))
             curves[f"{name}_stderr"] = ("time", np.where(np.isnan(curves[name]), np.nan, at))
     if curves.identical(run.curves):
         return run
     notes = [note for note in run.notes if NO_SCATTER not in note and "no verdict" not in note]
     notes.append("The error of the one run is the spread over data sets that the theory predicts at its D.")
+    if sampled and tested is None:
+        notes.append("Its test loss gets no verdict: of how many inputs is it the mean? (`read_run(test_samples=)`)")
     return dataclasses.replace(run, curves=curves, notes=tuple(notes))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compare.measured import LOSSES, gather
-from dmft.checks import ParameterError, check_choice, check_real, plain, spelt
+from dmft.checks import ParameterError, check_choice, check_integer, check_real, plain, spelt
 from dmft.models.units import Units
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def read_run(
     loss: str | float = "mean",
     learning_rate: float | None = None,
     loss_factor: float = 1.0,
+    test_samples: int | None = None,
     model: Any = None,
 ) -> xarray.Dataset:
     """Runs of one's own with other names and conventions, as a dataset for `overlay`, `grokking_delay` and `regime`.
@@ -61,6 +62,7 @@ def read_run(
         learning_rate: eta > 0, of gradient descent: the column of times counts its steps, n, and
             t = n loss_factor eta alpha^2 / (N D).
         loss_factor: eta multiplies the gradient of this times half the mean square: 2 for that of the mean square.
+        test_samples: how many inputs the test loss is a mean over: its error is more than the spread over data sets.
         model: the `dmft.Model` that was trained, whose parameters the dataset then carries unless it has its own; for
             a learning rate its `dim` D and `width` N must be set.
 
@@ -96,7 +98,9 @@ def read_run(
                 if part in dataset:
                     over = given.mean("seed") if "seed" in given.dims and "seed" not in dataset[part].dims else given
                     dataset[part] = dataset[part] * abs(convention.slope(over))
-    attributes = {"kind": "measurement"} | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
+    tested = {} if test_samples is None else {"test_samples": check_integer("test_samples", test_samples, at_least=1)}
+    known = tested | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
+    attributes = {"kind": "measurement"} | known
     return dataset.assign_attrs(attributes | ({"notes": notes} if notes else {}))
 
 

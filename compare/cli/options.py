@@ -205,6 +205,7 @@ class MeasuredOptions:
         None
     )
     learning_rate: Annotated[_Real, _help("Turns steps into time, with --dim and --width; > 0.")] = None
+    test_samples: Annotated[_Whole, _help("Of how many inputs the test loss is a mean, for one run.")] = None
     loss_factor: Annotated[_Real, _help("It multiplies the gradient of this times half a mean square.")] = None
 
 

@@ -8,7 +8,7 @@ import pandas
 import pytest
 import xarray
 
-from compare import grokking_delay, overlay, regime
+from compare import grokking_delay, overlay, read_run, regime
 from compare.curves import read_side
 from dmft import ParameterError
 
@@ -162,11 +162,16 @@ def test_one_run_takes_the_spread_that_the_theory_predicts(runs, make_theory):
     theory = theory.assign(train_loss_spread=0.05 * theory.train_loss, test_loss_spread=0.05 * theory.test_loss)
     for wrong, verdict in ((1.0, "agrees"), (2.0, "differs")):
         table = single(runs, 0) | {"train_loss": wrong * runs["train_loss"][0]}
-        agreement = overlay(theory, table)
-        rows = agreement.summary()["observables"]
-        assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == (verdict, "agrees")
-        assert any("spread over data sets that the theory predicts" in note for note in agreement.notes)
-        assert not any("no verdict" in note for note in agreement.notes)
+        for tested, of_test in ((10**6, "agrees"), (None, "no error, no verdict")):
+            agreement = overlay(theory, read_run(table, test_samples=tested))
+            rows = agreement.summary()["observables"]
+            assert (rows["train_loss"]["verdict"], rows["test_loss"]["verdict"]) == (verdict, of_test)
+            assert any("spread over data sets that the theory predicts" in note for note in agreement.notes)
+            assert any("of how many inputs is it the mean" in note for note in agreement.notes) == (tested is None)
+    off = single(runs, 0) | {"test_loss": 1.5 * runs["test_loss"][0]}
+    for tested, verdict in ((10**6, "differs"), (100, "agrees")):  # a mean of 100 scatters by a third
+        rows = overlay(theory, read_run(off, test_samples=tested)).summary()["observables"]
+        assert rows["test_loss"]["verdict"] == verdict
     several = overlay(theory, runs)  # whose own scatter is their error
     np.testing.assert_allclose(several.z.test_loss, overlay(make_theory(), runs).z.test_loss)
 

@@ -116,7 +116,8 @@ def test_pages_in_a_browser(site, address, browser, width):
         state = browser.execute_script(
             """return {width: document.documentElement.scrollWidth, inner: window.innerWidth,
                 errors: document.querySelectorAll('.katex-error').length,
-                cut: [...document.querySelectorAll('.katex-display')].filter(e => e.scrollHeight > e.clientHeight).length,
+                cut: [...document.querySelectorAll('.katex-display')]
+                    .filter(e => e.scrollHeight > e.clientHeight).length,
                 quoted: document.querySelectorAll('blockquote blockquote').length,
                 pictures: [...document.images].filter(e => e.complete && e.naturalWidth === 0).map(e => e.src)}"""
         )
