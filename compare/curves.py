@@ -154,24 +154,18 @@ def with_spread(run: Side, theory: Side) -> Side:
     if theory.spread is None or not alone:
         return run
     curves, tested = run.curves.copy(), run.attributes.get("test_samples")
-    sampled = run.kind == "measurement" and "test_loss" in run.observables
-    for name in run.observables:
-        untold = sampled and name == "test_loss" and tested is None
-        if (
-            not untold
-            and name in theory.spread
-            and curves[name].dims == ("time",)
-            and curves[f"{name}_stderr"].isnull().all()
-        ):
+    untold = ["test_loss"] if run.kind == "measurement" and tested is None else []
+    for name in (name for name in run.observables if name in theory.spread and name not in untold):
+        if curves[name].dims == ("time",) and curves[f"{name}_stderr"].isnull().all():
             at = np.interp(run.time, theory.time, theory.spread[name].to_numpy(), left=np.nan, right=np.nan)
-            if sampled and name == "test_loss" and tested is not None:
+            if name == "test_loss" and tested is not None:
                 at = np.hypot(at, np.abs(curves[name].to_numpy()) * math.sqrt(KURTOSIS / float(tested)))
             curves[f"{name}_stderr"] = ("time", np.where(np.isnan(curves[name]), np.nan, at))
     if curves.identical(run.curves):
         return run
     notes = [note for note in run.notes if NO_SCATTER not in note and "no verdict" not in note]
     notes.append("The error of the one run is the spread over data sets that the theory predicts at its D.")
-    if sampled and tested is None:
+    if untold:
         notes.append("Its test loss gets no verdict: of how many inputs is it the mean? (`read_run(test_samples=)`)")
     return dataclasses.replace(run, curves=curves, notes=tuple(notes))
 
