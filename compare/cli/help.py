@@ -5,7 +5,7 @@ from __future__ import annotations
 #: By command; "dmft" for the program.
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "dmft": (
-        "dmft compare                     # theory over simulation, under 60 s",
+        "dmft compare                     # theory over simulation, in 30 s",
         "dmft compare --dry-run           # what that would take",
         "dmft solve --help                # options and examples of a command",
         "dmft --install-completion        # once: completion in bash, zsh, fish",

@@ -39,7 +39,7 @@ MODES, LEAST_CAPACITY = 64, 32
 #: Below how many samples per dimension, and above which epsilon / alpha, flows may need finer grids and more replicas,
 #: from when on, and how many times the work that is: measured with benchmarks/survey.py.
 FEW, RICH = 1.1, 1.0
-FEW_EFFORT, RICH_EFFORT = ((0.0, 3.0), (100.0, 8.0)), ((0.0, 1.0), (1000.0, 10.0))
+FEW_EFFORT, RICH_EFFORT = ((0.0, 3.0), (100.0, 8.0)), ((0.0, 1.0), (1000.0, 25.0))
 
 
 class Wide(Engine):

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "own-run.md"
 #: Seconds for all of it, most of them the compiler's.
-LIMIT = 150.0
+LIMIT = 300.0
 
 pytestmark = pytest.mark.slow
 
