@@ -36,10 +36,10 @@ SAMPLES, LEAST = 256, 32
 #: Modes, and rows that there is room for, at least, so that most flows have the same programs.
 MODES, LEAST_CAPACITY = 64, 32
 
-#: Below how many samples per dimension, and above which epsilon / alpha, flows may need finer grids and more replicas,
-#: from when on, and how many times the work that is: measured with benchmarks/survey.py.
-FEW, RICH = 1.1, 1.0
-FEW_EFFORT, RICH_EFFORT = ((0.0, 3.0), (100.0, 8.0)), ((0.0, 1.0), (1000.0, 25.0))
+#: Flows below so many samples per dimension, and those with a larger epsilon / alpha from a time on, take so many times
+#: the work of their first replicas, for finer grids and more replicas: measured with benchmarks/survey.py.
+FEW, FEW_EFFORT = 1.1, 1.5
+RICH, LATE, RICH_EFFORT = 1.0, 1000.0, 2.5
 
 
 class Wide(Engine):
@@ -124,9 +124,9 @@ class Wide(Engine):
 
     def effort(self, t_max: float) -> float:
         """More with few samples and, at late times, in rich networks."""
-        few, rich = self.model.kappa < FEW, self.model.epsilon > RICH * self.model.alpha
-        found = [efforts for is_so, efforts in ((few, FEW_EFFORT), (rich, RICH_EFFORT)) if is_so]
-        return max((effort for efforts in found for since, effort in efforts if t_max >= since), default=1.0)
+        few = self.model.kappa < FEW
+        rich = self.model.epsilon > RICH * self.model.alpha and t_max >= LATE
+        return max(FEW_EFFORT if few else 1.0, RICH_EFFORT if rich else 1.0)
 
     def runs(self, plan: Plan) -> list[Runs]:
         """See `dmft.wide.estimate.runs`."""
