@@ -226,7 +226,7 @@ def at_rest(browser):
 
 def test_a_slider_draws_roughly_and_then_better(browser, page, solved):
     browser.get(page.url)
-    assert at_rest(browser).startswith("Losses known to 0.5 %, in 0.0")
+    assert at_rest(browser).startswith("Losses known to 1 %, in 0.0")
     first = losses(browser)
     assert len(solved) == len(STAGES)
     assert move(browser, "alpha", 4) == "α = 1.26"
