@@ -29,7 +29,6 @@ from compare.sweep.axes import Axis
 from compare.sweep.request import Sweep, check_simulated, check_step
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_path, check_real, check_seed
 from dmft.models.model import Model
-from dmft.twotime.momentum import momentum_of
 from sim.training.optimizers import LINEAR_RULES, Optimizer, schedule_factors
 
 #: Options that are no keys of the TOML file.
@@ -270,6 +269,8 @@ def _theory_rule(optimizer: Optimizer, step: float | None, t_max: float) -> dict
             f"Argument `optimizer` must be one of {', '.join(LINEAR_RULES)} where the theory is solved, but is "
             f"{optimizer.name!r}."
         )
+    from dmft.twotime.momentum import momentum_of
+
     schedule: Any = optimizer.schedule
     if optimizer.warmup and step is not None:
         count = max(1, round(t_max / step))

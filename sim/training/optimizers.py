@@ -17,13 +17,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, precision_context
 from dmft.models.fingerprint import ByContent, short_code
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
     import optax
 
 RULES = ("gd", "momentum", "nesterov", "adam", "adamw")
@@ -232,6 +231,7 @@ def _optax_rule(optimizer: Optimizer, pace: Pace) -> Rule:
 def schedule_factors(optimizer: Optimizer, count: int) -> np.ndarray:
     """Factors of all `count` steps of a run, in float64."""
     import jax.numpy as jnp
+    import numpy as np
 
     with precision_context("float64"):
         pace = Pace(*(jnp.asarray(x, jnp.float64) for x in (1.0, 0.0, count)))
