@@ -42,8 +42,9 @@ class Parts:
         text = json.dumps({"name": name, **about, "numerics": numerics()}, sort_keys=True, default=str)
         stem = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         found = None
-        with contextlib.suppress(OSError):
-            found = Store(self.folder).read(stem)
+        if self.folder.is_dir():
+            with contextlib.suppress(OSError):
+                found = Store(self.folder).read(stem)
         if isinstance(found, xarray.Dataset):
             self.say(f"{name}: finished before, kept in {self.folder}")
         else:

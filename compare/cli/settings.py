@@ -277,8 +277,8 @@ def _theory_rule(optimizer: Optimizer, step: float | None, t_max: float) -> dict
         schedule = schedule_factors(optimizer, count)
     momentum = optimizer.momentum or 0.0
     ahead = optimizer.rule == "nesterov" and momentum > 0
-    momentum_of(momentum, ahead, schedule, step, t_max)  # refused before anything is run
-    return {"momentum": momentum, "nesterov": ahead, "schedule": schedule}
+    plain = momentum_of(momentum, ahead, schedule, step, t_max) is None  # refused before anything is run
+    return {} if plain else {"momentum": momentum, "nesterov": ahead, "schedule": schedule}
 
 
 def _read_thresholds(text: object) -> dict[str, float]:

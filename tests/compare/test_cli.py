@@ -190,7 +190,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path, fake_run
         DEFAULTS["t_max"],
         {**common, "rtol": 0.02, "atol": 1e-5, "kernels": False, "max_seconds": None, "spread": False},
     )
-    simulated = {**common, "rtol": 0.002, "seeds": 3, "form": "auto"}  # a tenth of the theory's
+    simulated = {**common, "rtol": 0.002, "seeds": 3, "form": "auto", "optimizer": sim.Optimizer()}  # rtol: a tenth
     assert fake_runs["simulate"] == (model, DEFAULTS["t_max"], simulated)
     assert (out / "overlay.png").exists()
 
@@ -210,6 +210,10 @@ def test_model_options_are_the_fields_of_the_model():
         "kernels",
         "max_seconds",
         "spread",
+        "optimizer",
+        "momentum",
+        "schedule",
+        "warmup",
         "json",
         "dry_run",
         "cache",
@@ -348,14 +352,16 @@ def test_solve_and_simulate_write_one_file_each(tmp_path, fake_runs, capsys):
     ],
 )
 @pytest.mark.usefixtures("fake_runs")
-def test_a_run_that_fails_ends_with_code_1_and_leaves_nothing(failure, code, words, tmp_path, monkeypatch, capsys):
+def test_a_run_that_fails_ends_with_code_1_and_leaves_what_was_finished(
+    failure, code, words, tmp_path, monkeypatch, capsys
+):
     def fail(*_, **__):
         raise failure
 
     monkeypatch.setitem(vars(sim), "simulate", fail)
     assert main(["compare", "--out", str(tmp_path / "a" / "b")]) == code
     assert words in one_line(capsys.readouterr().err)
-    assert not list(tmp_path.iterdir())
+    assert [path.name.split("-")[0] for path in tmp_path.rglob("*.*")] == ["theory"]
 
 
 @pytest.mark.usefixtures("fake_runs")
@@ -397,7 +403,8 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypa
 
     monkeypatch.setattr("compare.cli.outputs.write_json", fail)
     assert main(["compare", "--out", str(tmp_path), "--seeds", "4"]) == 1
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert len(list((tmp_path / "unfinished").iterdir())) == 2
     capsys.readouterr()
 
 
