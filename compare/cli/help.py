@@ -37,6 +37,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dmft phase --config sweep.toml --dry-run    # how many, how long",
         "dmft phase --config sweep.toml --retry-failed",
     ),
+    "train": (
+        "dmft train --list",
+        "dmft train --preset doshi-inversion --out inversion",
+        "dmft train --preset omnigrok-landscape --seeds 8",
+    ),
     "report": ("dmft phase --x kappa=1,2,4 --out sweep && dmft report sweep",),
     "explore": (
         "dmft explore                     # the built-in case, live",
