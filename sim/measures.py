@@ -56,7 +56,7 @@ ORDERS = ("low", "high", "random")
 
 def accuracy(z: Any, y: Any, tolerance: float | None = None) -> jax.Array:
     """Share of samples whose largest output is that of their class; of values, whose mean square error <= tolerance."""
-    return jnp.mean(right(z, y, tolerance))
+    return jnp.mean(right(z, y, tolerance), dtype=z.dtype)
 
 
 def weight_norm(parameters: Any) -> jax.Array:
@@ -212,7 +212,7 @@ def initial(network: Any, task: Task, *, seed: int = 0, index: int = 0, outputs:
     with precision_context("float64"):
         key = jax.random.fold_in(replica_key(seed, index), 5)
         parameters, program = parts(as_network(network).build(shape, key))
-        return Trained(program, {name: np.asarray(leaf) for name, leaf in parameters.items()}, arrays)
+        return Trained(program, {name: np.asarray(leaf, np.float64) for name, leaf in parameters.items()}, arrays)
 
 
 def trained(dataset: xarray.Dataset, network: Any, task: Task, index: int = 0) -> Trained:
@@ -231,6 +231,8 @@ def trained(dataset: xarray.Dataset, network: Any, task: Task, index: int = 0) -
 
 def pruning_curve(network: Trained, order: str = "low", *, points: int = 41, seed: int = 0) -> dict[str, np.ndarray]:
     """Accuracies of a two-embedding network as neurons are pruned one after the other (D).
+
+    They are those of f itself: of a centred run, without centring.
 
     Args:
         network: trained.

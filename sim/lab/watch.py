@@ -71,7 +71,7 @@ def losses(view: View) -> dict[str, Any]:
     return {
         "train_loss": jnp.mean(view.loss.samples(view.z, data.y)),
         "test_loss": jnp.mean(view.loss.samples(view.z_test, data.y_test)),
-        "train_accuracy": jnp.mean(hit),
+        "train_accuracy": jnp.mean(hit, dtype=view.z.dtype),
         "test_accuracy": measures.accuracy(view.z_test, data.y_test, view.tolerance),
         "weight_norm": measures.weight_norm(view.parameters),
     }
@@ -80,9 +80,13 @@ def losses(view: View) -> dict[str, Any]:
 def corrupted(view: View) -> dict[str, Any]:
     """Accuracies on training samples with right and with wrong labels."""
     hit, wrong = right(view.z, view.data.y, view.tolerance), view.data.corrupted
+
+    def share(among: jax.Array) -> jax.Array:
+        return jnp.sum(hit & among, dtype=view.z.dtype) / jnp.maximum(jnp.sum(among), 1)
+
     return {
-        "clean_accuracy": jnp.sum(hit & ~wrong) / jnp.maximum(jnp.sum(~wrong), 1),
-        "corrupted_accuracy": jnp.sum(hit & wrong) / jnp.maximum(jnp.sum(wrong), 1),
+        "clean_accuracy": share(~wrong),
+        "corrupted_accuracy": share(wrong),
     }
 
 
