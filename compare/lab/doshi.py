@@ -67,10 +67,10 @@ def _size(full: bool) -> tuple[int, int]:
     return FULL if full else SMALL
 
 
-def _coexistence(full: bool) -> dict[str, Run]:
+def _coexistence(_: bool) -> dict[str, Run]:
     return {
-        "clean": arithmetic(_size(full), 0.0, 5.0, 200, measures=("ipr", "movement")),
-        "corrupted": arithmetic(_size(full), 0.35, 0.0, 1000, measures=("ipr", "movement")),
+        "clean": arithmetic(FULL, 0.0, 5.0, 200, measures=("ipr", "movement")),
+        "corrupted": arithmetic(FULL, 0.35, 0.0, 1000, measures=("ipr", "movement")),
     }
 
 
@@ -114,8 +114,8 @@ def _dip(ratios: np.ndarray) -> float:
     return float(density[inside].min() / max(min(low, high), 1))
 
 
-def _inversion(full: bool) -> dict[str, Run]:
-    return {f"decay-{decay:g}": arithmetic(_size(full), 0.35, decay, 500, measures="ipr") for decay in (5.0, 15.0)}
+def _inversion(_: bool) -> dict[str, Run]:
+    return {f"decay-{decay:g}": arithmetic(FULL, 0.35, decay, 500, measures="ipr") for decay in (5.0, 15.0)}
 
 
 def _inversion_claims(results: Results) -> list[Claim]:
@@ -248,8 +248,8 @@ def rank(values: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(values))
 
 
-def _prune(full: bool) -> dict[str, Run]:
-    return {"trained": arithmetic(_size(full), 0.35, 0.0, 1000, measures="ipr", weights=True)}
+def _prune(_: bool) -> dict[str, Run]:
+    return {"trained": arithmetic(FULL, 0.35, 0.0, 1000, measures="ipr", weights=True)}
 
 
 def _pruned(runs: Mapping[str, Run], results: Results) -> dict[str, Any]:
@@ -318,7 +318,7 @@ TITLES = {
 def presets() -> list[LabPreset]:
     """All of this paper."""
     make = partial(LabPreset, source=SOURCE)
-    named = [(name, {"name": name, "title": title, "reduced": SMALL_SIZE}) for name, title in TITLES.items()]
+    named = [(name, {"name": name, "title": title, "reduced": ""}) for name, title in TITLES.items()]
     parts: dict[str, dict[str, Any]] = {
         "doshi-coexistence": {"runs": _coexistence, "claims": _coexistence_claims, "draw": histogram},
         "doshi-inversion": {"runs": _inversion, "claims": _inversion_claims, "draw": histogram},
@@ -326,6 +326,7 @@ def presets() -> list[LabPreset]:
             "runs": _forgetting,
             "claims": _forgetting_claims,
             "draw": partial(curves, names=("weight_norm",)),
+            "reduced": SMALL_SIZE,
         },
         "doshi-phases": {
             "runs": _phases,

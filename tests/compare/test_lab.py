@@ -59,7 +59,7 @@ def test_a_preset_has_runs_of_both_sizes(name: str) -> None:
         runs = made.runs(full)
         assert runs
         assert all(run.steps >= 100 for run in runs.values())
-    assert made.reduced
+    assert made.title
 
 
 def test_a_claim_counts_the_seeds_that_agree() -> None:
@@ -108,7 +108,7 @@ def test_a_preset_writes_its_files(
     tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a size at which nothing is claimed."""
-    monkeypatch.setattr(doshi, "SMALL", (7, 20))
+    monkeypatch.setattr(doshi, "FULL", (7, 20))
     for name in ("doshi-prune", "doshi-inversion"):
         assert main(["train", "--preset", name, "--seeds", "2", "--out", str(tmp_path / name)]) == 0
     told = capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_the_landscape_has_its_minimum_below_the_initial_norm() -> None:
 
 
 @pytest.mark.slow
-def test_inversion_reaches_the_floor_at_reduced_size() -> None:
+def test_inversion_reaches_the_floor() -> None:
     from compare.lab.preset import Asked
 
     made = lab_preset("doshi-inversion")
