@@ -71,9 +71,8 @@ def main() -> None:
     eight, eight_wall = cost(trained(steps, 8))
     none, many = cost(trained(1, 1))[0], cost(trained(1, 8))[0]
     print(f"bare scan {1e3 * alone / steps:.1f} ms of processor time a step")
-    print(
-        f"train {1e3 * (one - none) / (steps - 1):.1f} ms a step: {(one - none) / alone * steps / (steps - 1):.2f} times"
-    )
+    each = (one - none) / (steps - 1)
+    print(f"train {1e3 * each:.1f} ms a step: {each * steps / alone:.2f} times")
     print(f"8 seeds over one: {(eight - many) / (one - none):.2f} times; wall {one_wall:.1f} s and {eight_wall:.1f} s")
 
 
