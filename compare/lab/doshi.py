@@ -63,10 +63,6 @@ def phase_of(train: float, test: float, corruption: float) -> str:
     return "memorisation" if train >= 0.9 else "forgetting or confusion"
 
 
-def _size(full: bool) -> tuple[int, int]:
-    return FULL if full else SMALL
-
-
 def _coexistence(_: bool) -> dict[str, Run]:
     return {
         "clean": arithmetic(FULL, 0.0, 5.0, 200, measures=("ipr", "movement")),
@@ -147,8 +143,8 @@ def _inversion_claims(results: Results) -> list[Claim]:
     ]
 
 
-def _forgetting(full: bool) -> dict[str, Run]:
-    return {"decay-20": arithmetic(_size(full), 0.35, 20.0, 2400, measures="ipr")}
+def _forgetting(_: bool) -> dict[str, Run]:
+    return {"decay-20": arithmetic(FULL, 0.35, 20.0, 2400, measures="ipr")}
 
 
 def _forgetting_claims(results: Results) -> list[Claim]:
@@ -163,8 +159,8 @@ def _forgetting_claims(results: Results) -> list[Claim]:
 
 
 def _phases(full: bool) -> dict[str, Run]:
-    fractions = np.arange(0.1, 0.95, 0.1) if full else (0.2, 0.35, 0.5, 0.65, 0.8)
-    corruptions = np.arange(0.0, 0.95, 0.1) if full else (0.0, 0.2, 0.35, 0.5, 0.7)
+    fractions = np.arange(0.1, 0.95, 0.1) if full else (0.3, 0.6, 0.9)
+    corruptions = np.arange(0.0, 0.95, 0.1) if full else (0.0, 0.2, 0.4, 0.6)
     return {
         f"decay-{decay:g}-fraction-{fraction:.2g}-corruption-{corruption:.2g}": arithmetic(
             SMALL, corruption, decay, 500, fraction=fraction, times=(0, 100, 500)
@@ -219,13 +215,13 @@ def phase_points(results: Results) -> dict[tuple[float, float, float], str]:
     return found
 
 
-def _batchnorm(full: bool) -> dict[str, Run]:
-    steps = 9500 if full else 2000
+def _batchnorm(_: bool) -> dict[str, Run]:
+    steps = 9500  # a hundred epochs
     common: dict[str, Any] = {"fraction": 0.65, "batch_size": 64, "times": np.linspace(0, steps, 41).round()}
     return {
-        "without": arithmetic(_size(full), 0.2, 0.0, steps, measures="ipr", **common),
+        "without": arithmetic(FULL, 0.2, 0.0, steps, measures="ipr", **common),
         "batchnorm": arithmetic(
-            _size(full), 0.2, 0.0, steps, network={"batchnorm": True}, measures="ipr", weights=True, **common
+            FULL, 0.2, 0.0, steps, network={"batchnorm": True}, measures="ipr", weights=True, **common
         ),
     }
 
@@ -326,19 +322,17 @@ def presets() -> list[LabPreset]:
             "runs": _forgetting,
             "claims": _forgetting_claims,
             "draw": partial(curves, names=("weight_norm",)),
-            "reduced": SMALL_SIZE,
         },
         "doshi-phases": {
             "runs": _phases,
             "claims": _phases_claims,
             "draw": partial(phase_maps, phases=phase_points),
-            "reduced": f"{SMALL_SIZE}, 5 x 5 points in place of 9 x 10 (with --full: all points at that size)",
+            "reduced": f"{SMALL_SIZE}, 3 x 4 points in place of 9 x 10 (--full: all of these, at that size)",
         },
         "doshi-batchnorm": {
             "runs": _batchnorm,
             "claims": _batchnorm_claims,
             "draw": accuracies,
-            "reduced": f"{SMALL_SIZE}, 2000 steps of 64 samples in place of 9500",
         },
         "doshi-prune": {"runs": _prune, "claims": _prune_claims, "draw": pruning, "derive": _pruned},
     }

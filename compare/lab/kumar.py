@@ -137,7 +137,7 @@ def _mnist_claims(results: Results) -> list[Claim]:
     return _growing(results, list(results), 0.8)
 
 
-def transformer_run(p: int, fraction: float, steps: int, rate: float, alpha: float, decay: float) -> Run:
+def transformer_run(width: int, p: int, fraction: float, steps: int, rate: float, alpha: float, decay: float) -> Run:
     """One run of figures 6b and 12: centred, AdamW at rate / alpha^2, betas (.9, .98)."""
     import optax
 
@@ -145,16 +145,16 @@ def transformer_run(p: int, fraction: float, steps: int, rate: float, alpha: flo
 
     settings: dict[str, Any] = {"loss": "cross_entropy", "alpha": alpha, "centred": True, "measures": "movement"}
     settings["optimizer"] = optax.adamw(rate / alpha**2, b1=0.9, b2=0.98, weight_decay=decay)
-    return Run(networks.transformer(), tasks.modular("add", p, train_fraction=fraction), steps, settings)
+    return Run(
+        networks.transformer(width, hidden=4 * width), tasks.modular("add", p, train_fraction=fraction), steps, settings
+    )
 
 
 def _transformer(full: bool) -> dict[str, Run]:
-    p, fraction, steps, rate = (113, 0.4, 20_000, 6e-6) if full else (31, 0.6, 1500, 5e-5)
-    found = {
-        f"alpha-{alpha:g}-decay-1": transformer_run(p, fraction, steps, rate, alpha, 1.0) for alpha in (0.2, 0.5, 1.4)
-    }
+    size = (128, 113, 0.4, 20_000, 6e-6) if full else (64, 31, 0.6, 2000, 1e-4)
+    found = {f"alpha-{alpha:g}-decay-1": transformer_run(*size, alpha, 1.0) for alpha in (0.2, 0.5, 1.4)}
     for alpha in (0.5, 1.4):
-        found[f"alpha-{alpha:g}-decay-5"] = transformer_run(p, fraction, steps, rate, alpha, 5.0)
+        found[f"alpha-{alpha:g}-decay-5"] = transformer_run(*size, alpha, 5.0)
     return found
 
 
@@ -193,7 +193,7 @@ def presets() -> list[LabPreset]:
         make(
             name="kumar-transformer",
             title="a transformer: output scale against weight decay (figures 6b, 12)",
-            reduced="p = 31, .6 of the pairs, 1500 steps at rate 5e-5 / alpha^2 in place of 113, .4, 6e-6",
+            reduced="p = 31, .6 of pairs, width 64, 2000 steps at rate 1e-4 / alpha^2 in place of 113, .4, 128, 6e-6",
             runs=_transformer,
             claims=_transformer_claims,
             draw=draw,

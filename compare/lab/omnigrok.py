@@ -157,8 +157,9 @@ def _sphere(full: bool) -> dict[str, Run]:
 
     from sim import interventions, networks, tasks
 
-    p, fraction, steps = (113, 0.3, 10_000) if full else (43, 0.5, 1500)
-    task, network = tasks.modular("add", p, train_fraction=fraction), networks.transformer()
+    p, fraction, steps = (113, 0.3, 10_000) if full else (31, 0.6, 2000)
+    task = tasks.modular("add", p, train_fraction=fraction)
+    network = networks.transformer() if full else networks.transformer(64, hidden=256)
     rule = partial(optax.adamw, 1e-3, b2=0.98)
     settings: dict[str, Any] = {"loss": "cross_entropy"}
     sphere = optax.chain(rule(weight_decay=0.0), interventions.on_sphere())
@@ -212,7 +213,7 @@ def presets() -> list[LabPreset]:
         make(
             name="omnigrok-sphere",
             title="a transformer on a sphere generalises as it fits",
-            reduced="p = 43, half of the pairs, 1500 steps in place of 113, .3, 10,000",
+            reduced="p = 31, .6 of the pairs, width 64, 2000 steps in place of 113, .3, 128, 10,000",
             runs=_sphere,
             claims=_sphere_claims,
             draw=accuracies,

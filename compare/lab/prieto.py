@@ -14,13 +14,13 @@ SOURCE = "arXiv 2501.04697"
 BITS = ("float16", "float32", "float64")
 
 
-def modular(p: int, fraction: float, steps: int, rule: Any, loss: str, **settings: Any) -> Run:
-    """One run: p tokens one-hot twice, ReLU 200-200 without biases, cross-entropy, all samples in a step."""
+def modular(p: int, fraction: float, steps: int, rule: Any, loss: str, *, width: int = 200, **settings: Any) -> Run:
+    """One run: p tokens one-hot twice, two ReLU layers without biases, cross-entropy, all samples in a step."""
     from sim import networks, tasks
 
     task = tasks.modular("add", p, train_fraction=fraction)
     chosen = {"optimizer": rule, "loss": loss, "measures": ("collapse", "descent_cosine"), **settings}
-    return Run(networks.mlp((200, 200), bias=False), task, steps, chosen)
+    return Run(networks.mlp((width, width), bias=False), task, steps, chosen)
 
 
 def adamw(rate: float, decay: float = 0.0) -> Any:
@@ -31,8 +31,11 @@ def adamw(rate: float, decay: float = 0.0) -> Any:
 
 
 def _collapse(full: bool) -> dict[str, Run]:
-    p, steps, rate = (113, 20_000, 5e-4) if full else (31, 6000, 1e-3)
-    return {bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}") for bits in BITS}
+    p, width, steps, rate = (113, 200, 20_000, 5e-4) if full else (31, 100, 3000, 2e-3)
+    return {
+        bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}", width=width, measures="collapse")
+        for bits in BITS
+    }
 
 
 def _collapse_claims(results: Results) -> list[Claim]:
@@ -160,7 +163,7 @@ def presets() -> list[LabPreset]:
         make(
             name="prieto-collapse",
             title="generalisation stops where the softmax collapses, later in higher precision",
-            reduced="p = 31, 6000 steps at rate 1e-3 in place of 113, 20,000 at 5e-4",
+            reduced="p = 31, width 100, 3000 steps at rate 2e-3 in place of 113, 200, 20,000 at 5e-4",
             runs=_collapse,
             claims=_collapse_claims,
             draw=partial(curves, names=("collapse",)),
