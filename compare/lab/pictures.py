@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from compare.figures.style import BLUE, DASHED, GREEN, ORANGE, PURPLE, SKY, VERMILION, Picture, finish, house_style
 
@@ -171,6 +172,8 @@ def over_decay(figure: Figure, results: Results) -> None:
         right.plot(decays, times, "o", color=color, ls=line, label=label)
     left.set(xscale="log", xlabel="steps", ylabel="accuracy (dashed: train)")
     right.set(xscale="log", yscale="log", xlabel="weight decay", ylabel="steps to 95 %")
+    right.set_xticks(decays, [f"{decay:g}" for decay in decays])
+    right.xaxis.set_minor_locator(NullLocator())
     for axes in (left, right):
         finish(axes)
         axes.legend(frameon=False)
