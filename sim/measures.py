@@ -9,7 +9,7 @@ any pytree. Functions of outputs take z, (P, K).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -18,7 +18,9 @@ import numpy as np
 
 from dmft.checks import ParameterError, check_choice, precision_context
 from sim.lab.losses import collapsed, right
-from sim.networks import Program, Shape, TwoEmbeddings, as_network, parts
+from sim.lab.modules import TwoEmbeddings
+from sim.lab.program import Program, parts
+from sim.networks import Shape, as_network
 from sim.tasks import Arrays, Task
 from sim.training.batches import replica_key
 from sim.variants.ntk import centered, distance, minimum_norm_coefficients
@@ -34,6 +36,7 @@ __all__ = [
     "collapse",
     "descent_cosine",
     "distance",
+    "initial",
     "inverse_participation",
     "kernel_regression",
     "logit_gap",
@@ -277,8 +280,3 @@ def steps_to(dataset: xarray.Dataset, name: str, level: float, *, below: bool = 
     reached = values <= level if below else values >= level
     steps = dataset["step"].to_numpy().astype(np.float64)
     return np.where(reached.any(axis=1), steps[np.argmax(reached, axis=1)], np.nan)
-
-
-def one_hot(y: Sequence[int] | np.ndarray, outputs: int) -> np.ndarray:
-    """Classes as rows of the unit matrix, (P, C); values as they are."""
-    return np.asarray(y) if np.ndim(y) > 1 else np.eye(outputs)[np.asarray(y)]

@@ -220,7 +220,7 @@ def train(*, options: TrainOptions | None = None) -> None:
     Writes a file for every run, the picture NAME.png and claims.json into DIR, and prints what agrees. Needs the extra
     `lab`.
     """
-    from compare.cli.training import chosen_preset, list_presets, run_preset
+    from compare.cli.training import chosen_preset, list_presets, plan, run_preset
     from dmft.checks import check_integer, check_seed
 
     options = options or TrainOptions()
@@ -229,6 +229,9 @@ def train(*, options: TrainOptions | None = None) -> None:
         return list_presets(answer)
     preset = chosen_preset(options.preset)
     seeds, seed = check_integer("seeds", options.seeds, at_least=1), check_seed(options.seed)
+    if options.dry_run:
+        keys = {name: getattr(options, name) for name in ("preset", "full", "seeds", "seed", "out")}
+        return answer.tell_plan(keys, [plan(preset, full=options.full, seeds=seeds)])
     when_interrupted(nothing_kept)
     with output_folder(options.out) as folder:
         run_preset(answer, preset, folder, full=options.full, seeds=seeds, seed=seed)

@@ -283,3 +283,4 @@ class TrainOptions:
     seed: Annotated[int, Parameter(converter=_whole, help="Random stream of the weights, >= 0.")] = 0
     out: Annotated[str, Parameter(help="Folder for the results.")] = "dmft-out"
     json: Annotated[bool, _switch(JSON_HELP)] = False
+    dry_run: Annotated[bool, _switch("Print settings, memory and time; run nothing.")] = False

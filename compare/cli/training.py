@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from compare.lab.preset import Claim, LabPreset
+    from dmft.progress import Estimate
+
+#: Seconds to compile a run and for a step of the smallest network; operations a second beyond.
+COMPILING, STEP, SPEED = 5.0, 1e-4, 5e10
 
 
 def list_presets(answer: Answer) -> None:
@@ -36,6 +40,27 @@ def chosen_preset(name: str | None) -> LabPreset:
     if name is None:
         raise ParameterError(f"Argument `preset` must be one of {', '.join(presets())}, but was not given.")
     return lab_preset(name)
+
+
+def plan(preset: LabPreset, *, full: bool, seeds: int) -> Estimate:
+    """What the runs of a preset would take: all are counted as steps of the first one's size."""
+    from dmft.progress import Estimate, on_cpu
+    from sim.dry_run import PROCESS
+    from sim.lab.losses import fitting_loss
+    from sim.lab.system import lab_system
+    from sim.networks import as_network
+
+    runs = preset.runs(full)
+    first = next(iter(runs.values()))
+    loss = fitting_loss(first.settings.get("loss", "square"), first.task)
+    settings = {"alpha": 1.0, "centred": False, "watched": (), "precision": "float32", "seed": 0}
+    system = lab_system(as_network(first.network), first.task, loss, **settings)
+    share = first.settings.get("batch_size", system.samples) / system.samples
+    steps = seeds * sum(run.steps * len(run.settings.get("factors", (1.0,))) for run in runs.values())
+    seconds = COMPILING * len(runs) + steps * (STEP + share * system.operations / SPEED)
+    memory = PROCESS + 4.0 * seeds * system.numbers + system.drawing_bytes
+    work = f"{len(runs)} runs of {seeds} seeds, {steps} steps in all"
+    return Estimate(side="simulation", work=work, memory_bytes=memory, seconds=on_cpu(seconds))
 
 
 def run_preset(answer: Answer, preset: LabPreset, folder: Path, *, full: bool, seeds: int, seed: int) -> None:

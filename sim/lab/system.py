@@ -17,8 +17,9 @@ import numpy as np
 from dmft.checks import ParameterError, precision_context
 from dmft.models.fingerprint import ByContent
 from sim.lab.losses import Loss, outputs_for
+from sim.lab.program import Program, parts
 from sim.lab.watch import Measure, View, chosen
-from sim.networks import Network, Program, Shape, parts
+from sim.networks import Network, Shape
 from sim.systems.state import With
 from sim.tasks import Task
 from sim.training.batches import replica_key

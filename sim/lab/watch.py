@@ -12,7 +12,7 @@ from dmft.checks import ParameterError
 from dmft.models.fingerprint import Known, describe
 from sim import measures
 from sim.lab.losses import Loss, collapsed, right
-from sim.networks import Program
+from sim.lab.program import Program
 
 #: Training samples of the tangent kernel.
 KERNEL_SAMPLES = 64

@@ -10,7 +10,7 @@ import pytest
 
 from dmft.checks import ParameterError, precision_context
 from sim import interventions, measures, networks, tasks
-from sim.lab import losses
+from sim.lab import losses, modules
 
 GENERATOR = np.random.default_rng(0)
 #: Logits from flat to collapsed, and labels: mostly the largest.
@@ -180,7 +180,7 @@ def test_tangent_kernels_and_regression() -> None:
 def test_batchnorm_takes_the_training_set() -> None:
     h = GENERATOR.standard_normal((9, 4))
     with precision_context("float64"):
-        found = networks.normalized(h, 6)
+        found = modules.normalized(h, 6)
     np.testing.assert_allclose(found, (h - h[:6].mean(axis=0)) / np.sqrt(h[:6].var(axis=0) + 1e-5), rtol=1e-12)
 
 

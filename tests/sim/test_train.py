@@ -17,7 +17,7 @@ import pytest
 from compare import grokking_delay
 from dmft.checks import DivergenceError, ParameterError, precision_context
 from sim import interventions, measures, networks, norm_landscape, tasks, train
-from sim.lab import losses
+from sim.lab import losses, modules
 from sim.training import groups as training
 
 eqx = pytest.importorskip("equinox")
@@ -188,7 +188,7 @@ def test_dropout_draws_anew_in_each_step_and_not_at_observations() -> None:
     other = np.linalg.norm(moving.weights_readout[0] - plain[-1]["readout"])
     assert 0.01 < other / np.linalg.norm(plain[-1]["readout"] - plain[0]["readout"]) < 2.0
     with precision_context("float32"):
-        draws = [networks.dropped(jnp.ones(20_000), 0.3, jax.random.key(i)) for i in range(2)]
+        draws = [modules.dropped(jnp.ones(20_000), 0.3, jax.random.key(i)) for i in range(2)]
     assert abs(float(draws[0].mean()) - 1.0) < 4.0 * np.sqrt(0.3 / 0.7 / 20_000)
     assert not np.array_equal(*draws)
 
