@@ -224,7 +224,7 @@ def presets() -> list[LabPreset]:
         make(
             name="omnigrok-sphere",
             title="a transformer on a sphere generalises as it fits",
-            reduced="p = 31, .6 of the pairs, width 64, the initial norm, 2000 steps in place of 113, .3, 128, .8 of it, 10,000",
+            reduced="p = 31, .6 of pairs, width 64, initial norm, 2000 steps, not 113, .3, 128, .8 of it, 10,000",
             runs=_sphere,
             claims=_sphere_claims,
             draw=accuracies,
