@@ -20,7 +20,7 @@ from sim import interventions, networks, tasks, train
 from sim.measures import steps_to
 
 #: Modulus, steps, seeds.
-SIZES = {"full": (59, 10_000, 4), "default": (23, 3000, 4), "quick": (7, 40, 1)}
+SIZES = {"full": (59, 10_000, 4), "default": (23, 2000, 3), "quick": (7, 40, 1)}
 RATE = 2e-3
 ROWS = {
     "train_loss": ("train loss", "log"),
