@@ -284,10 +284,10 @@ def _prune_claims(results: Results) -> list[Claim]:
         ),
         claim("accuracy on wrong labels, .6 gone", "2 %", value(low, "corrupted", 0.6), between(0.0, 0.1)),
         claim(
-            "test accuracy, .25 gone, minus that before",
+            "test accuracy, .6 gone, minus that before",
             "rises, 98 to 100 %",
-            value(low, "test", 0.25) - value(low, "test", 0.0),
-            between(0.0, 0.1),
+            value(low, "test", 0.6) - value(low, "test", 0.0),
+            between(0.001, 0.1),
         ),
         claim("high IPR first: test accuracy, .15 gone", "50 %", value(high, "test", 0.15), between(0.25, 0.75)),
         claim("accuracy on wrong labels then", ">= 97 %", value(high, "corrupted", 0.15), between(0.95, 1.0)),
