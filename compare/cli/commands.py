@@ -232,9 +232,8 @@ def train(*, options: TrainOptions | None = None) -> None:
     if options.dry_run:
         keys = {name: getattr(options, name) for name in ("preset", "full", "seeds", "seed", "out")}
         return answer.tell_plan(keys, [plan(preset, full=options.full, seeds=seeds)])
-    when_interrupted(nothing_kept)
     with output_folder(options.out) as folder:
-        run_preset(answer, preset, folder, full=options.full, seeds=seeds, seed=seed)
+        run_preset(answer, preset, _parts(answer, folder), folder, full=options.full, seeds=seeds, seed=seed)
 
 
 @app.command(help_epilogue=examples("report"))

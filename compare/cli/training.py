@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from compare.lab.preset import Claim, LabPreset
+    from compare.parts import Parts
     from dmft.progress import Estimate
 
 #: Seconds to compile a run and for a step of the smallest network; operations a second beyond.
@@ -63,7 +64,9 @@ def plan(preset: LabPreset, *, full: bool, seeds: int) -> Estimate:
     return Estimate(side="simulation", work=work, memory_bytes=memory, seconds=on_cpu(seconds))
 
 
-def run_preset(answer: Answer, preset: LabPreset, folder: Path, *, full: bool, seeds: int, seed: int) -> None:
+def run_preset(
+    answer: Answer, preset: LabPreset, parts: Parts, folder: Path, *, full: bool, seeds: int, seed: int
+) -> None:
     """Write DIR/NAME-RUN.nc for every run, DIR/claims.json and DIR/NAME.png; print the claims."""
     from compare.cli.outputs import give
     from compare.lab.pictures import preset_figure
@@ -71,7 +74,7 @@ def run_preset(answer: Answer, preset: LabPreset, folder: Path, *, full: bool, s
 
     size = "the paper's sizes" if full or not preset.reduced else f"reduced: {preset.reduced}"
     answer.say(f"{preset.name}: {preset.title} ({preset.source}); {size}")
-    results = preset.run(Asked(seeds, seed, True), full=full, say=answer.say)
+    results = preset.run(Asked(seeds, seed, True), full=full, say=answer.say, keep=parts.get)
     claims = preset.claims(results)
     answer.say("\n" + claims_table(claims) + "\n")
     record = [one._asdict() for one in claims]
@@ -80,7 +83,7 @@ def run_preset(answer: Answer, preset: LabPreset, folder: Path, *, full: bool, s
     }
     data["claims.json"] = partial(write_json, content=record)
     pictures = {preset.name: lambda: preset_figure(preset, results)}
-    give(answer, folder, data, pictures, preset=preset.name, size=size, result=record)
+    give(answer, folder, data, pictures, parts=parts, preset=preset.name, size=size, result=record)
 
 
 def claims_table(claims: list[Claim]) -> str:

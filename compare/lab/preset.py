@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -92,12 +93,28 @@ class LabPreset:
     draw: Callable[[Figure, Results], None]
     derive: Callable[[Mapping[str, Run], Results], dict[str, Any]] = lambda *_: {}
 
-    def run(self, asked: Asked, *, full: bool = False, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-        """Label -> dataset, with the preset and its size among the attributes."""
+    def run(
+        self,
+        asked: Asked,
+        *,
+        full: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+        keep: Callable[[str, dict[str, Any], Callable[[], Any]], Any] = lambda _name, _about, compute: compute(),
+    ) -> dict[str, Any]:
+        """Label -> dataset, with the preset and its size among the attributes.
+
+        Args:
+            asked: seeds.
+            full: the paper's sizes.
+            say: told of each run.
+            keep: called with the label of a run, all that determines it, and what computes it; gives its dataset, from
+                where finished runs are kept or computed.
+        """
+        about = {"preset": self.name, "full": full, "seeds": asked.seeds, "seed": asked.seed}
         runs, results = self.runs(full), {}
         for label, one in runs.items():
             say(f"{self.name}, {label}: {asked.seeds} seeds x {one.steps} steps")
-            results[label] = one(asked)
+            results[label] = keep(label, {**about, "steps": one.steps}, partial(one, asked))
         results |= self.derive(runs, results)
         size = "full" if full or not self.reduced else f"reduced: {self.reduced}"
         return {label: found.assign_attrs(preset=self.name, size=size) for label, found in results.items()}

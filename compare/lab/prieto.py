@@ -31,7 +31,7 @@ def adamw(rate: float, decay: float = 0.0) -> Any:
 
 
 def _collapse(full: bool) -> dict[str, Run]:
-    p, width, steps, rate = (113, 200, 20_000, 5e-4) if full else (31, 100, 3000, 2e-3)
+    p, width, steps, rate = (113, 200, 20_000, 5e-4) if full else (31, 100, 3000, 5e-3)
     return {
         bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}", width=width, measures="collapse")
         for bits in BITS
@@ -162,7 +162,7 @@ def presets() -> list[LabPreset]:
         make(
             name="prieto-collapse",
             title="generalisation stops where the softmax collapses, later in higher precision",
-            reduced="p = 31, width 100, 3000 steps at rate 2e-3 in place of 113, 200, 20,000 at 5e-4",
+            reduced="p = 31, width 100, 3000 steps at rate 5e-3 in place of 113, 200, 20,000 at 5e-4",
             runs=_collapse,
             claims=_collapse_claims,
             draw=partial(curves, names=("collapse",)),
