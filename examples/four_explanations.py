@@ -20,8 +20,8 @@ from sim import interventions, networks, tasks, train
 from sim.measures import steps_to
 
 #: Modulus, steps, seeds.
-SIZES = {"full": (59, 10_000, 4), "default": (23, 2000, 3), "quick": (7, 40, 1)}
-RATE = 2e-3
+SIZES = {"full": (31, 10_000, 8), "default": (31, 2000, 3), "quick": (7, 40, 1)}
+RATE = 5e-3
 ROWS = {
     "train_loss": ("train loss", "log"),
     "test_accuracy": ("accuracy (dashed: train)", "linear"),
@@ -29,14 +29,14 @@ ROWS = {
     "kernel_alignment": ("kernel alignment", "linear"),
     "collapse": ("collapsed softmax", "linear"),
 }
-COLORS = ("0.3", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = ("0.3", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 
 
 def columns(p: int) -> dict[str, dict[str, Any]]:
     """Title -> what differs from plain AdamW on the cross-entropy."""
     plain = optax.adamw(RATE, b2=0.99, eps=1e-25, weight_decay=0.0)
-    network, task = networks.mlp((100, 100), bias=False), tasks.modular("add", p, train_fraction=0.6)
-    wrong = tasks.modular("add", p, train_fraction=0.6, corruption=0.2)
+    network, task = networks.two_embeddings(100, deviation=0.25), tasks.modular("add", p, train_fraction=0.7)
+    wrong = tasks.modular("add", p, train_fraction=0.7, corruption=0.2)
     common = {"network": network, "task": task, "optimizer": plain, "loss": "cross_entropy_float32"}
     changes: dict[str, dict[str, Any]] = {
         "plain": {},
