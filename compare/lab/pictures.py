@@ -125,12 +125,11 @@ def pruning(figure: Figure, results: Results) -> None:
 def phase_maps(figure: Figure, results: Results, phases: Callable[[Results], dict[Any, str]]) -> None:
     """One map for every rate of decay: phases over data fraction and corruption."""
     found, names = phases(results), list(PHASES)
-    decays, fractions, corruptions = (sorted({place[i] for place in found}) for i in range(3))
+    decays = sorted({place[0] for place in found})
     panels = figure.subplots(1, len(decays), sharey=True, squeeze=False)[0]
     for axes, decay in zip(panels, decays, strict=True):
-        for fraction in fractions:
-            for corruption in corruptions:
-                name = found[decay, fraction, corruption]
+        for (rate, fraction, corruption), name in found.items():
+            if rate == decay:
                 axes.plot(fraction, corruption, "s", ms=9, color=PHASES[name])
         axes.set(title=f"decay {decay:g}", xlabel="data fraction")
         axes.margins(0.12)

@@ -14,13 +14,13 @@ SOURCE = "arXiv 2501.04697"
 BITS = ("float16", "float32", "float64")
 
 
-def modular(p: int, fraction: float, steps: int, rule: Any, loss: str, *, width: int = 200, **settings: Any) -> Run:
+def modular(p: int, fraction: float, steps: int, rule: Any, loss: str, **settings: Any) -> Run:
     """One run: p tokens one-hot twice, two ReLU layers without biases, cross-entropy, all samples in a step."""
     from sim import networks, tasks
 
     task = tasks.modular("add", p, train_fraction=fraction)
     chosen = {"optimizer": rule, "loss": loss, "measures": ("collapse", "descent_cosine"), **settings}
-    return Run(networks.mlp((width, width), bias=False), task, steps, chosen)
+    return Run(networks.mlp((200, 200), bias=False), task, steps, chosen)
 
 
 def adamw(rate: float, decay: float = 0.0) -> Any:
@@ -31,9 +31,12 @@ def adamw(rate: float, decay: float = 0.0) -> Any:
 
 
 def _collapse(full: bool) -> dict[str, Run]:
-    p, width, steps, rate = (113, 200, 20_000, 5e-4) if full else (31, 100, 3000, 5e-3)
+    from sim import networks
+
+    p, steps, rate = (113, 20_000, 5e-4) if full else (31, 8000, 5e-3)
+    network = {} if full else {"network": networks.two_embeddings(100, deviation=0.25)}
     return {
-        bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}", width=width, measures="collapse")
+        bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}", measures="collapse")._replace(**network)
         for bits in BITS
     }
 
@@ -162,7 +165,7 @@ def presets() -> list[LabPreset]:
         make(
             name="prieto-collapse",
             title="generalisation stops where the softmax collapses, later in higher precision",
-            reduced="p = 31, width 100, 3000 steps at rate 5e-3 in place of 113, 200, 20,000 at 5e-4",
+            reduced="W (U e_m + V e_n)^2, p = 31, 8000 steps at rate 5e-3 in place of ReLU, 113, 20,000 at 5e-4",
             runs=_collapse,
             claims=_collapse_claims,
             draw=partial(curves, names=("collapse",)),

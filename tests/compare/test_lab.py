@@ -10,7 +10,8 @@ import xarray
 from compare.cli import main
 from compare.lab import doshi, omnigrok, prieto
 from compare.lab.catalogue import lab_preset, presets
-from compare.lab.preset import claim, near, slope
+from compare.lab.pictures import preset_figure
+from compare.lab.preset import Asked, claim, near, slope
 
 pytest.importorskip("equinox")
 
@@ -125,9 +126,24 @@ def test_a_preset_writes_its_files(
 
 
 @pytest.mark.slow
-def test_the_landscape_has_its_minimum_below_the_initial_norm() -> None:
-    from compare.lab.preset import Asked
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_runs_is_judged_and_drawn(name: str) -> None:
+    """A few steps of each run: no claim need agree."""
+    made = lab_preset(name)
+    runs = {
+        label: run for i, (label, run) in enumerate(made.runs(False).items()) if name != "doshi-phases" or i % 9 == 0
+    }
+    for label, run in runs.items():
+        times = {} if run.function else {"times": [0, 4, 8]}
+        runs[label] = run._replace(steps=8, settings={**run.settings, **times})
+    results = {label: run(Asked(seeds=1)) for label, run in runs.items()}
+    results |= made.derive(runs, results)
+    assert made.claims(results)
+    assert preset_figure(made, results).axes
 
+
+@pytest.mark.slow
+def test_the_landscape_has_its_minimum_below_the_initial_norm() -> None:
     made = lab_preset("omnigrok-landscape")
     claims = made.claims(made.run(Asked(seeds=2)))
     assert all(one.agrees for one in claims)
@@ -136,8 +152,6 @@ def test_the_landscape_has_its_minimum_below_the_initial_norm() -> None:
 
 @pytest.mark.slow
 def test_inversion_reaches_the_floor() -> None:
-    from compare.lab.preset import Asked
-
     made = lab_preset("doshi-inversion")
     claims = {one.claim: one for one in made.claims(made.run(Asked(seeds=2)))}
     assert claims["its train accuracy at step 500 minus the floor 1 - xi (1 - 1/p)"].measured["each"]
