@@ -33,7 +33,7 @@ def adamw(rate: float, decay: float = 0.0) -> Any:
 def _collapse(full: bool) -> dict[str, Run]:
     from sim import networks
 
-    p, steps, rate = (113, 20_000, 5e-4) if full else (31, 8000, 5e-3)
+    p, steps, rate = (113, 20_000, 5e-4) if full else (31, 6500, 5e-3)
     network = {} if full else {"network": networks.two_embeddings(100, deviation=0.25)}
     return {
         bits: modular(p, 0.7, steps, adamw(rate), f"cross_entropy_{bits}", measures="collapse")._replace(**network)
@@ -165,7 +165,7 @@ def presets() -> list[LabPreset]:
         make(
             name="prieto-collapse",
             title="generalisation stops where the softmax collapses, later in higher precision",
-            reduced="W (U e_m + V e_n)^2, p = 31, 8000 steps at rate 5e-3 in place of ReLU, 113, 20,000 at 5e-4",
+            reduced="W (U e_m + V e_n)^2, p = 31, 6500 steps at rate 5e-3 in place of ReLU, 113, 20,000 at 5e-4",
             runs=_collapse,
             claims=_collapse_claims,
             draw=partial(curves, names=("collapse",)),
