@@ -55,4 +55,4 @@ def norm_landscape(
         taken = dataset[names].isel(step=best)
         found.append(taken.reset_coords("step").rename(step="best_step"))
     axis = xarray.DataArray(factors, dims="factor", attrs={"long_name": "norm / initial norm"})
-    return xarray.concat(found, dim=axis.rename("factor")).transpose("seed", "factor").assign_attrs(dataset.attrs)
+    return xarray.concat(found, dim=axis.rename("factor")).transpose("seed", "factor").assign_attrs(found[-1].attrs)
