@@ -148,7 +148,7 @@ def number(value: Any, digits: int | None = None) -> float | None:
     return value if digits is None else float(f"{value:.{digits}g}")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write `content` to exactly `path` as strict JSON (no NaN, no infinity)."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -133,7 +133,9 @@ def _shortened(source: Any) -> str:
 
 
 def _over_time(dataset: xarray.Dataset) -> xarray.Dataset:
-    """The dataset with `time` as a dimension, where it is a variable over another one."""
+    """The dataset with `time` as a dimension, where it is a variable over another one, or where it counts steps."""
+    if "step" in dataset.dims and "time" not in dataset.variables:
+        return dataset.rename(step="time")
     if "time" in dataset.dims or "time" not in dataset.variables or dataset["time"].ndim != 1:
         return dataset
     return dataset.set_coords("time").swap_dims({dataset["time"].dims[0]: "time"})

@@ -34,6 +34,7 @@ from compare.cli.options import (
     SensitivityOptions,
     SimulateOptions,
     SolveOptions,
+    TrainOptions,
 )
 from compare.cli.process import when_interrupted
 from compare.cli.runs import kept_simulation, kept_theory, simulate_network, solve_theory, training_arguments
@@ -255,6 +256,29 @@ def fit(*curves: str, options: FitOptions | None = None) -> None:
     when_interrupted(nothing_kept)
     with output_folder(out) as folder:
         fit_curves(answer, model, asked, list(curves), folder)
+
+
+@app.command(help_epilogue=examples("train"))
+def train(*, options: TrainOptions | None = None) -> None:
+    """Run an experiment of one of four papers on networks without a theory, and judge what the paper claims of it.
+
+    Writes a file for every run, the picture NAME.png and claims.json into DIR, and prints what agrees. Needs the extra
+    `lab`.
+    """
+    from compare.cli.training import chosen_preset, list_presets, plan, run_preset
+    from dmft.checks import check_integer, check_seed
+
+    options = options or TrainOptions()
+    answer = Answer("train", as_json=options.json)
+    if options.list:
+        return list_presets(answer)
+    preset = chosen_preset(options.preset)
+    seeds, seed = check_integer("seeds", options.seeds, at_least=1), check_seed(options.seed)
+    if options.dry_run:
+        keys = {name: getattr(options, name) for name in ("preset", "full", "seeds", "seed", "out")}
+        return answer.tell_plan(keys, [plan(preset, full=options.full, seeds=seeds)])
+    with output_folder(options.out) as folder:
+        run_preset(answer, preset, _parts(answer, folder), folder, full=options.full, seeds=seeds, seed=seed)
 
 
 @app.command(help_epilogue=examples("report"))

@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dmft fit run.csv --alpha 1 --epsilon 0.5 --kappa 3 --dim 200",
         "dmft fit run.csv --free alpha,epsilon,time --train loss --test val",
     ),
+    "train": (
+        "dmft train --list",
+        "dmft train --preset doshi-inversion --out inversion",
+        "dmft train --preset omnigrok-landscape --seeds 8",
+    ),
     "report": ("dmft phase --x kappa=1,2,4 --out sweep && dmft report sweep",),
     "explore": (
         "dmft explore                     # the built-in case, live",

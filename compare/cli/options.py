@@ -309,3 +309,18 @@ class ExploreOptions(ModelOptions):
     t_max: Annotated[_Real, _help("Training time where its slider begins, > 0.", "t_max")] = None
     port: Annotated[_Whole, _help("Port of this machine for the page; left out: a free one.")] = None
     no_browser: Annotated[bool, _switch("Print the page's address alone.")] = False
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `dmft train`."""
+
+    preset: Annotated[str | None, _help("Runs of a figure of one of the papers; --list names them.")] = None
+    list: Annotated[bool, _switch("Name the presets.")] = False
+    full: Annotated[bool, _switch("The paper's sizes, in place of those for two cores and three minutes.")] = False
+    seeds: Annotated[int, Parameter(converter=_whole, help="Independent draws of data and weights, >= 1.")] = 4
+    seed: Annotated[int, Parameter(converter=_whole, help="Random stream of the weights, >= 0.")] = 0
+    out: Annotated[str, Parameter(help="Folder for the results.")] = "dmft-out"
+    json: Annotated[bool, _switch(JSON_HELP)] = False
+    dry_run: Annotated[bool, _switch("Print settings, memory and time; run nothing.")] = False

@@ -60,11 +60,24 @@ def make_batches(
         key: random key of the replica's batches as raw numbers, (2,) uint32.
     """
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
+    batches = Batches((), _everything, True)
     if presence is not None:
-        return _present(equations, presence, samples, pace, key)
-    if optimizer.batch_size is not None:
-        return _minibatches(equations, optimizer, samples, key)
-    return Batches((), _everything, True)
+        batches = _present(equations, presence, samples, pace, key)
+    elif optimizer.batch_size is not None:
+        batches = _minibatches(equations, optimizer, samples, key)
+    return batches if equations.randomize is None else _randomized(equations, batches, jax.random.fold_in(key, 2**31))
+
+
+def _randomized(equations: Equations, batches: Batches, key: jax.Array) -> Batches:
+    """These batches, with what each step draws besides."""
+    randomize = equations.randomize
+    assert randomize is not None
+
+    def part(n: jax.Array, memory: Any, data: Any) -> tuple[Any, Any]:
+        data, memory = batches.part(n, memory, data)
+        return randomize(data, jax.random.fold_in(key, n)), memory
+
+    return Batches(batches.start, part, False)
 
 
 def _everything(n: jax.Array, memory: Any, data: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -36,13 +36,19 @@ if TYPE_CHECKING:
     import xarray
 
 
-def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarray.Dataset:
+def run(
+    system: System,
+    request: Request,
+    attributes: Mapping[str, Any],
+    keep: Callable[[Any], object] | None = None,
+) -> xarray.Dataset:
     """Train `request.seeds` replicas of `system`.
 
     Args:
         system: what to train.
         request: how long, how often observed, by which optimiser.
         attributes: what else the dataset's attributes say: the model, enough to run it again.
+        keep: given the state after the last step, of all replicas, which must then fit into memory at once.
 
     Returns:
         A dataset over ("seed", "time") of the system's observables, and their `<name>_stderr` over ("time",).
@@ -55,9 +61,10 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
     """
     layout = Layout(vectorized=jax.default_backend() != "cpu", devices=min(jax.device_count(), request.seeds))
     group = group_size(system, request, layout)  # before anything is drawn
-    if request.stop_below is not None and group < request.replicas:
+    if (request.stop_below is not None or keep is not None) and group < request.replicas:
+        name = "stop_below" if keep is None else "weights"
         raise MemoryLimitError(
-            f"Argument `stop_below` needs all {request.replicas} seeds in memory at once, but only {group} fit; "
+            f"Argument `{name}` needs all {request.replicas} seeds in memory at once, but only {group} fit; "
             "lower `seeds`, or leave it out."
         )
     with precision_context("float64"):
@@ -65,7 +72,7 @@ def run(system: System, request: Request, attributes: Mapping[str, Any]) -> xarr
     with precision_context(request.precision):
         known = {} if request.checkpoint is None else everything(system, request, plan, layout)
         checkpoint = Checkpoint(request.checkpoint, request.checkpoint_every, known)
-        job = Job(system, request, plan, layout, checkpoint)
+        job = Job(system, request, plan, layout, checkpoint, keep)
         saved = checkpoint.load()
         numbers = system.numbers_observed
         train, columns = (follow_group, numbers_recorded(system)) if request.is_flow else (train_group, numbers)

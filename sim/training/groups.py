@@ -43,6 +43,8 @@ class Job:
         plan: the request fitted to the system.
         layout: how replicas share the machine.
         checkpoint: where the run is saved.
+        keep: given the state after the last step, of all replicas; then they are one group, and the end of the run is
+            no checkpoint, so that a run that is done comes to it again.
     """
 
     system: System
@@ -50,6 +52,7 @@ class Job:
     plan: Plan
     layout: Layout
     checkpoint: Checkpoint
+    keep: Callable[[Any], object] | None = None
 
     @property
     def loop(self) -> Loop:
@@ -80,7 +83,8 @@ def train_groups(job: Job, train: Trainer, columns: int, group: int, saved: Snap
                 raise
             finished, saved = np.concatenate([finished[:, : values.shape[1]], values]), None
             snapshot = Snapshot(group, finished, 0, *NOTHING)
-            job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == replicas)
+            if job.keep is None:
+                job.checkpoint.save(lambda snapshot=snapshot: snapshot, now=len(finished) == replicas)
     return finished
 
 
@@ -125,6 +129,8 @@ def train_group(
         job.checkpoint.save(partial(snapshot, start, i + 1, kept, scale, batch))
         first += int(piece.lengths.sum())
         tell()
+    if job.keep is not None:
+        job.keep(jax.tree.map(np.asarray, batch.state))
     return np.concatenate(kept, axis=1)
 
 

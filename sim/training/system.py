@@ -69,6 +69,8 @@ class Equations(NamedTuple):
             `System.presence`.
         objective: (state, data, fields) -> the number whose gradient is `gradient`, for optimisers that ask for the
             value of the loss. None: there is none, and such optimisers are refused.
+        randomize: (data, random key of the step) -> data as this step sees them, for what is drawn anew in each, such
+            as dropout; observations see the data without. None: nothing is.
     """
 
     forward: Callable[[Any, Any], Any]
@@ -78,6 +80,7 @@ class Equations(NamedTuple):
     select: Callable[[Any, jax.Array], Any] | None = None
     weigh: Callable[[Any, jax.Array], Any] | None = None
     objective: Callable[[Any, Any, Any], jax.Array] | None = None
+    randomize: Callable[[Any, jax.Array], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

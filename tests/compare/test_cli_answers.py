@@ -19,7 +19,7 @@ from compare.sweep.points import compute
 from dmft import Model
 from dmft.losses.quadratic import OBSERVABLES
 
-COMMANDS = ("solve", "simulate", "compare", "phase", "report", "explore")
+COMMANDS = ("solve", "simulate", "compare", "phase", "train", "report", "explore")
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The experiments of four papers on delayed generalisation: runs, claims as measured, pictures."""
