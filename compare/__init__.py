@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compare.agreement import Agreement, overlay
+    from compare.designing import Design, design
+    from compare.fitting.fit import Fit, FitWarning, fit
     from compare.grokking import GrokkingDelay, Regime, grokking_delay, regime
     from compare.own_run import read_run
     from compare.report.page import write_report
@@ -14,13 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agreement",
+    "Design",
     "Explorer",
     "FiniteSize",
+    "Fit",
+    "FitWarning",
     "GrokkingDelay",
     "PointFailedWarning",
     "Regime",
+    "design",
     "explore",
     "finite_size",
+    "fit",
     "grokking_delay",
     "overlay",
     "phase_diagram",
@@ -31,13 +38,18 @@ __all__ = [
 
 _HOMES = {
     "Agreement": "compare.agreement",
+    "Design": "compare.designing",
     "Explorer": "compare.report.serve",
     "FiniteSize": "compare.sizes",
+    "Fit": "compare.fitting.fit",
+    "FitWarning": "compare.fitting.fit",
     "GrokkingDelay": "compare.grokking",
     "PointFailedWarning": "compare.sweep.phase",
     "Regime": "compare.grokking",
+    "design": "compare.designing",
     "explore": "compare.report.serve",
     "finite_size": "compare.sizes",
+    "fit": "compare.fitting.fit",
     "grokking_delay": "compare.grokking",
     "overlay": "compare.agreement",
     "phase_diagram": "compare.sweep.phase",

@@ -31,7 +31,10 @@ LOSSES = ("train_loss", "test_loss")
 
 
 def gather(
-    argument: str, source: Any, names: Mapping[str, str] = MappingProxyType({})
+    argument: str,
+    source: Any,
+    names: Mapping[str, str] = MappingProxyType({}),
+    needed: Sequence[str] = ("time", *LOSSES),
 ) -> tuple[xarray.Dataset, list[str]]:
     """The curves that `source` holds, over ("time", ...) or ("seed", "time", ...), and notes on what was not used.
 
@@ -40,21 +43,22 @@ def gather(
         source: a dataset; a mapping, a pandas.DataFrame or any object with attributes; a path to a file of ENDINGS; or
             a list of these, one for each run. See `compare.overlay`.
         names: what `time`, `train_loss` and `test_loss` are called there, where they have other names.
+        needed: those of them that must be there.
 
     Raises:
         ParameterError: it is none of these; a file cannot be read; a column is missing, or holds no numbers.
     """
     if isinstance(source, (str, os.PathLike)):
-        return gather(argument, _read_file(argument, source), names)
+        return gather(argument, read_file(argument, source), names, needed)
     if isinstance(source, (list, tuple)) and source and all(_may_hold_curves(run, names) for run in source):
-        return _several(argument, source, names)
+        return _several(argument, source, names, needed)
     source = _renamed(argument, source, names) if names else source
     if isinstance(source, xarray.Dataset):
         return _over_time(source), [*_kept_notes(source), *_unused_variables(source)]
     if _is_frame(source):
-        source = _columns_of(argument, source)
+        source = _columns_of(argument, source, needed)
     if isinstance(source, Mapping) or (_may_hold_curves(source) and not isinstance(source, xarray.DataArray)):
-        return _of_columns(argument, source)
+        return _of_columns(argument, source, needed)
     raise ParameterError(
         f"Argument `{argument}` must be a dataset, or hold `time`, `train_loss` and `test_loss` (a mapping, a table, "
         f"a path to a file, a list of runs), but is {_shortened(source)}."
@@ -135,7 +139,7 @@ def _over_time(dataset: xarray.Dataset) -> xarray.Dataset:
     return dataset.set_coords("time").swap_dims({dataset["time"].dims[0]: "time"})
 
 
-def _read_file(argument: str, path: str | os.PathLike[str]) -> Any:
+def read_file(argument: str, path: str | os.PathLike[str]) -> Any:
     """What the file holds: a dataset, a table or a mapping."""
     import pandas
 
@@ -162,13 +166,13 @@ def _read_file(argument: str, path: str | os.PathLike[str]) -> Any:
         raise ParameterError(f"{expected} {shown!r} cannot be read ({reason})") from None
 
 
-def _columns_of(argument: str, frame: pandas.DataFrame) -> dict[str, np.ndarray]:
+def _columns_of(argument: str, frame: pandas.DataFrame, needed: Sequence[str]) -> dict[str, np.ndarray]:
     """The columns of a table: (T,), or (S, T) where a column of RUN_COLUMNS tells the runs apart.
 
     Rows of one time that fill each other's gaps are one row: loggers write train and test loss on separate lines.
     """
     frame = _flat(frame)
-    for name in ("time", *LOSSES):
+    for name in needed:
         if name not in frame.columns:
             raise missing(argument, name, frame.columns)
     runs = [name for name in RUN_COLUMNS if name in frame.columns][:1]
@@ -195,16 +199,18 @@ def _flat(frame: pandas.DataFrame) -> pandas.DataFrame:
     return frame.reset_index(names=["time"] if frame.index.names == [None] else list(frame.index.names))
 
 
-def _several(argument: str, runs: Sequence[Any], names: Mapping[str, str]) -> tuple[xarray.Dataset, list[str]]:
+def _several(
+    argument: str, runs: Sequence[Any], names: Mapping[str, str], needed: Sequence[str]
+) -> tuple[xarray.Dataset, list[str]]:
     """Runs given one by one, over ("seed", "time"); a time that some of them lack is a gap in these."""
     parts, notes = [], []
     for place, run in enumerate(runs):
         name = f"{argument}[{place}]"
-        part, own = gather(name, run, names)
+        part, own = gather(name, run, names, needed)
         if part.attrs.get("kind") == "theory":
             raise ParameterError(f"Argument `{name}` must be a run among several, but is a theory.")
-        for loss in LOSSES:
-            if loss not in part:
+        for loss in needed:
+            if loss not in part.variables:
                 raise missing(name, loss, part.variables)
         if part["time"].dims != ("time",) or part.indexes["time"].has_duplicates:
             raise ParameterError(f"Argument `{name}` must hold `time` strictly increasing, but holds a time twice.")
@@ -222,7 +228,7 @@ def _is_error(name: str) -> bool:
     return name.endswith(("_stderr", "_error")) and name not in OBSERVABLES
 
 
-def _of_columns(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
+def _of_columns(argument: str, source: Any, needed: Sequence[str]) -> tuple[xarray.Dataset, list[str]]:
     """The known observables of a mapping, or of the attributes of an object, with their errors."""
     from dmft.losses.committee import DIMENSIONS
 
@@ -233,7 +239,7 @@ def _of_columns(argument: str, source: Any) -> tuple[xarray.Dataset, list[str]]:
     known = (*OBSERVABLES, *DIMENSIONS)
     wanted = ("time", *(f"{name}{ending}" for name in known for ending in ("", "_stderr", "_error", "_spread")))
     held = list(source) if by_name else [name for name in wanted if hasattr(source, name)]
-    for name in ("time", *LOSSES):
+    for name in needed:
         if name not in held:
             raise missing(argument, name, held)
     columns = {name: _numbers(argument, name, source[name] if by_name else getattr(source, name)) for name in wanted

@@ -6,7 +6,7 @@ without 1/2; gradient descent with learning rate eta on half of it takes dt = et
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -81,13 +81,28 @@ def read_run(
         ([0.0, 0.5], [0.8, 0.4])
     """
     columns = {"time": time or ("time" if learning_rate is None else "step"), "train_loss": train, "test_loss": test}
-    for argument, name in zip(("time", "train", "test"), columns.values(), strict=True):
-        if not isinstance(name, str):
-            raise ParameterError(f"Argument `{argument}` must be the name of a column, but is {name!r}.")
-    convention, unit = _convention(loss), _unit_of_time(learning_rate, loss_factor, model)
+    check_columns(columns)
+    unit = _unit_of_time(learning_rate, loss_factor, model)
     dataset, notes = gather("source", source, columns)
     if learning_rate is not None:
         dataset = dataset.assign_coords(time=unit * dataset["time"].astype(float))
+    tested = {} if test_samples is None else {"test_samples": check_integer("test_samples", test_samples, at_least=1)}
+    known = tested | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
+    attributes = {"kind": "measurement"} | known
+    dataset = mean_squares(dataset, loss)
+    return dataset.assign_attrs(attributes | ({"notes": notes} if notes else {}))
+
+
+def check_columns(columns: Mapping[str, object]) -> None:
+    """ParameterError unless these are names."""
+    for argument, name in zip(("time", "train", "test"), columns.values(), strict=True):
+        if not isinstance(name, str):
+            raise ParameterError(f"Argument `{argument}` must be the name of a column, but is {name!r}.")
+
+
+def mean_squares(dataset: xarray.Dataset, loss: str | float) -> xarray.Dataset:
+    """The losses that are there, and their errors, as mean squares; `loss` as in `read_run`."""
+    convention = _convention(loss)
     for name in LOSSES:
         if name not in dataset:
             continue
@@ -98,10 +113,7 @@ def read_run(
                 if part in dataset:
                     over = given.mean("seed") if "seed" in given.dims and "seed" not in dataset[part].dims else given
                     dataset[part] = dataset[part] * abs(convention.slope(over))
-    tested = {} if test_samples is None else {"test_samples": check_integer("test_samples", test_samples, at_least=1)}
-    known = tested | ({} if model is None else model.to_attributes()) | dict(dataset.attrs)
-    attributes = {"kind": "measurement"} | known
-    return dataset.assign_attrs(attributes | ({"notes": notes} if notes else {}))
+    return dataset
 
 
 def _convention(loss: object) -> Convention:

@@ -9,6 +9,7 @@ from dmft.version import __version__
 
 if TYPE_CHECKING:
     from dmft import limits
+    from dmft.derivatives import sensitivity
     from dmft.dry_run import estimate
     from dmft.losses.quadratic import OBSERVABLES
     from dmft.models.committee import Committee
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "estimate",
     "limits",
+    "sensitivity",
     "solve",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "Committee": "dmft.models.committee",
     "ToleranceWarning": "dmft.twotime.prediction",
     "estimate": "dmft.dry_run",
+    "sensitivity": "dmft.derivatives",
     "solve": "dmft.solver",
 }
 

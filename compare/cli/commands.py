@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 
 import dmft
 from compare.cli.answer import Answer
+from compare.cli.backwards import find_sensitivity, fit_curves, fit_settings, sensitivity_settings
 from compare.cli.faults import exit_code
 from compare.cli.help import examples
 from compare.cli.kept import not_served, nothing_kept, parts_kept, points_kept, run_kept
@@ -28,7 +29,9 @@ from compare.cli.options import (
     AnswerOptions,
     CompareOptions,
     ExploreOptions,
+    FitOptions,
     PhaseOptions,
+    SensitivityOptions,
     SimulateOptions,
     SolveOptions,
 )
@@ -210,6 +213,47 @@ def phase(*, options: PhaseOptions | None = None) -> None:
         answer.say(f"{len(fields)}-dimensional sweep over {' and '.join(fields)}")
         diagram = run_sweep(settings.sweep, folder, progress=True)
         write_phase(answer, folder, diagram, keys)
+
+
+@app.command(help_epilogue=examples("sensitivity"))
+def sensitivity(*, options: SensitivityOptions | None = None) -> None:
+    """Differentiate the theory's curves by its parameters; write sensitivity.nc and a picture into DIR.
+
+    Prints which parameter moves the times at which train and test loss reach the threshold, and by how much.
+    """
+    options = options or SensitivityOptions()
+    settings, asked = sensitivity_settings(options)
+    answer = _answer("sensitivity", options)
+    if options.dry_run:
+        from compare.cli.estimate import theory_estimate
+
+        one = theory_estimate(settings)
+        several = dataclasses.replace(one, seconds=(1 + len(asked["wrt"])) * one.seconds)
+        return answer.tell_plan(resolved(options, settings), [several])
+    when_interrupted(nothing_kept)
+    with output_folder(settings.out) as folder:
+        _say_model(answer, settings)
+        find_sensitivity(answer, settings, asked, folder)
+
+
+@app.command(help_epilogue=examples("fit"))
+def fit(*curves: str, options: FitOptions | None = None) -> None:
+    """Find the parameters of measured curves; write fit.json and fit.png into DIR.
+
+    CURVES are files of one run or several (.csv, .tsv, .nc, .npz, .jsonl) with columns time or step, train_loss and/or
+    test_loss, and their errors <name>_stderr, if known. --alpha and so on are where the fit starts; what is not --free
+    stays as it is there.
+    """
+    options = options or FitOptions()
+    model, asked, out = fit_settings(options, curves)
+    answer = _answer("fit", options)
+    if options.dry_run:
+        raise dmft.ParameterError(
+            "Argument `dry_run` must be left out: how many steps a fit takes is not known before."
+        )
+    when_interrupted(nothing_kept)
+    with output_folder(out) as folder:
+        fit_curves(answer, model, asked, list(curves), folder)
 
 
 @app.command(help_epilogue=examples("report"))

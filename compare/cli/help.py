@@ -37,6 +37,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dmft phase --config sweep.toml --dry-run    # how many, how long",
         "dmft phase --config sweep.toml --retry-failed",
     ),
+    "sensitivity": (
+        "dmft sensitivity --alpha 1 --epsilon 0.5 --kappa 3 --t-max 20",
+        "dmft sensitivity --wrt alpha,kappa,initial_overlap --threshold 0.2",
+    ),
+    "fit": (
+        "dmft fit run.csv --alpha 1 --epsilon 0.5 --kappa 3 --dim 200",
+        "dmft fit run.csv --free alpha,epsilon,time --train loss --test val",
+    ),
     "report": ("dmft phase --x kappa=1,2,4 --out sweep && dmft report sweep",),
     "explore": (
         "dmft explore                     # the built-in case, live",

@@ -43,6 +43,14 @@ PHASE_DEFAULTS: dict[str, Any] = {
     **{field.name: field.default for field in dataclasses.fields(Sweep) if field.default is not dataclasses.MISSING},
 }
 PHASE_AXES = ("alpha=0.25:4:6:log", "kappa=1:16:6:log")
+#: What those of `dmft sensitivity` and `dmft fit` are, as in `dmft.sensitivity` and `compare.fit`.
+BACKWARDS_DEFAULTS: dict[str, Any] = {
+    "wrt": "alpha,epsilon,kappa",
+    "threshold": 0.1,
+    "free": "alpha,epsilon",
+    "starts": 4,
+    "intervals": True,
+}
 #: Points beyond which `dmft phase` asks for --yes.
 MANY = 10**5
 
@@ -188,7 +196,21 @@ class SimulateOptions(AnswerOptions, TrainingOptions, SimulationOptions, RunOpti
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeasuredOptions:
+class ColumnOptions:
+    """The columns of runs of one's own, and their conventions."""
+
+    time: Annotated[str | None, _help("Column of times [default: time; with --learning-rate: step].")] = None
+    train: Annotated[str | None, _help("Column of train losses [default: train_loss].")] = None
+    test: Annotated[str | None, _help("Column of test losses [default: test_loss].")] = None
+    loss: Annotated[str | None, _help("They are: mean (of squares), half, root, log, log10, or a number times it.")] = (
+        None
+    )
+    learning_rate: Annotated[_Real, _help("Turns steps into time, with --dim and --width; > 0.")] = None
+    loss_factor: Annotated[_Real, _help("It multiplies the gradient of this times half a mean square.")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredOptions(ColumnOptions):
     """Runs of one's own, in the place of the simulation: the arguments of `compare.read_run`."""
 
     measured: Annotated[
@@ -198,15 +220,7 @@ class MeasuredOptions:
         ),
     ] = None
     runs: Annotated[_Whole, _help("Of how many runs a measured mean with errors is, >= 2.")] = None
-    time: Annotated[str | None, _help("Column of times [default: time; with --learning-rate: step].")] = None
-    train: Annotated[str | None, _help("Column of train losses [default: train_loss].")] = None
-    test: Annotated[str | None, _help("Column of test losses [default: test_loss].")] = None
-    loss: Annotated[str | None, _help("They are: mean (of squares), half, root, log, log10, or a number times it.")] = (
-        None
-    )
-    learning_rate: Annotated[_Real, _help("Turns steps into time, with --dim and --width; > 0.")] = None
     test_samples: Annotated[_Whole, _help("Of how many inputs the test loss is a mean, for one run.")] = None
-    loss_factor: Annotated[_Real, _help("It multiplies the gradient of this times half a mean square.")] = None
 
 
 @Parameter(name="*")
@@ -225,6 +239,32 @@ class CompareOptions(
 
     dims: Annotated[
         str | None, _help("Simulate at several D, such as 100,200,400, and extrapolate to the theory of infinite D.")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SensitivityOptions(AnswerOptions, TheoryOptions, RunOptions, ModelOptions):
+    """Options of `dmft sensitivity`."""
+
+    wrt: Annotated[
+        str | None, _help("Parameters > 0, such as alpha,epsilon,kappa,step.", "wrt", BACKWARDS_DEFAULTS)
+    ] = None
+    threshold: Annotated[_Real, _help("Loss that counts as learnt, > 0.", "threshold", BACKWARDS_DEFAULTS)] = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions(ColumnOptions, AnswerOptions, RunOptions, ModelOptions):
+    """Options of `dmft fit`; the model is where it starts."""
+
+    free: Annotated[
+        str | None, _help("Parameters to be found, and time for its scale.", "free", BACKWARDS_DEFAULTS)
+    ] = None
+    starts: Annotated[_Whole, _help("Places to start from, >= 1.", "starts", BACKWARDS_DEFAULTS)] = None
+    intervals: Annotated[
+        bool | None,
+        _help("Compute profile intervals, which takes as long as the fit.", "intervals", BACKWARDS_DEFAULTS),
     ] = None
 
 

@@ -255,6 +255,7 @@ class Plan:
     workers: int
     iteration: Iteration
     full: bool  # all replicas on `grid`, none on a coarser one
+    keep: bool = False  # what guides the same replicas of other models is kept
     deadline: float = math.inf  # of `time.monotonic`: `OutOfTime` is raised between replicas after it
 
     @property
@@ -303,4 +304,16 @@ class Evidence(Protocol):
 
     def surer(self, report: Report) -> Evidence | None:
         """With a bias that is better known; None if it cannot be."""
+        ...
+
+    def again(self, plan: Plan, report: Report, *, near: bool = False) -> Evidence:
+        """The same replicas, of the same draws, by a plan of another model or grid of as many times.
+
+        Args:
+            near: to first order in the change of the plan, and smooth in it.
+        """
+        ...
+
+    def change(self, base: Evidence, step: float) -> Evidence:
+        """(self - base) / step, replica by replica, on the times of `base`: of the same draws, for another model."""
         ...

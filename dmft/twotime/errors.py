@@ -64,6 +64,12 @@ def interpolate(grid: Grid, values: np.ndarray, at: np.ndarray, axis: int = -1) 
     return CubicSpline(coordinate(grid.times), values, axis=axis, bc_type=ends)(coordinate(at))
 
 
+def difference(grid: Grid, new: np.ndarray, base: Grid, old: np.ndarray, step: float) -> np.ndarray:
+    """(new - old) / step on the times of `base`, (T, ...), of curves on two grids, which may be the same."""
+    same = np.array_equal(grid.times, base.times)
+    return ((new if same else interpolate(grid, new, base.times, axis=0)) - old) / step
+
+
 def interpolation_error(grid: Grid, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """What every other time changes in `interpolate` along the first axis, over 2^4 - 1; 0 on the grid's times."""
     rows = np.unique(np.append(np.arange(0, grid.size, 2), grid.size - 1))

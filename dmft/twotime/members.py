@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dmft.twotime.engine import Curves, Engine, Evidence, Plan, Report, Runs
-from dmft.twotime.errors import Errors, interpolate, largest_nearby, linear_between
+from dmft.twotime.errors import Errors, difference, interpolate, largest_nearby, linear_between
 from dmft.twotime.grid import ORDER, Grid, implicit_grid, resampled_times
 from dmft.twotime.loop import ReplicaStopped, solve_replica
 from dmft.twotime.replicas import side_by_side
@@ -118,6 +118,27 @@ class Members:
 
     def surer(self, report: Report) -> Evidence | None:  # noqa: ARG002
         return None
+
+    def again(self, plan: Plan, report: Report, *, near: bool = False) -> Members:  # noqa: ARG002
+        assert isinstance(plan.engine, Ensemble)
+        return Members(plan.engine, plan, ()).more(len(self.members), report)
+
+    def change(self, base: Evidence, step: float) -> Members:
+        assert isinstance(base, Members)
+
+        def of(new: Curves, old: Curves) -> Curves:
+            return {name: difference(self.grid, new[name], base.grid, old[name], step) for name in old}
+
+        pairs = zip(self.members, base.members, strict=False)
+        members = tuple(
+            old._replace(
+                value=of(new.value, old.value),
+                corrections={part: of(new.corrections[part], curves) for part, curves in old.corrections.items()},
+                step_change=of(new.step_change, old.step_change) if new.step_change and old.step_change else None,
+            )
+            for new, old in pairs
+        )
+        return dataclasses.replace(base, members=members)
 
     def errors(self, name: str) -> Errors:
         values = np.stack([member.value[name] for member in self.members])

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from dmft.twotime.engine import Plan, Report, Runs
-from dmft.twotime.errors import Errors, interpolate, largest_nearby
+from dmft.twotime.engine import Evidence, Plan, Report, Runs
+from dmft.twotime.errors import Errors, difference, interpolate, largest_nearby
 from dmft.twotime.grid import ORDER, Grid, implicit_grid, resampled_times
 from dmft.twotime.loop import ReplicaStopped, compile_ahead, solve_replica
 from dmft.twotime.replicas import side_by_side
@@ -78,12 +78,17 @@ class Pilot:
 
 @dataclasses.dataclass(frozen=True)
 class WideEvidence:
-    """The pilot, and the replicas of all samples on `on`: the coarse plan, or `plan` itself where that is `full`."""
+    """The pilot, and the replicas of all samples on `on`: the coarse plan, or `plan` itself where that is `full`.
+
+    Changes of the curves per `step` of a parameter have the curves themselves in `base`.
+    """
 
     plan: Plan
     on: Plan
     pilot: Pilot
     replicas: list[Replica]
+    base: WideEvidence | None = None
+    step: float = 1.0
 
     @property
     def grid(self) -> Grid:
@@ -123,6 +128,46 @@ class WideEvidence:
     def errors(self, name: str) -> Errors:
         """An observable and its errors on the plan's grid."""
         return errors(self, name)
+
+    def again(self, plan: Plan, report: Report, *, near: bool = False) -> WideEvidence:
+        """See `dmft.twotime.engine.Evidence`. Each replica is the first guess of itself.
+
+        A near one has the bases of the old one, and no others: what forces have beside them is of second order, and
+        the directions of small rests are not.
+        """
+        total, done = len(self.replicas) + len(self.pilot.replicas), 0
+
+        def solved(plan: Plan, old: list[Replica], like: Sequence[Replica] | None = None) -> list[Replica]:
+            nonlocal done
+            like = [one.with_full_bases() for one in old] if near else like
+            new = run(plan, range(len(old)), lambda count: report(done + count, total), like, guides=old)
+            done += len(old)
+            return new
+
+        coarse, on = self.pilot.coarse, plan
+        if coarse is not None:
+            total += len(coarse.replicas)
+            grid = implicit_grid(resampled_times(plan.grid.times, coarse.plan.grid.size - 1))
+            other = plan.on(coarse.plan.grid if plan.grid is self.plan.grid else grid)
+            on = plan if self.on is self.plan else other
+            coarse = dataclasses.replace(coarse, plan=other, replicas=solved(other.fewer, coarse.replicas))
+        like = coarse.replicas[: len(self.pilot.replicas)] if coarse else None
+        fine = solved(plan.fewer, self.pilot.replicas, like)
+        pilot = dataclasses.replace(self.pilot, replicas=fine, coarse=coarse)
+        return WideEvidence(plan, on, pilot, solved(on, self.replicas))
+
+    def change(self, base: Evidence, step: float) -> WideEvidence:
+        """See `dmft.twotime.engine.Evidence`."""
+        assert isinstance(base, WideEvidence)
+        pilot, coarse, old = self.pilot, self.pilot.coarse, base.pilot.coarse
+        if coarse is not None and old is not None:
+            between = changes(coarse.plan.grid, coarse.replicas, old.plan.grid, old.replicas, step)
+            old = dataclasses.replace(old, replicas=between)
+        fine = changes(self.plan.grid, pilot.replicas, base.plan.grid, base.pilot.replicas, step)
+        pilot = dataclasses.replace(base.pilot, replicas=fine, coarse=old)
+        replicas = changes(self.grid, self.replicas, base.grid, base.replicas, step)
+        on = base.plan if base.on is base.plan or old is None else old.plan
+        return dataclasses.replace(base, on=on, pilot=pilot, replicas=replicas, base=base, step=step)
 
 
 def begin(plan: Plan, report: Report) -> WideEvidence:
@@ -173,25 +218,45 @@ def run(
     report: Any,
     like: Sequence[Replica] | None = None,
     guide: Replica | None = None,
+    guides: Sequence[Replica] | None = None,
 ) -> list[Replica]:
     """The replicas of the given indices.
 
     Args:
         like: the same ones on another grid.
         guide: a replica on the same grid, whose rows are the first guess of these; the first of them if None.
+        guides: one for each, in place of it.
     """
     found: list[Replica] = []
 
     def solve(index: int) -> Replica:
-        rows = guide.rows if guide else None
+        by = guides[index] if guides else guide
+        rows = by.rows if by else None
         one = solve_replica(plan, index, Like(like[index].bases if like else None, rows))
-        return one if rows is None and not plan.grid.explicit else one._replace(rows=None)
+        return one if (plan.keep or rows is None) and not plan.grid.explicit else one._replace(rows=None)
 
-    if guide is None and not plan.grid.explicit:
+    if guide is None and guides is None and not plan.grid.explicit:
         found, indices = [solve(indices[0])], indices[1:]
         guide = found[0]
     done = len(found)
     return found + side_by_side(plan, solve, indices, lambda new: report(done + new))
+
+
+def changes(grid: Grid, new: list[Replica], base: Grid, old: list[Replica], step: float) -> list[Replica]:
+    """(new - old) / step of the curves and controls of replicas of the same draws."""
+
+    def of(one: Replica, other: Replica) -> Replica:
+        def each(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: difference(grid, a[name], base, b[name], step) for name in b}
+
+        return other._replace(
+            curves=each(one.curves, other.curves),
+            differential=each(one.differential, other.differential),
+            controls=difference(grid, one.controls, base, other.controls, step),
+            mismatch=np.hypot(one.mismatch, other.mismatch) / abs(step),
+        )
+
+    return [of(one, other) for one, other in zip(new, old, strict=False)]
 
 
 def errors(evidence: WideEvidence, name: str) -> Errors:
@@ -208,13 +273,15 @@ def errors(evidence: WideEvidence, name: str) -> Errors:
     mean, scatter = mean_curve(evidence.replicas, name)
     change, change_scatter = refinement(evidence, name, mean)
     value = here(mean) + change
+    # a change may pass through zero; what it is relative to does not
+    scale = value if evidence.base is None else errors(evidence.base, name).value
     bias, bias_stderr = sample_bias(evidence, name)
     difference, unexplained, disagreement = consistency(evidence.replicas, name)
     reported = {
-        "step_error": step_error(plan, evidence.pilot, name, value),
+        "step_error": step_error(plan, evidence.pilot, name, scale, None if evidence.base is None else scale),
         "bias": here(bias),
         "bias_stderr": size(bias_stderr),
-        "iteration_error": AMPLIFICATION * size(residual_sum(evidence.replicas)) * np.abs(value),
+        "iteration_error": AMPLIFICATION * size(residual_sum(evidence.replicas)) * np.abs(scale),
         "consistency": here(difference),
         "consistency_stderr": size(unexplained),
     }
@@ -265,12 +332,13 @@ def mean_curve(replicas: list[Replica], name: str) -> tuple[np.ndarray, np.ndarr
     return regress_out(stack(replicas, name), np.stack([replica.controls for replica in replicas]))
 
 
-def step_error(plan: Plan, pilot: Pilot, name: str, value: np.ndarray) -> np.ndarray:
+def step_error(plan: Plan, pilot: Pilot, name: str, value: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
     """|coarse - fine| / (ratio^order - 1) on the fine grid: what the next refinement would change.
 
-    Both are means over the pilot's replicas, which have the same samples; the error is taken relative to their value,
-    and each time has the largest one among itself and its two neighbours on the coarse grid. Before the first coarse
-    time the absolute error is what it is there: an observable that starts at 0 is relatively worse known than that.
+    Both are means over the pilot's replicas, which have the same samples; the error is taken relative to their value
+    (of a change: to the curve `scale`), and each time has the largest one among itself and its two neighbours on the
+    coarse grid. Before the first coarse time the absolute error is what it is there: an observable that starts at 0 is
+    relatively worse known than that.
     """
     coarse = pilot.coarse
     if coarse is None:
@@ -278,9 +346,10 @@ def step_error(plan: Plan, pilot: Pilot, name: str, value: np.ndarray) -> np.nda
     times, count = coarse.plan.grid.times, min(len(pilot.replicas), len(coarse.replicas))
     fine = interpolate(plan.grid, mean_curve(pilot.replicas[:count], name)[0], times)
     size = np.abs(mean_curve(coarse.replicas[:count], name)[0] - fine) / coarse.divisor
-    scale = np.maximum(np.abs(fine), 1e-12 * np.abs(fine).max() + 1e-300)
-    relative = largest_nearby(size / scale, reach=1)
-    relative[0] = size[0] / scale[0]
+    about = np.abs(fine if scale is None else interpolate(plan.grid, scale, times))
+    about = np.maximum(about, 1e-12 * about.max() + 1e-300)
+    relative = largest_nearby(size / about, reach=1)
+    relative[0] = size[0] / about[0]
     result = np.interp(plan.grid.times, times, relative) * np.abs(value)
     early = (plan.grid.times > 0) & (plan.grid.times < times[1])
     return np.where(early, np.maximum(result, size[1]), result)

@@ -46,6 +46,11 @@ class Replica(NamedTuple):
     mismatch: np.ndarray  # (T,) what they left, relative
     rows: Row | None  # of all kernels, to guide other replicas on the same grid, if it is to be kept
 
+    def with_full_bases(self) -> Replica:
+        """The same with bases to which no vector is added."""
+        vectors = self.bases.vectors
+        return self._replace(bases=Bases(vectors, np.full(2, vectors.shape[1], np.int32)))  # type: ignore[arg-type]
+
 
 class Like(NamedTuple):
     """What a replica has of others.

@@ -17,7 +17,7 @@ from dmft.models.model import Model
 from dmft.twotime.engine import Plan, Report, capacity_of
 from dmft.twotime.grid import Grid
 from dmft.twotime.replicas import side_by_side
-from dmft.twotime.spread import Spread, Spreads
+from dmft.twotime.spread import SOURCES, Spread, Spreads
 from dmft.twotime.steps import multistep
 from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, first_draw
 from dmft.wide.drawn import Draw
@@ -128,6 +128,20 @@ def spreads(
         found[name] = Spread.of(values * size)
     pair = (curves["test_loss"], curves["overlap"])
     return Spreads(found, correlation(*pair), len(curves["test_loss"]), samples, sources)
+
+
+def deviations(plan: Plan, replica: Replica, count: int) -> dict[str, np.ndarray]:
+    """Relative deviations of single data sets of the model's dim from their mean, (count, T) each, on the plan's grid.
+
+    Args:
+        replica: of the theory on the same grid.
+        count: data sets drawn.
+    """
+    model = plan.engine.model
+    assert model.dim is not None
+    scale = np.sqrt(data_set_size(model) / model.kappa / model.dim)
+    curves = data_sets(plan, replica, count, SOURCES, lambda *_: None)
+    return {name: scale * (values / np.maximum(values.mean(axis=0), 1e-300) - 1) for name, values in curves.items()}
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:

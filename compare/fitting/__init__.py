@@ -1,0 +1,1 @@
+"""The theory run backwards: parameters of measured curves."""
