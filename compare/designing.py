@@ -157,7 +157,8 @@ class Search:
 
     def scan(self) -> tuple[np.ndarray, np.ndarray]:
         """Places and values, evenly between the bounds, the middle first: its plan serves all."""
-        xs = np.linspace(*np.log(self.bounds), SCAN)
+        low, high = np.log(self.bounds)
+        xs = np.linspace(low, high, SCAN)
         for x in xs[np.argsort(np.abs(np.arange(SCAN) - SCAN // 2))]:
             self.at(float(x))
         return xs, np.array([self.at(float(x)) for x in xs])
@@ -191,7 +192,7 @@ class Search:
         at = int(np.argmin(values))
         if at in (0, SCAN - 1):
             return self._design(float(xs[at]), math.nan)
-        found = minimize_scalar(self.at, bracket=tuple(xs[at - 1 : at + 2]), tol=0.02)
+        found: Any = minimize_scalar(self.at, bracket=tuple(xs[at - 1 : at + 2]), tol=0.02)
         x, width = float(found.x), 0.2
         curvature = (self.at(x + width) + self.at(x - width) - 2 * self.at(x)) / width**2
         evidence = self.theory.evidence(self._model(x), self.request.t_max)

@@ -27,7 +27,7 @@ from dmft.twotime.errors import Errors, interpolate, linear_between
 from dmft.twotime.failure import failure
 from dmft.twotime.grid import Grid
 from dmft.twotime.loop import ReplicaStopped
-from dmft.twotime.prediction import output_times, prediction
+from dmft.twotime.prediction import output_times, prediction, values_at
 from dmft.twotime.request import Request
 from dmft.twotime.tolerance import Unsolved, to_tolerance
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 #: Parameters of a model that its curves are smooth functions of.
 SMOOTH = ("alpha", "epsilon", "kappa", "initial_overlap", "label_noise", "weight_decay")
 #: h, the difference of the logarithms; measured: what is left of it is under 1e-3 of the derivative.
-DIFFERENCE = 3e-4
+DIFFERENCE = 5e-4
 #: Rows are solved to what h does not magnify.
-ITERATION = Iteration(tolerance=1e-9, accepted=1e-7)
+ITERATION = Iteration(tolerance=1e-8, accepted=1e-6)
 LOSSES = ("train_loss", "test_loss")
 
 
@@ -155,9 +155,7 @@ def first_evidence(request: Request, model: Any, report: Report) -> Evidence:
     )
 
 
-def again(
-    base: Evidence, model: Any, report: Report, grid: Grid | None = None, *, near: bool = False
-) -> Evidence:
+def again(base: Evidence, model: Any, report: Report, grid: Grid | None = None, *, near: bool = False) -> Evidence:
     """As many replicas of the same draws on the same grid, or on another one, of another model.
 
     Args:
@@ -190,7 +188,7 @@ def _variables(
     label = f"{name}_by_{parameter}"
     about = f"d {name} / d log {parameter}"
     return {
-        label: (dims, interpolate(grid, errors.value, at, axis=0), {"long_name": about, "units": "1"}),
+        label: (dims, values_at(grid, errors.value, at), {"long_name": about, "units": "1"}),
         f"{label}_stderr": (
             dims,
             linear_between(grid.times, errors.parts["sampling"], at),

@@ -228,7 +228,8 @@ def sensitivity(*, options: SensitivityOptions | None = None) -> None:
         from compare.cli.estimate import theory_estimate
 
         one = theory_estimate(settings)
-        several = dataclasses.replace(one, seconds=(1 + len(asked["wrt"])) * one.seconds)
+        times = 1 + len(asked["wrt"])
+        several = dataclasses.replace(one, seconds=None if one.seconds is None else times * one.seconds)
         return answer.tell_plan(resolved(options, settings), [several])
     when_interrupted(nothing_kept)
     with output_folder(settings.out) as folder:

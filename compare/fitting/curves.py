@@ -68,7 +68,8 @@ def read_curves(source: Any, *, time: str | None, train: str, test: str, loss: s
     """
     source = _opened(source)
     held = _held(source[0] if isinstance(source, list) else source)
-    column = time or ("step" if "step" in held and (steps or "time" not in held) else "time")
+    prefers = ("step", "time") if steps else ("time", "step")
+    column = time or next((name for name in prefers if name in held), "time")
     for given, usual in ((train, "train_loss"), (test, "test_loss")):
         if given not in held and given != usual:
             raise missing("curves", given, held)
@@ -93,7 +94,8 @@ def _held(source: Any) -> list[str]:
     if isinstance(source, Mapping):
         return [str(name) for name in source]
     if hasattr(source, "columns"):
-        return [str(name) for name in (*source.columns, *source.index.names)] + ["time"]
+        index = [] if source.index.names == [None] else source.index.names
+        return [str(name) for name in (*source.columns, *index)]
     return [name for name in ("time", "step", *LOSSES) if hasattr(source, name)]
 
 

@@ -12,6 +12,7 @@ the covariance is that of the fits to runs that are drawn (or measured), linear 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -29,6 +30,7 @@ from compare.fitting.identify import covariance_of, unidentified
 from compare.fitting.theory import Prediction, Solved, Theory
 from dmft.checks import ParameterError, RunError, check_integer, check_real, check_seed, spelt
 from dmft.derivatives import check_parameters
+from dmft.twotime.request import MIN_REPLICAS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +49,8 @@ LONGEST, SHORTEST = 300.0, 1e-3
 STEPS, ENOUGH = 25, 1e-4
 #: chi^2 above its least at the ends of an interval.
 RISE = {0.68: 0.989, 0.95: 3.841}
+#: Tolerance of the theory that is searched with, over the one asked for; and at least. It has the fewest replicas.
+ROUGH, LEAST_ROUGH = 5.0, 0.05
 #: What a residual counts where the theory cannot be solved.
 UNSOLVED = 1e2
 
@@ -181,7 +185,7 @@ def fit(
         learning_rate, loss_factor: make steps into time, with the model's `dim` and `width`, as in `read_run`. A free
             alpha moves this time too.
         step: of gradient descent, in time; None for gradient flow.
-        rtol: tolerance of the theory at the start; its grid and samples are kept.
+        rtol: tolerance of the theory; the search begins with a looser one.
         starts: places to start from, >= 1: the model, and others about it. The best of them are followed.
         intervals: whether profile intervals are computed, which takes about as long as the fit.
         seed: of the theory's samples and the other starts.
@@ -201,9 +205,11 @@ def fit(
     check_measured(measured, names, rate)
     clock = functools.partial(unit_of_time, rate, check_real("loss_factor", loss_factor, above=0.0))
     clock(model)  # refused before the first solve
-    theory = Solved(measured.names, None if step is None else check_real("step", step, above=0.0),
-                    check_real("rtol", rtol, above=0.0), check_seed(seed))  # fmt: skip
+    step = None if step is None else check_real("step", step, above=0.0)
+    rtol, seed = check_real("rtol", rtol, above=0.0), check_seed(seed)
+    theory = Solved(measured.names, step, rtol, seed)
     problem = Problem(theory, model, names, measured, clock, check_bounds(bounds, names, model))
+    problem.rough = Solved(measured.names, step, max(ROUGH * rtol, LEAST_ROUGH), seed, MIN_REPLICAS)
     return fitted(problem, check_integer("starts", starts, at_least=1), seed, bool(intervals))
 
 
@@ -262,6 +268,7 @@ class Problem:
 
     Attributes:
         clock: time per unit of the curves' times, of a model.
+        rough: a theory that is quicker, to search with.
         error: relative errors of the residuals, (C, T).
     """
 
@@ -271,12 +278,19 @@ class Problem:
     measured: Measured
     clock: Any
     bounds: np.ndarray
-    error: np.ndarray = dataclasses.field(default_factory=lambda: np.array(1.0))
+    rough: Theory | None = None
+    error: np.ndarray = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         self.rates = [name for name in self.names if name != TIME]
         known = self.measured.error
         self.error = np.where(np.isfinite(known), known, UNKNOWN)
+
+    def roughly(self) -> Problem:
+        """The same with the theory that is quicker."""
+        other = copy.copy(self)
+        other.theory = self.rough or self.theory
+        return other
 
     def start(self) -> np.ndarray:
         """x of the model; of a free time scale, the best of many."""
@@ -338,19 +352,20 @@ class Problem:
 
 def fitted(problem: Problem, starts: int, seed: int, intervals: bool) -> Fit:
     """The best of several fits, with its errors."""
-    places = start_places(problem, starts, seed)
-    screened = [(one, _chi2(problem, one)) for one in places]
+    search = problem.roughly()
+    places = start_places(search, starts, seed)
+    screened = [(one, _chi2(search, one)) for one in places]
     if not any(np.isfinite(chi2) for _, chi2 in screened):
-        problem.point(places[0])  # says why
+        search.point(places[0])  # says why
     ordered = sorted((one for one in screened if np.isfinite(one[1])), key=lambda one: one[1])
-    ends = {id(one[0]): descend(problem, one[0]) for one in ordered[:FITTED]}
+    ends = {id(one[0]): descend(search, one[0]) for one in ordered[:FITTED]}
     best, ended = min(ends.values(), key=lambda end: end[0].chi2)
     followed = tuple(
         dict(zip(problem.names, np.exp(one), strict=True))
         | {"first_chi2": chi2, "chi2": ends[id(one)][0].chi2 if id(one) in ends else math.inf}
         for one, chi2 in screened
     )
-    deviations, scaled = weigh(problem, best)
+    deviations, scaled = weigh(problem, problem.point(best.x))
     best, ended = descend(problem, best.x)
     if scaled:  # errors are the scatter about the fit
         degrees = _degrees(problem)
@@ -390,9 +405,11 @@ def descend(problem: Problem, start: np.ndarray) -> tuple[Point, str]:
     def jacobian(x: np.ndarray) -> np.ndarray:
         return problem.jacobian(seen[x.tobytes()])
 
+    search: Any = least_squares  # whose types know no function for a Jacobian
+
     low, high = problem.bounds
     inside = np.clip(start, low + 1e-6, high - 1e-6)
-    end = least_squares(
+    end = search(
         residuals, inside, jacobian, (low, high), method="trf", x_scale=1.0, xtol=ENOUGH, ftol=1e-5, gtol=1e-8,
         max_nfev=STEPS,
     )  # fmt: skip
@@ -536,6 +553,8 @@ def profile(
     Errors that are correlated make chi^2 too steep or too flat: its rise is in units of what it is in the direction
     that a change of the parameter takes, so that to leading order the ends are those of the covariance.
     """
+    search = problem.roughly()
+    offset = best.residuals - search.point(best.x).residuals
     naive = covariance_of(jacobian)
     unit = found[place, place] / naive[place, place]
     sigma, others = math.sqrt(found[place, place]), [one for one in range(len(best.x)) if one != place]
@@ -545,14 +564,15 @@ def profile(
         """Root of the rise at a shift in standard errors, after one step of the others."""
         x = best.x + along * shift * sigma
         try:
-            point = problem.point(x)
+            point = search.point(x)
+            rests = [point.residuals + offset]
             if others:
-                part = problem.jacobian(point)[:, others]
-                x[others] -= covariance_of(part) @ part.T @ point.residuals
-                point = min(point, problem.point(x), key=lambda one: one.chi2)
+                part = search.jacobian(point)[:, others]
+                x[others] -= covariance_of(part) @ part.T @ rests[0]
+                rests.append(search.point(x).residuals + offset)
         except (RunError, ParameterError):
             return math.nan
-        return math.sqrt(max(point.chi2 - best.chi2, 0.0) / unit)
+        return math.sqrt(max(min(float(rest @ rest) for rest in rests) - best.chi2, 0.0) / unit)
 
     ends: dict[int, list[float]] = {}
     for sign in (-1, 1):

@@ -62,12 +62,14 @@ class Solved:
         names: of the losses.
         step: of gradient descent; None for the flow.
         rtol: tolerance of the first solve, whose grid and replicas all others have.
+        replicas: their number; None for what the tolerance asks for.
     """
 
     names: tuple[str, ...]
     step: float | None
     rtol: float
     seed: int
+    replicas: int | None = None
     first: Evidence | None = None
     last: tuple[Any, float, Evidence] | None = None
 
@@ -82,7 +84,9 @@ class Solved:
         try:
             with progress_report("theory", False) as report:
                 if self.first is None:
-                    request = Request(t_max=t_max, step=self.step, rtol=self.rtol, seed=self.seed)
+                    request = Request(
+                        t_max=t_max, step=self.step, rtol=self.rtol, seed=self.seed, replicas=self.replicas
+                    )
                     self.first = found = first_evidence(request, model, report)
                 else:
                     found = again(self.first, model, report, self._grid(t_max))

@@ -75,7 +75,7 @@ def prediction(
     dataset = build_dataset(
         ("time",),
         at,
-        {name: _values(grid, one.value, at) for name, one in errors.items()},
+        {name: values_at(grid, one.value, at) for name, one in errors.items()},
         {name: linear_between(grid.times, one.parts["sampling"], at) for name, one in errors.items()},
         _attributes(evidence, excess) | {"complete": int(complete)},
         engine.meanings,
@@ -117,7 +117,7 @@ def _with_spreads(dataset: xarray.Dataset, grid: Grid, spreads: Spreads) -> xarr
     return dataset.assign_attrs(spread_draws=spreads.draws, spread_samples=spreads.samples, spread_sources=sources)
 
 
-def _values(grid: Grid, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+def values_at(grid: Grid, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Values (T, ...) on the output times: those steps, or a spline between the flow's."""
     if grid.explicit:
         return values[np.searchsorted(grid.times, at * (1 - 1e-12))]

@@ -133,7 +133,7 @@ class WideEvidence:
         """See `dmft.twotime.engine.Evidence`. Each replica is the first guess of itself.
 
         A near one has the bases of the old one, and no others: what forces have beside them is of second order, and
-        the directions of small rests are not.
+        the directions of small rests are not. Of few samples on the coarser grid it has those of the pilot alone.
         """
         total, done = len(self.replicas) + len(self.pilot.replicas), 0
 
@@ -150,7 +150,8 @@ class WideEvidence:
             grid = implicit_grid(resampled_times(plan.grid.times, coarse.plan.grid.size - 1))
             other = plan.on(coarse.plan.grid if plan.grid is self.plan.grid else grid)
             on = plan if self.on is self.plan else other
-            coarse = dataclasses.replace(coarse, plan=other, replicas=solved(other.fewer, coarse.replicas))
+            kept = coarse.replicas[: len(self.pilot.replicas)] if near else coarse.replicas
+            coarse = dataclasses.replace(coarse, plan=other, replicas=solved(other.fewer, kept))
         like = coarse.replicas[: len(self.pilot.replicas)] if coarse else None
         fine = solved(plan.fewer, self.pilot.replicas, like)
         pilot = dataclasses.replace(self.pilot, replicas=fine, coarse=coarse)

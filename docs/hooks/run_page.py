@@ -113,6 +113,7 @@ _ALWAYS = {
     "simulate": {"--t-max": "0.4", "--dim": "12", "--seeds": "2"},
     "compare": {"--t-max": "0.4", "--dim": "12", "--seeds": "2", "--rtol": "0.5", "--atol": "0.1"},
     "phase": {"--t-max": "0.4", "--rtol": "0.5", "--atol": "0.1"},
+    "sensitivity": {"--t-max": "0.8", "--rtol": "0.5", "--atol": "0.1"},
 }
 
 

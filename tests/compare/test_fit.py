@@ -15,7 +15,7 @@ from compare.fitting.curves import read_curves
 from compare.fitting.fit import Problem, check_bounds, check_free, check_measured, fitted, unit_of_time
 from compare.fitting.identify import product, unidentified
 from compare.fitting.theory import Prediction
-from dmft import Model, ParameterError, limits, sensitivity, solve
+from dmft import Model, ParameterError, limits
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0)
 TIMES = np.geomspace(0.05, 20.0, 30)
@@ -52,7 +52,7 @@ class Closed:
         waves = np.stack([np.ones_like(times), np.log(times), np.log(times) ** 2 / 3])
         return self.spread * rng.standard_normal((2, 3)) @ waves
 
-    def deviations(self, model, times):
+    def deviations(self, model, times):  # noqa: ARG002
         rng = np.random.default_rng(5)
         return np.stack([self.draw(rng, times) for _ in range(64)]) if self.spread else None
 
@@ -102,7 +102,8 @@ def test_planted_parameters_are_found_from_exact_curves():
     found = found_by(Closed(), curves_of(Closed(), TRUTH, noise=0.0), free=("alpha", "epsilon", "kappa"), starts=3)
     for name, value in found.values.items():
         assert value == pytest.approx(getattr(TRUTH, name), rel=1e-4)
-    assert found.converged and found.unidentified == ""
+    assert found.converged
+    assert found.unidentified == ""
     assert found.model == MODEL.replace(**found.values)
 
 
@@ -119,7 +120,8 @@ def test_errors_and_intervals_cover_as_they_say_for_independent_noise():
         for level in inside:
             ends = [found.intervals[name].get(level) for name in found.values]
             inside[level] += sum(
-                one is not None and one[0] < getattr(TRUTH, n) < one[1] for one, n in zip(ends, found.values)
+                one is not None and one[0] < getattr(TRUTH, n) < one[1]
+                for one, n in zip(ends, found.values, strict=True)
             )
     assert abs(np.mean(scores)) < 4 / np.sqrt(2 * count)
     assert abs(np.std(scores) - 1) < 4 / np.sqrt(4 * count)
@@ -205,7 +207,8 @@ def test_one_of_the_losses_is_enough(tmp_path):
     theory = Closed(names=("test_loss",))
     theory.losses = lambda model, times: Closed().losses(model, times)[1:]
     measured = read_curves(tmp_path / "run.csv", time=None, train="train_loss", test="val", loss="half", steps=False)
-    assert measured.names == ("test_loss",) and measured.in_steps
+    assert measured.names == ("test_loss",)
+    assert measured.in_steps
     np.testing.assert_allclose(measured.log[0], np.log(curves["test_loss"]), rtol=1e-12)
 
 
@@ -228,7 +231,11 @@ def test_a_fit_that_ends_on_a_bound_says_so():
         ),
         ({}, {"free": ("dim",)}, "`dim`, which is no parameter to be varied; allowed: alpha, epsilon,"),
         ({}, {"free": "label_noise"}, "`label_noise`, which must be > 0 in the model to have a logarithm, but is 0."),
-        ({"time": [1.0], "train_loss": [1.0], "test_loss": [np.nan]}, {}, "at least as many points as parameters"),
+        (
+            {"time": [1.0], "train_loss": [1.0], "test_loss": [1.0]},
+            {"free": ("alpha", "epsilon", "kappa")},
+            "must hold at least as many points as parameters are free, 3, but holds 2.",
+        ),
         ({"test_loss": -1}, {}, "Argument `curves` must hold `test_loss` > 0, whose logarithm is fitted, but it is -1"),
         ({"test_loss": None, "train_loss": None}, {}, "must hold `train_loss`, but holds time"),
         ({"time": None}, {}, "must hold `time`"),
