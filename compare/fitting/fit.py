@@ -361,7 +361,7 @@ def fitted(problem: Problem, starts: int, seed: int, intervals: bool) -> Fit:
     ends = {id(one[0]): descend(search, one[0]) for one in ordered[:FITTED]}
     best, ended = min(ends.values(), key=lambda end: end[0].chi2)
     followed = tuple(
-        dict(zip(problem.names, np.exp(one), strict=True))
+        dict(zip(problem.names, map(float, np.exp(one)), strict=True))
         | {"first_chi2": chi2, "chi2": ends[id(one)][0].chi2 if id(one) in ends else math.inf}
         for one, chi2 in screened
     )

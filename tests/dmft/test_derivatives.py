@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from dmft import Model, ParameterError, limits, sensitivity, solve
 from dmft.checks import precision_context
@@ -58,6 +59,22 @@ CASES = [
     (Model(alpha=1.0, epsilon=0.5, kappa=1e4, initial_overlap=0.1, weight_decay=0.02), limits.population,
      ("alpha", "epsilon", "initial_overlap", "weight_decay"), 6.0),
 ]  # fmt: skip
+
+
+def test_steps_of_descent_of_a_linear_network_have_the_exact_derivatives():
+    model = Model(alpha=1.3, epsilon=0.0, kappa=3.0, label_noise=0.3, weight_decay=0.1)
+    names = ("alpha", "kappa", "label_noise", "weight_decay")
+    found = sensitivity(model, 4.0, (*names, "step"), step=0.2, sample_count=64)
+    times = found.time.to_numpy()
+    for loss in ("train_loss", "test_loss"):
+        for name in names:
+            exact = logarithmic(lambda one, loss=loss: limits.linear(one, times, step=0.2)[loss], model, name)
+            np.testing.assert_allclose(found[f"{loss}_by_{name}"] / found[loss], exact, atol=2e-3)
+        curves = [np.log(limits.linear(model, s * times, step=0.2 * s)[loss]) for s in np.exp([1e-4, -1e-4])]
+        slope = CubicSpline(times, np.log(limits.linear(model, times, step=0.2)[loss]))(times, 1)
+        ours = found[f"{loss}_by_step"] / found[loss]
+        exact = (curves[0] - curves[1]) / 2e-4 - times * slope  # at fixed time
+        assert np.abs(ours - exact)[3:-3].max() < 0.05 * np.abs(exact[3:-3]).max()
 
 
 @pytest.mark.slow
