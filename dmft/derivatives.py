@@ -44,7 +44,7 @@ LOSSES = ("train_loss", "test_loss")
 
 
 class Crossing(NamedTuple):
-    """The time at which a loss reaches a threshold, and d/d log parameter of it, each with its error; NaN if never."""
+    """The time at which a loss reaches a threshold, and d/d log parameter of it, each with its error; NaN if never, 0 from the start."""
 
     time: float
     time_error: float
@@ -234,8 +234,10 @@ def crossing(base: Evidence, changes: dict[str, Evidence], name: str, threshold:
     grid, curve = base.plan.grid, base.errors(name)
     nothing = dict.fromkeys(changes, math.nan)
     below = np.flatnonzero(curve.value <= threshold)
-    if below.size == 0 or below[0] == 0:
+    if below.size == 0:
         return Crossing(math.nan, math.nan, nothing, nothing)
+    if below[0] == 0:  # from the start
+        return Crossing(0.0, 0.0, dict.fromkeys(changes, 0.0), dict.fromkeys(changes, 0.0))
     first = int(below[0])
 
     def at(values: np.ndarray) -> Callable[[float], float]:
