@@ -44,7 +44,10 @@ LOSSES = ("train_loss", "test_loss")
 
 
 class Crossing(NamedTuple):
-    """The time at which a loss reaches a threshold, and d/d log parameter of it, each with its error; NaN if never, 0 from the start."""
+    """The time at which a loss reaches a threshold, and d/d log parameter of it, each with its error.
+
+    NaN if it never does, 0 if it starts there.
+    """
 
     time: float
     time_error: float
