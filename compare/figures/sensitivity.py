@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LOSSES = {"train_loss": Style("train loss", *FIRST), "test_loss": Style("test loss", *SECOND)}
 LINES = ((BLUE, "-"), (VERMILION, (0.0, (5.0, 1.5))), (GREEN, (0.0, (1.0, 1.0))), (PURPLE, (0.0, (4.0, 1.2, 1.0, 1.2))),
          (ORANGE, (0.0, (7.0, 1.5, 2.0, 1.5))), (SKY, (0.0, (2.5, 1.2))), ("#000000", (0.0, (1.0, 2.2))))  # fmt: skip
+#: The first time shown, of the last.
+EARLIEST = 1e-3
 
 
 def sensitivity_figure(found: xarray.Dataset) -> Figure:
@@ -65,7 +67,7 @@ def sensitivity_figure(found: xarray.Dataset) -> Figure:
             axes.legend(ncols=2)
         for axes in panels:
             finish(axes)
-            axes.set(xscale="log")
+            axes.set(xscale="log", xlim=(EARLIEST * time[-1], 1.1 * time[-1]))
         panels[0].legend(loc="lower left")
         panels[-1].set(xlabel=TIME_LABEL)
         figure.suptitle(", ".join(model_in_words(found.attrs)), fontsize=9.5)

@@ -103,9 +103,9 @@ def test_the_best_weight_decay_is_no_worse_than_its_neighbours():
 
 @pytest.mark.slow
 def test_a_schedule_is_quicker_than_constant_steps_and_keeps_its_promise():
-    model = MODEL.replace(dim=400)
-    constant = design(model, 0.3, "schedule", t_max=12.0, step=0.1, pieces=1, rtol=0.02, check=0)
-    found = design(model, 0.3, "schedule", t_max=12.0, step=0.1, pieces=3, rtol=0.02, check=16)
+    model = MODEL.replace(dim=400, kappa=5.5)
+    constant = design(model, 0.1, "schedule", t_max=20.0, step=0.1, pieces=1, rtol=0.02, check=0)
+    found = design(model, 0.1, "schedule", t_max=20.0, step=0.1, pieces=3, rtol=0.02, check=16)
     print(constant.value, constant.steps[:1], found.value, found.steps, found.test_loss, found.simulated, found.z)
-    assert found.value <= constant.value < 0.7 * 12.0 / 0.1
+    assert found.value <= constant.value < 0.5 * 20.0 / 0.1
     assert found.holds
