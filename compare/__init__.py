@@ -38,16 +38,16 @@ __all__ = [
 
 _HOMES = {
     "Agreement": "compare.agreement",
-    "Explorer": "compare.report.serve",
     "Design": "compare.designing",
+    "Explorer": "compare.report.serve",
     "FiniteSize": "compare.sizes",
     "Fit": "compare.fitting.fit",
     "FitWarning": "compare.fitting.fit",
     "GrokkingDelay": "compare.grokking",
     "PointFailedWarning": "compare.sweep.phase",
     "Regime": "compare.grokking",
-    "explore": "compare.report.serve",
     "design": "compare.designing",
+    "explore": "compare.report.serve",
     "finite_size": "compare.sizes",
     "fit": "compare.fitting.fit",
     "grokking_delay": "compare.grokking",

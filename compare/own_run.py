@@ -82,7 +82,7 @@ def read_run(
     """
     columns = {"time": time or ("time" if learning_rate is None else "step"), "train_loss": train, "test_loss": test}
     check_columns(columns)
-    _convention(loss)  # refused before the source is read
+    _convention(loss)  # refused before anything is read
     unit = _unit_of_time(learning_rate, loss_factor, model)
     dataset, notes = gather("source", source, columns)
     if learning_rate is not None:
