@@ -276,12 +276,12 @@ def errors(evidence: WideEvidence, name: str) -> Errors:
     value = here(mean) + change
     # a change may pass through zero; what it is relative to does not
     scale = value if evidence.base is None else errors(evidence.base, name).value
-    bias, bias_stderr = sample_bias(evidence, name)
+    bias = sample_bias(evidence, name)
     difference, unexplained, disagreement = consistency(evidence.replicas, name)
     reported = {
         "step_error": step_error(plan, evidence.pilot, name, scale, None if evidence.base is None else scale),
-        "bias": here(bias),
-        "bias_stderr": size(bias_stderr),
+        "bias": here(bias[0]),
+        "bias_stderr": size(bias[1]),
         "iteration_error": AMPLIFICATION * size(residual_sum(evidence.replicas)) * np.abs(scale),
         "consistency": here(difference),
         "consistency_stderr": size(unexplained),

@@ -65,7 +65,7 @@ def test_help_ends_with_examples_that_are_not_broken(command, capsys, monkeypatc
         line
         for lines in EXAMPLES.values()
         for line in lines
-        if not any(word in line for word in ("--config", "--measured", "report", "explore"))
+        if not any(word in line for word in ("--config", "--measured", "report", "explore", " fit "))
     ],
 )
 def test_every_example_is_good_usage(line, tmp_path, monkeypatch, capsys) -> None:
@@ -93,6 +93,7 @@ def test_solve_answers_a_program(tmp_path, fake_runs, capsys) -> None:
     assert found["settings"] == BUILT_IN_CASE | {
         **{"centered": False, "label_noise": 0.0, "weight_decay": 0.0, "t_max": 7.0, "precision": "float64", "seed": 0},
         **{"out": str(tmp_path), "rtol": 0.01, "atol": 1e-5, "kernels": False, "spread": False},
+        **{"optimizer": "gd", "schedule": "constant", "warmup": 0},
     }
     result = found["result"]
     assert set(result["final"]) == set(OBSERVABLES)
