@@ -63,6 +63,9 @@ def sensitivity(
     *,
     threshold: float = 0.1,
     step: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    schedule: Any = "constant",
     rtol: float = 0.01,
     atol: float = 1e-5,
     times: Sequence[float] | np.ndarray | None = None,
@@ -78,10 +81,10 @@ def sensitivity(
         model: a dmft.Model or dmft.Committee.
         t_max: last time, > 0.
         wrt: parameters, each > 0 in the model: alpha, epsilon, kappa, initial_overlap, label_noise, weight_decay; with
-            `step` also step, whose derivative is taken at fixed time, not at a fixed number of steps.
+            `step` also step, whose derivative is taken at fixed time, not at a fixed number of steps, and momentum.
         threshold: > 0, the loss whose times t_train and t_test, and delay = t_test - t_train, are differentiated too.
-        step, rtol, atol, times, seed, sample_count, replicas, points, progress: as in `dmft.solve`. The tolerance is
-            that of the curves.
+        step, momentum, nesterov, schedule, rtol, atol, times, seed, sample_count, replicas, points, progress: as in
+            `dmft.solve`. The tolerance is that of the curves.
 
     Returns:
         The dataset of `dmft.solve`, and for every observable and parameter `<name>_by_<parameter>`,
@@ -100,12 +103,12 @@ def sensitivity(
         True
     """
     request = Request(
-        t_max=t_max, step=step, rtol=rtol, atol=atol, times=times, seed=seed, sample_count=sample_count,
-        replicas=replicas, points=points,
+        t_max=t_max, step=step, momentum=momentum, nesterov=nesterov, schedule=schedule, rtol=rtol, atol=atol,
+        times=times, seed=seed, sample_count=sample_count, replicas=replicas, points=points,
     )  # fmt: skip
     threshold = check_real("threshold", threshold, above=0.0)
     engine = engine_for(model)
-    names = check_parameters("wrt", wrt, model, step)
+    names = check_parameters("wrt", wrt, model, _of_descent(request))
     with progress_report("sensitivity", progress) as report:
         try:
             base = first_evidence(request, model, report)
@@ -121,15 +124,21 @@ def sensitivity(
     return with_crossings(dataset, base, changes, threshold)
 
 
-def check_parameters(argument: str, given: Any, model: Any, step: float | None = None) -> tuple[str, ...]:
-    """Names of parameters that the model has, greater than 0.
+def _of_descent(request: Request) -> tuple[str, ...]:
+    """The parameters of its steps."""
+    moving = request.rule is not None and request.rule.momentum > 0
+    return (*(["step"] if request.step is not None else []), *(["momentum"] if moving else []))
+
+
+def check_parameters(argument: str, given: Any, model: Any, beside: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names of parameters that the model has, greater than 0, or of those `beside` it.
 
     Raises:
         ParameterError: there is none, or one is unknown, named twice, or 0.
     """
     names = (given,) if isinstance(given, str) else tuple(given)
     allowed = [name for name in SMOOTH if isinstance(getattr(model, name, None), float)]
-    allowed += ["step"] if step is not None else []
+    allowed += beside
     if not names or len(set(names)) < len(names):
         raise ParameterError(
             f"Argument `{argument}` must name different ones of {', '.join(allowed)}, but is {given!r}."
@@ -139,7 +148,7 @@ def check_parameters(argument: str, given: Any, model: Any, step: float | None =
             near = neighbour(str(name), allowed)
             says = f"did you mean `{near}`?" if near else f"allowed: {', '.join(allowed)}."
             raise ParameterError(f"Argument `{argument}` names `{name}`, which is no parameter to be varied; {says}")
-        if name != "step" and not getattr(model, name) > 0:
+        if name not in beside and not getattr(model, name) > 0:
             raise ParameterError(
                 f"Argument `{argument}` names `{name}`, which must be > 0 in the model to have a logarithm, but is 0."
             )
@@ -179,6 +188,11 @@ def derivative(base: Evidence, model: Any, name: str, report: Report) -> Evidenc
     factor, grid = math.exp(DIFFERENCE), base.plan.grid
     if name == "step":
         moved = dataclasses.replace(grid, times=factor * grid.times, weights=factor * grid.weights)
+        return again(base, model, report, moved, near=True).change(base, DIFFERENCE)
+    if name == "momentum":
+        rule = grid.momentum
+        assert rule is not None
+        moved = dataclasses.replace(grid, momentum=dataclasses.replace(rule, momentum=factor * rule.momentum))
         return again(base, model, report, moved, near=True).change(base, DIFFERENCE)
     changed = model.replace(**{name: factor * getattr(model, name)})
     return again(base, changed, report, near=True).change(base, DIFFERENCE)

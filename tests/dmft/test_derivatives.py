@@ -30,7 +30,7 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
     [
         ("alhpa", None, "did you mean `alpha`?"),
         ("step", None, "`step`, which is no parameter to be varied"),
-        ("dim", 0.1, "allowed: alpha, epsilon, kappa, initial_overlap, label_noise, weight_decay, step."),
+        ("dim", ("step",), "allowed: alpha, epsilon, kappa, initial_overlap, label_noise, weight_decay, step."),
         ("weight_decay", None, "`weight_decay`, which must be > 0 in the model to have a logarithm, but is 0."),
         ((), None, "must name different ones of"),
         (("alpha", "alpha"), None, "must name different ones of"),
@@ -38,7 +38,7 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 )
 def test_parameters_without_a_derivative_are_named(names, step, message):
     with pytest.raises(ParameterError) as error:
-        check_parameters("wrt", names, MODEL, step)
+        check_parameters("wrt", names, MODEL, step or ())
     assert message in str(error.value)
 
 
@@ -75,6 +75,12 @@ def test_steps_of_descent_of_a_linear_network_have_the_exact_derivatives():
         ours = found[f"{loss}_by_step"] / found[loss]
         exact = (curves[0] - curves[1]) / 2e-4 - times * slope  # at fixed time
         assert np.abs(ours - exact)[3:-3].max() < 0.05 * np.abs(exact[3:-3]).max()
+    found = sensitivity(model, 4.0, "momentum", step=0.2, momentum=0.5, sample_count=64)
+    for loss in ("train_loss", "test_loss"):
+        up, down = (
+            np.log(limits.linear(model, times, step=0.2, momentum=0.5 * np.exp(h))[loss]) for h in (1e-4, -1e-4)
+        )
+        np.testing.assert_allclose(found[f"{loss}_by_momentum"] / found[loss], (up - down) / 2e-4, atol=2e-3)
 
 
 @pytest.mark.slow
