@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dmft.models.model import Model
 
 #: Seconds of one core for a sample and a squared time point, to compile a program, and of what is done once (imports).
-REPLICA, COMPILE, START = 4e-6, 10.0, 2.0
+REPLICA, COMPILE, START = 3e-6, 7.0, 1.6
 #: Bytes that a process takes beside its arrays, and what the compiler adds.
 PROCESS, COMPILER = 0.45 * 2**30, 0.8 * 2**30
 
