@@ -46,11 +46,9 @@ def computed(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("computed")
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [({}, "advance_implicit"), pytest.param({"step": 0.1}, "advance_explicit", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("settings", "name"), [({}, "advance_implicit"), ({"step": 0.1}, "advance_explicit")])
 def test_all_points_of_a_sweep_share_two_programs(settings, name, monkeypatch, tmp_path):
     """Whatever alpha, kappa and the grid that they need: one of all samples, one of few."""
     monkeypatch.setattr(executables, "LIMIT", Path("/nowhere"))

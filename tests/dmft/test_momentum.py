@@ -22,9 +22,9 @@ def every_third(n):
 
 RULES = [
     {"momentum": 0.8},
-    {"momentum": 0.8, "nesterov": True},
-    {"schedule": "cosine"},
-    {"momentum": 0.6, "schedule": "linear"},
+    pytest.param({"momentum": 0.8, "nesterov": True}, marks=pytest.mark.slow),
+    pytest.param({"schedule": "cosine"}, marks=pytest.mark.slow),
+    pytest.param({"momentum": 0.6, "schedule": "linear"}, marks=pytest.mark.slow),
     {"momentum": 0.6, "nesterov": True, "schedule": every_third},
 ]
 

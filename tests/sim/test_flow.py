@@ -185,6 +185,7 @@ def test_the_error_claimed_is_a_bound_and_not_a_loose_one() -> None:
     assert np.max(worst) < 3.0
 
 
+@pytest.mark.slow
 def test_small_residuals_are_controlled_beside_the_state() -> None:
     """The train loss falls to 2 10^-7 of its start."""
     model, times = Model(alpha=0.5, epsilon=0.5, kappa=1.5, dim=20, centered=True), [0.0, 40.0]
@@ -303,6 +304,7 @@ def test_what_is_no_flow_is_refused_with_what_to_give(options: dict[str, Any], w
         simulate(MODEL, 1.0, **options)
 
 
+@pytest.mark.slow
 def test_an_experiment_and_its_linearised_twin_follow_the_flow() -> None:
     model = Model(alpha=3.0, epsilon=0.3, kappa=2.0, dim=15, width=8)
     experiment = Experiment(model=model, activation="hermite3", target="hermite3")
