@@ -175,13 +175,23 @@ def test_the_command_serves_until_it_is_interrupted(sweep):
     folder, _ = sweep
     command = [sys.executable, "-m", "compare.cli", "explore", str(folder), "--no-browser"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment) as process:
-        line = process.stdout.readline()
-        assert line.startswith("to be opened in a browser: http://127.0.0.1:")
-        with urlopen(line.split()[6], timeout=10) as answered:
-            assert b"A sweep over alpha" in answered.read()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+
+    def interruptible():
+        """A shell's background jobs ignore Ctrl-C, and so would their children."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=-1, stderr=-1, text=True, env=environment, preexec_fn=interruptible
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("to be opened in a browser: http://127.0.0.1:")
+            with urlopen(line.split()[6], timeout=10) as answered:
+                assert b"A sweep over alpha" in answered.read()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "the page is closed, and nothing of it is kept; it comes back with: dmft explore" in said
 
