@@ -48,6 +48,8 @@ RARE, ONE_LOSS = 1.1, 2.2
 START, CENTRED = 0.35, 0.2
 #: ln of the factors by which another model of the same kind may be faster or slower.
 PACE = math.log(12.0)
+#: ln of the stretch, times D^1/2, by which one draw of the data may be faster or slower than the mean (seen at D = 60).
+DRAW = 2.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +127,7 @@ def explain(run: Losses, reference: Losses) -> tuple[Reason, ...]:
     much_stretched = abs(best.stretch) >= PACE and not _counts(run.time)
     much = MUCH_FITTED if much_stretched or any(slip.count == ONE_LOSS for slip in best.slips) else MUCH
     explained = best.residual < allowed and best.residual * much < as_is.residual
-    if best.count and explained and not best.start > START:
+    if best.count and explained and not best.start > START and not _is_draw(best, run):
         return (_told(best, as_is.residual, run),)
     return _start(run, reference) or _few_times(run, reference)
 
@@ -310,7 +312,10 @@ def _stretch_in_words(factor: float, run: Losses, pace: bool) -> str:
     called = f"near {' or '.join(near)}; " if near else ""
     asks = "is the learning rate or the unit of time another one?"
     if pace:
-        asks = "is the learning rate or the unit of time another one, or the model: alpha, epsilon, kappa?"
+        asks = (
+            "is the learning rate or the unit of time another one, such as loss_factor=2 for the gradient of the mean "
+            "square, or the model: alpha, epsilon, kappa?"
+        )
     if _counts(run.time):
         asks = f"does it count steps or epochs? One then lasts {factor:.3g}"
         if sizes["D"] and sizes["N"]:
@@ -321,6 +326,13 @@ def _stretch_in_words(factor: float, run: Losses, pace: bool) -> str:
 def _counts(time: np.ndarray) -> bool:
     """Whether these are steps, or epochs."""
     return time.size > LEAST and bool(np.all(time == np.rint(time)))
+
+
+def _is_draw(fit: _Fit, run: Losses) -> bool:
+    """Whether all that is undone is what one draw of the data does to the pace of a run without errors."""
+    dim = run.parameters.get("dim")
+    alone = fit.stretched and not fit.slips and run.error is None and _may_be_pace(fit, run)
+    return bool(alone and dim and abs(fit.stretch) < DRAW / math.sqrt(dim))
 
 
 def _may_be_pace(fit: _Fit, run: Losses) -> bool:

@@ -163,6 +163,14 @@ def test_an_offset_of_one_step_is_seen(reference):
     assert "one step (0.2) later" in says
 
 
+def test_the_scatter_of_one_draw_is_no_other_pace(reference):
+    """At this D one draw may be a fifth slower than the mean; twice is no scatter."""
+    mean = {name: reference[name].mean("seed").values for name in LOSSES}
+    for factor, found in ((1.2, set()), (2.0, {"pace"})):
+        (one,) = overlay(reference, {"time": factor * reference.time.values, **mean}).reasons or (None,)
+        assert (set(one.slips) if one else set()) == found, factor
+
+
 def test_an_accuracy_is_no_loss(reference, runs):
     table = {name: np.minimum(1.0, np.exp(-runs[name][:8])) for name in LOSSES}
     assert "is it an accuracy" in reason_of(reference, {"time": runs["time"], **table})[1]
