@@ -95,7 +95,7 @@ def sensitivity(
         ParameterError: an argument is out of range; a parameter is unknown, or 0 in the model.
         DivergenceError, ConvergenceError, MemoryLimitError: as in `dmft.solve`.
 
-    Example:
+    Examples:
         >>> from dmft import Model
         >>> model = Model(alpha=1.0, epsilon=0.0, kappa=2.0)
         >>> found = sensitivity(model, 1.0, "alpha", rtol=0.1)

@@ -89,7 +89,7 @@ def train(
         DivergenceError: the loss grew without bound or is no number: at which step, in which seed; with `curves`.
         MemoryLimitError: one replica does not fit into memory.
 
-    Example:
+    Examples:
         >>> from sim import networks, tasks, train
         >>> task = tasks.modular("add", 7, train_fraction=0.8)
         >>> dict(train(networks.two_embeddings(20), task, 10, seeds=2, times=[0, 10]).sizes)["step"]
