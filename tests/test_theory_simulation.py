@@ -164,9 +164,8 @@ def extrapolate(dims, means, errors):
         (0.1, {"momentum": 0.7}),
         (0.1, {"momentum": 0.7, "nesterov": True}),
         (0.3, {"schedule": "cosine"}),
-        (0.15, {"momentum": 0.5, "schedule": "cosine"}),
     ],
-    ids=["plain", "momentum", "nesterov", "cosine", "both"],
+    ids=["plain", "momentum", "nesterov", "cosine"],
 )
 def test_simulations_extrapolated_in_1_over_d_meet_the_theory(step, rule):
     times, sizes = [1.2, 2.4, 6.0], {100: 120, 200: 60, 400: 30}
