@@ -207,6 +207,14 @@ def nearest_steps(times: np.ndarray, step: float, count: int) -> np.ndarray:
     return steps
 
 
+def check_momentum(value: object) -> float:
+    """Return a momentum mu, 0 <= mu < 1."""
+    number = check_real("momentum", value, at_least=0.0)
+    if number >= 1.0:
+        raise ParameterError(f"Argument `momentum` must be a number >= 0 and < 1, but is {number:g}.")
+    return number
+
+
 def check_path(name: str, value: object) -> Path:
     """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
     path = None

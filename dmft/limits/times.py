@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError, check_real
-from dmft.twotime.momentum import Momentum
+from dmft.twotime.momentum import Momentum, glided
 
 Observables = dict[str, np.ndarray]
 
@@ -83,9 +83,8 @@ def decay_factors(
 
 def driven_modes(rates: np.ndarray, count: int, step: float, rule: Momentum) -> np.ndarray:
     """X(0) = 0 .. X(count) of equation 13.1 with G = rate X - 1, (count + 1, rates)."""
-    rows, velocity = np.zeros((count + 1, len(rates))), np.zeros(len(rates))
+    rows, velocity, push, glide = np.zeros((count + 1, len(rates))), np.zeros(len(rates)), rule.push, rule.glide
     for n in range(count):
         pull = step * (rates * rows[n] - 1.0)
-        rows[n + 1] = rows[n] - rule.push[n] * pull - rule.glide[n] * velocity
-        velocity = rule.momentum * velocity + pull
+        rows[n + 1], velocity = glided(rows[n], pull, velocity, push[n], glide[n], rule.momentum)
     return rows

@@ -19,9 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from dmft.checks import ParameterError, check_bool, check_real, precision_context
+from dmft.checks import ParameterError, check_bool, check_momentum, precision_context
 
 SCHEDULES = ("constant", "linear", "cosine")
+
+
+def glided(x: Any, pull: Any, velocity: Any, push: Any, glide: Any, mu: Any) -> tuple[Any, Any]:
+    """X(n+1) and U(n+1) from X(n), dt G(n) and U(n)."""
+    return x - push * pull - glide * velocity, mu * velocity + pull
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +90,7 @@ def momentum_of(momentum: Any, nesterov: Any, schedule: Any, step: float | None,
     Raises:
         ParameterError: an argument is out of range.
     """
-    mu = check_real("momentum", momentum, at_least=0.0)
-    if mu >= 1.0:
-        raise ParameterError(f"Argument `momentum` must be a number >= 0 and < 1, but is {mu:g}.")
+    mu = check_momentum(momentum)
     if check_bool("nesterov", nesterov) and mu == 0.0:
         raise ParameterError("Argument `nesterov` must be False without `momentum`, but is True.")
     plain = isinstance(schedule, str) and schedule == "constant"

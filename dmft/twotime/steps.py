@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmft.twotime.grid import Grid
+from dmft.twotime.momentum import glided
 
 
 class Glide(NamedTuple):
@@ -47,8 +48,8 @@ class Steps(NamedTuple):
             return plain, velocity
         push, glide, mu = self.glide.push[n], self.glide.glide[n], self.glide.momentum
         pull = jax.tree.map(jnp.subtract, before, plain)
-        row = jax.tree.map(lambda x, g, u: x - push * g - glide * u, before, pull, velocity)
-        return row, jax.tree.map(lambda g, u: mu * u + g, pull, velocity)
+        moved = jax.tree.map(lambda x, g, u: glided(x, g, u, push, glide, mu), before, pull, velocity)
+        return jax.tree.transpose(jax.tree.structure(before), jax.tree.structure((0, 0)), moved)
 
     def implicit(self, past: Array, n: Array, force: Array, decay: Array, gain: Array | float = 0.0) -> Array:
         """Row n of the flow from its history, where F(n) + gain X(n) is the force: (history - h_n F)/(1 + ...)."""

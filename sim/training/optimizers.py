@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, precision_context
+from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_momentum, precision_context
 from dmft.models.fingerprint import ByContent, short_code
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ class Optimizer(ByContent):
                 f"{self.momentum!r} with {self.name}."
             )
         if self.rule in ("momentum", "nesterov"):
-            momentum = check_real("momentum", 0.9 if self.momentum is None else self.momentum, at_least=0.0)
-            if momentum >= 1.0:
-                raise ParameterError(f"Argument `momentum` must be a number >= 0 and < 1, but is {momentum:g}.")
-            object.__setattr__(self, "momentum", momentum)
+            object.__setattr__(self, "momentum", check_momentum(0.9 if self.momentum is None else self.momentum))
         if self.batch_size is not None:
             object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size, at_least=1))
         object.__setattr__(self, "replacement", check_bool("replacement", self.replacement))
@@ -235,7 +232,7 @@ def schedule_factors(optimizer: Optimizer, count: int) -> np.ndarray:
 
     with precision_context("float64"):
         pace = Pace(*(jnp.asarray(x, jnp.float64) for x in (1.0, 0.0, count)))
-        return np.array([schedule_factor(optimizer, pace, n) for n in range(count)], np.float64)
+        return np.array(schedule_factor(optimizer, pace, jnp.arange(count)), np.float64)
 
 
 def schedule_factor(optimizer: Optimizer, pace: Pace, n: Any) -> jax.Array:
