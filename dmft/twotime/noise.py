@@ -2,7 +2,8 @@
 
 The effective processes are driven by u ~ N(0, 1), by the common noise zeta^p and by the outlier noise zeta^q.
 Under (u, zeta^q) -> (-u, -zeta^q) every residual is unchanged, so samples with u > 0 suffice: each stands for a
-mirror pair, averages of even quantities are averages over the half, those of odd ones vanish.
+mirror pair, averages of even quantities are averages over the half, those of odd ones vanish. The same holds for each
+of several directions.
 """
 
 from __future__ import annotations
@@ -24,44 +25,51 @@ class Samples(NamedTuple):
 
     Attributes:
         weight: (S,) sample weights, sum 1.
-        u: (S,) the target field, > 0 (mirror pairs).
+        u: (K, S) the target field of each of K directions, > 0 (mirror pairs).
         label: (S,) unit label noise; even sector.
-        common: (K, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
-        outlier: (K, S) modes of the outlier noise, orthonormal against u and each other.
+        common: (M, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
+        outlier: (K, M, S) modes of the outlier noise, of each direction orthonormal against its u and each other.
     """
 
     weight: Float[Array, " S"]
-    u: Float[Array, " S"]
+    u: Float[Array, "K S"]
     label: Float[Array, " S"]
-    common: Float[Array, "K S"]
-    outlier: Float[Array, "K S"]
+    common: Float[Array, "M S"]
+    outlier: Float[Array, "K M S"]
 
 
-def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any) -> Samples:
+def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any, directions: int = 1) -> Samples:
     """Scrambled Sobol points turned into moment-matched normals.
 
-    The first Sobol coordinate orders u, the next ones (label noise, then common and outlier modes in turn) carry
-    the leading modes, so that their joint distribution with u is as even as the sequence allows.
+    The first Sobol coordinate orders the first u, the next ones (label noise, other u, then common and outlier modes in
+    turn) carry the leading modes, so that their joint distribution with u is as even as the sequence allows.
 
     Args:
         samples: S, a power of two.
-        modes: K <= S - 6, number of noise modes in each sector.
+        modes: M <= S - 6, number of noise modes in each sector.
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
+        directions: K.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
 
     generator = np.random.default_rng(seed)
-    points = qmc.Sobol(2 + SPARE + 2 * modes, scramble=True, rng=generator).random(samples)
+    further, sectors = directions - 1, 1 + directions
+    points = qmc.Sobol(2 + SPARE + further + sectors * modes, scramble=True, rng=generator).random(samples)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    label, spare = normals[:, :1], np.sign(normals[:, 1 : 1 + SPARE])
-    common, outlier = normals[:, 1 + SPARE :: 2], normals[:, 2 + SPARE :: 2]
-    even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, label, spare, common]))
-    odd = _orthonormal(weight, np.column_stack([u, outlier]))
-    arrays = (weight, u, even[:, 2], even[:, 3 + SPARE :].T, odd[:, 1:].T)
+    label, spare, others, noise = np.split(normals, np.cumsum([1, SPARE, further]), axis=1)
+    u = u[:, None]
+    if further:
+        u, weight = joint_quadrature(np.column_stack([u, STRETCH * np.abs(others)]))
+    even = np.column_stack([np.ones(samples), u**2, label, np.sign(spare), noise[:, ::sectors]])
+    even = _orthonormal(weight, even)[:, 1 + directions :]
+    odd = [
+        _orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
+    ]
+    arrays = (weight, u.T, even[:, 0], even[:, 1 + SPARE :].T, np.stack(odd))
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
 
 
@@ -83,6 +91,33 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
         moments = np.array([1.0, 1.0, 3.0, 15.0, 105.0])[:count]
         powers = u ** (2 * np.arange(count)[:, None]) / moments[:, None]
         weight = rough * (1 + np.linalg.solve((powers * rough) @ powers.T, 1 - powers @ rough) @ powers)
+        if (weight > 0).all():
+            break
+    return u, weight
+
+
+def joint_quadrature(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights for averages over K independent fields, all > 0, at given points, as `target_quadrature` has them.
+
+    The moments E prod_k u_k^(2 n_k) are exact up to as high an order as leaves all weights positive, at most 8.
+
+    Args:
+        u: (S, K), as drawn from normals `STRETCH` times wider.
+
+    Returns:
+        u, and the weights (S,).
+    """
+    rough = np.exp(-0.5 * np.sum(u**2, axis=1) * (1 - STRETCH**-2))
+    rough /= rough.sum()
+    weight = rough
+    for order in range(4, 0, -1):
+        powers = [n for n in np.ndindex(*(order + 1,) * u.shape[1]) if sum(n) <= order]
+        double = [1.0, 1.0, 3.0, 15.0, 105.0]
+        moments = np.array([np.prod([double[one] for one in n]) for n in powers])
+        columns = np.stack([np.prod(u ** (2 * np.array(n)), axis=1) for n in powers]) / moments[:, None]
+        weight = rough * (
+            1 + np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0] @ columns
+        )
         if (weight > 0).all():
             break
     return u, weight

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import observables
 from dmft.models.model import Model
 from dmft.twotime.engine import (
     Engine,
@@ -46,8 +46,11 @@ class Wide(Engine):
     """N = infinity, D and P -> infinity at fixed kappa (THEORY section 4)."""
 
     title = "wide: width infinite, dimension and samples infinite at fixed ratio"
-    meanings = OBSERVABLES
     model: Model
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.meanings = observables(model)
 
     def choose_sampling(self, grid: Grid, precision: str, rtol: float, samples: int | None) -> Sampling:  # noqa: ARG002
         """As many modes as rows have room, up to half the samples."""
@@ -90,7 +93,7 @@ class Wide(Engine):
 
     def shapes(self, sampling: Sampling, points: int, capacity: int) -> Any:  # noqa: ARG002
         """See `dmft.wide.replica.state_shapes`."""
-        return replica.state_shapes(sampling, capacity)
+        return replica.state_shapes(self.model, sampling, capacity)
 
     def start(
         self,
@@ -145,7 +148,7 @@ class Wide(Engine):
         from dmft.wide.spread import spreads
 
         def of(evidence: WideEvidence, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
-            means = {name: mean_curve(evidence.replicas, name)[0] for name in OBSERVABLES}
+            means = {name: mean_curve(evidence.replicas, name)[0] for name in self.meanings}
             return spreads(evidence.on, evidence.replicas[0], means, count, sources, report)
 
         return of
@@ -156,10 +159,11 @@ class Wide(Engine):
         for name, meaning in KERNELS.items():
             arrays = np.stack([one.kernels[name] for one in replicas])
             response = name.startswith("response")
-            stacks.append(KernelStack(name, arrays, meaning, response=response))
+            dims = ("direction", "time", "time2")[4 - arrays.ndim :]
+            stacks.append(KernelStack(name, arrays, meaning, dims, dims, response=response))
             if not response:
                 second = np.stack([one.second[name] for one in replicas])
                 text = f"differential minus propagator form of {meaning}"
                 # interpolated like the standard error that it is compared with
-                stacks.append(KernelStack(f"{name}_consistency", second - arrays, text, order=1))
+                stacks.append(KernelStack(f"{name}_consistency", second - arrays, text, dims, dims, order=1))
         return stacks
