@@ -1,8 +1,9 @@
 """The one parameter object that drives theory and simulation alike, and its units (THEORY section 1).
 
-Network f(x) = (alpha/N) sum_i phi(w_i.x) with phi(h) = h + (epsilon/2) h^2, inputs x ~ N(0, I/D),
-target y = (1/2) sum_k s_k (beta_k.x)^2 + label noise, beta_k orthogonal, |beta_k|^2 = D, P = kappa D samples, trained by full-batch
-gradient descent. One explicit step of size `dt` in the time unit used here is one gradient-descent step.
+Network f(x) = (alpha/N) sum_i phi(w_i.x) with phi(h) = h + (epsilon/2) h^2, inputs x ~ N(0, I/D), target
+y = (1/2) sum_k s_k (beta_k.x)^2 + label noise of K orthogonal directions (usually one, of strength 1), |beta_k|^2 = D,
+P = kappa D samples, trained by full-batch gradient descent. One explicit step of size `dt` in the time unit used here
+is one gradient-descent step.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Model(Units):
         put("weight_decay", check_real("weight_decay", self.weight_decay, at_least=0.0))
         if self.dim is not None and self.dim < 2 * self.directions:
             raise ParameterError(
-                f"Argument `dim` must be at least {2 * self.directions}, twice the number of directions in `strengths`, "
-                f"but is {self.dim}."
+                f"Argument `dim` must be an integer >= {2 * self.directions}, twice the number of directions in "
+                f"`strengths`, but is {self.dim}."
             )
         if self.dim is not None and self.samples < 1:
             raise ParameterError(
@@ -161,7 +162,7 @@ def _strengths(value: object) -> tuple[float, ...]:
 def _overlaps(value: object, directions: int) -> float | tuple[float, ...]:
     """One m0^2 for all directions, or one for each."""
     value = plain(value)
-    if isinstance(value, int | float) or directions == 1 and not isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, int | float) or (directions == 1 and not isinstance(value, list | tuple | np.ndarray)):
         return check_real("initial_overlap", value, at_least=0.0)
     numbers = _several("initial_overlap", value)
     if len(numbers) != directions:

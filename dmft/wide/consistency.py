@@ -58,7 +58,7 @@ def violation(
 
 
 def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarray:
-    """What b(n) of the first direction would change by with E[d(q Delta)/du] for E[q Delta u] (Stein's identity), (T,)."""
+    """What b(n) of the first direction would change by if E[q Delta u] were E[d(q Delta)/du] (Stein), (T,)."""
     weight, u = np.asarray(state.samples.weight, np.float64), np.asarray(state.samples.u[0], np.float64)
     force, slope = (
         np.asarray(array, np.float64)[: grid.size]

@@ -14,9 +14,10 @@ def wide_observables(
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels, equation 4.13.
 
-    trace = C_r + C_c + sum C_q, overlap = sum b^2, and with E = alpha epsilon M' - sum s beta beta^T, sums over directions,
+    trace = C_r + C_c + sum C_q, overlap = sum b^2, and with E = alpha epsilon M' - sum s beta beta^T
     tr E/D = alpha epsilon trace' - sum s,
-    |E|_F^2/D^2 = (alpha epsilon)^2 (sum C_q'^2 + C_c^2) - 2 alpha epsilon sum s b'^2 + sum s^2   (equation 15.5).
+    |E|_F^2/D^2 = (alpha epsilon)^2 (sum C_q'^2 + C_c^2) - 2 alpha epsilon sum s b'^2 + sum s^2,
+    sums over directions (equation 15.5).
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - K of the
     D directions, and its own |M'|_F^2/D^2 is (1 - K/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a

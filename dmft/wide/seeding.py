@@ -18,7 +18,7 @@ from dmft.twotime.steps import Steps
 from dmft.wide.averages import all_residuals
 from dmft.wide.drawn import AnyState
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, Grown, Seeding, put
+from dmft.wide.state import Couplings, Grown, Seeding
 
 
 class Growth(NamedTuple):

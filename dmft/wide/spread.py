@@ -23,9 +23,9 @@ from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, f
 from dmft.wide.drawn import Draw
 from dmft.wide.observables import of_each, wide_observables
 from dmft.wide.replica import couplings
-from dmft.wide.start import seed_overlaps
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica
+from dmft.wide.start import seed_overlaps
 
 #: Samples and coordinates of a data set that is drawn, at least, unless the one asked for is smaller.
 SAMPLES, COORDINATES = 512, 96
