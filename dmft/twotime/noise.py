@@ -16,6 +16,10 @@ from jaxtyping import Array, Float
 
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
+#: E u^0, E u^2, ..., E u^8.
+EVEN_MOMENTS = (1.0, 1.0, 3.0, 15.0, 105.0)
+#: Share of its plain weight that every sample keeps where moments are matched.
+LEAST = 0.1
 #: Coordinates of the sequence that nothing uses: the modes are orthogonal to their signs, and stay what they are.
 SPARE = 3
 
@@ -41,7 +45,7 @@ class Samples(NamedTuple):
 def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any, directions: int = 1) -> Samples:
     """Scrambled Sobol points turned into moment-matched normals.
 
-    The first Sobol coordinate orders the first u, the next ones (label noise, other u, then common and outlier modes in
+    The first Sobol coordinate orders the first u, the next ones (other u, label noise, then common and outlier modes in
     turn) carry the leading modes, so that their joint distribution with u is as even as the sequence allows.
 
     Args:
@@ -60,10 +64,11 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    label, spare, others, noise = np.split(normals, np.cumsum([1, SPARE, further]), axis=1)
+    others, label, spare, noise = np.split(normals, np.cumsum([further, 1, SPARE]), axis=1)
     u = u[:, None]
     if further:
-        u, weight = joint_quadrature(np.column_stack([u, STRETCH * np.abs(others)]))
+        u = np.column_stack([u, STRETCH * np.abs(others)])
+        weight = joint_quadrature(u)
     even = np.column_stack([np.ones(samples), u**2, label, np.sign(spare), noise[:, ::sectors]])
     even = _orthonormal(weight, even)[:, 1 + directions :]
     odd = [
@@ -88,7 +93,7 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
     rough = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
     rough /= rough.sum()
     for count in (5, 4, 3, 2):
-        moments = np.array([1.0, 1.0, 3.0, 15.0, 105.0])[:count]
+        moments = np.array(EVEN_MOMENTS)[:count]
         powers = u ** (2 * np.arange(count)[:, None]) / moments[:, None]
         weight = rough * (1 + np.linalg.solve((powers * rough) @ powers.T, 1 - powers @ rough) @ powers)
         if (weight > 0).all():
@@ -96,31 +101,44 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
     return u, weight
 
 
-def joint_quadrature(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights for averages over K independent fields, all > 0, at given points, as `target_quadrature` has them.
+def joint_quadrature(u: np.ndarray) -> np.ndarray:
+    """Weights for averages over K independent fields at given points, as `target_quadrature` has them, (S,).
 
-    The moments E prod_k u_k^(2 n_k) are exact up to as high an order as leaves all weights positive, at most 8.
+    The moments E prod_k u_k^(2 n_k) are exact up to as high an order, at most 8, as weights allow that are positive and
+    leave at least half of the effective number of samples.
 
     Args:
         u: (S, K), as drawn from normals `STRETCH` times wider.
-
-    Returns:
-        u, and the weights (S,).
     """
     rough = np.exp(-0.5 * np.sum(u**2, axis=1) * (1 - STRETCH**-2))
     rough /= rough.sum()
-    weight = rough
-    for order in range(4, 0, -1):
+    for order in range(len(EVEN_MOMENTS) - 1, 0, -1):
         powers = [n for n in np.ndindex(*(order + 1,) * u.shape[1]) if sum(n) <= order]
-        double = [1.0, 1.0, 3.0, 15.0, 105.0]
-        moments = np.array([np.prod([double[one] for one in n]) for n in powers])
+        moments = np.array([np.prod(np.take(EVEN_MOMENTS, n)) for n in powers])
         columns = np.stack([np.prod(u ** (2 * np.array(n)), axis=1) for n in powers]) / moments[:, None]
-        weight = rough * (
-            1 + np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0] @ columns
-        )
-        if (weight > 0).all():
-            break
-    return u, weight
+        weight = _nearest_weights(rough, columns)
+        exact = np.abs(columns @ weight - 1).max() < 1e-6
+        if exact and 2 * np.sum(rough**2) >= np.sum(weight**2):
+            return weight
+    return rough
+
+
+def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The weights next to `rough`, relative to it, with which all `columns`, (C, S), have mean 1.
+
+    None is below LEAST times `rough`.
+    """
+    from scipy.optimize import nnls
+
+    change = np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0]
+    weight = rough * (1 + change @ columns)
+    least = LEAST * rough
+    if (weight >= least).all():
+        return weight
+    strict = 1e4  # how much more the moments count
+    matrix = np.vstack([np.diag(rough**-0.5), strict * columns])
+    wanted = np.append(rough**0.5, np.full(len(columns), strict)) - matrix @ least
+    return least + nnls(matrix, wanted, maxiter=10 * len(rough))[0]
 
 
 def _orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ from dmft.wide.estimate import WideEvidence, begin, coarse_size, mean_curve, run
 from dmft.wide.replica import Sampling
 from dmft.wide.solution import KERNELS, Like, Replica
 
-#: Samples of a replica unless given; and least.
-SAMPLES, LEAST = 256, 32
+#: Samples of a replica of one, two and more directions unless given; and least.
+SAMPLES, LEAST = (256, 512, 1024), 32
 #: Modes, and rows that there is room for, at least, so that most flows have the same programs.
 MODES, LEAST_CAPACITY = 64, 32
 
@@ -54,7 +54,8 @@ class Wide(Engine):
 
     def choose_sampling(self, grid: Grid, precision: str, rtol: float, samples: int | None) -> Sampling:  # noqa: ARG002
         """As many modes as rows have room, up to half the samples."""
-        samples = SAMPLES if samples is None else check_sample_count(samples, LEAST)
+        usual = SAMPLES[min(self.model.directions, len(SAMPLES)) - 1]
+        samples = usual if samples is None else check_sample_count(samples, LEAST)
         modes = min(max(MODES, capacity_of(grid.size)), samples // 2)
         return Sampling(samples, modes, precision, LEAST_CAPACITY)
 

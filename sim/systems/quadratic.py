@@ -199,8 +199,8 @@ def curvature(model: Model, replica: Replica) -> float:
 
     The residuals relax with the tangent kernel K = (1/kappa) (X X^T) o Phi, Phi = (1/N) sum_i phi'(h_i) phi'(h_i)^T.
     At the start lambda_max(K) <= max_mu Phi_mu,mu lambda_max(X X^T) / kappa. At the end, where f is the teacher with
-    M = sum_k s_k beta_k beta_k^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) sum_k s_k u_k u_k^T. In rich cases the
-    end is the steeper one: the trace of M grows to sum_k s_k / (alpha epsilon). The larger of the two counts.
+    M = sum_k s_k beta_k beta_k^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) sum_k s_k u_k u_k^T. In rich cases
+    the end is the steeper one: the trace of M grows to sum_k s_k / (alpha epsilon). The larger of the two counts.
     """
     inputs, u = replica.inputs, replica.inputs @ replica.directions.T
     if model.width is None:
