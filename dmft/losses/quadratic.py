@@ -9,6 +9,8 @@ For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alph
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dmft.models.model import Model
@@ -26,9 +28,19 @@ OBSERVABLES: dict[str, str] = {
 }
 
 
+def is_observable(name: str) -> bool:
+    """Whether this is one of OBSERVABLES, or the overlap of one of several directions."""
+    return name in OBSERVABLES or re.fullmatch(r"overlap_[1-9]\d*", name) is not None
+
+
 def overlap_names(model: Model) -> tuple[str, ...]:
     """overlap_1, overlap_2, ...: of each direction, if there are several; `overlap` is their sum."""
     return tuple(f"overlap_{k}" for k in range(1, model.directions + 1)) if model.directions > 1 else ()
+
+
+def overlaps(model: Model, each: Sequence[Any]) -> dict[str, Any]:
+    """The observables `overlap` and, of several directions, `overlap_1`, ... from the overlap of each direction."""
+    return {"overlap": sum(each[1:], start=each[0])} | dict(zip(overlap_names(model), each, strict=False))
 
 
 def observables(model: Model) -> dict[str, str]:

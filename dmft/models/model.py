@@ -116,10 +116,15 @@ class Model(Units):
         return dataclasses.replace(self, **changes)
 
     def to_attributes(self) -> dict[str, Any]:
-        """The fields as NetCDF attributes (infinite sizes as the word "infinite", flags as 0 or 1)."""
+        """The fields as NetCDF attributes (infinite sizes as the word "infinite", flags as 0 or 1, several as JSON).
+
+        The strengths of the single-index target are left out.
+        """
         attributes = {}
         for name in field_names():
             value = getattr(self, name)
+            if name == "strengths" and value == (1.0,):
+                continue
             if isinstance(value, tuple):
                 value = json.dumps(value)
             attributes[name] = "infinite" if value is None else int(value) if isinstance(value, bool) else value
@@ -130,7 +135,7 @@ class Model(Units):
         """The model whose `to_attributes` wrote these."""
         values: dict[str, Any] = {}
         for name in field_names():
-            if name not in attributes and name == "strengths":  # of a file that is older than they are
+            if name == "strengths" and name not in attributes:
                 continue
             value = attributes[name]
             if isinstance(value, str) and value.startswith("["):
@@ -149,7 +154,7 @@ def field_names() -> tuple[str, ...]:
 
 def _strengths(value: object) -> tuple[float, ...]:
     """s_k; ParameterError unless they are positive: a direction of strength 0 is none, and M has no negative ones."""
-    numbers = _several("strengths", value)
+    numbers = _several("strengths", (value,) if isinstance(plain(value), int | float) else value)
     for number in numbers:
         if not number > 0:
             raise ParameterError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmft.losses.quadratic import overlap_names, test_loss_terms
+from dmft.losses.quadratic import overlaps, test_loss_terms
 from dmft.models.model import Model
 from dmft.wide.sectors import BySector
 
@@ -32,11 +32,11 @@ def wide_observables(
     count = model.directions
     c_c, c_r = np.diagonal(correlations.common), np.diagonal(correlations.bulk)
     c_q = of_each(np.diagonal(correlations.outlier, axis1=1, axis2=2), count)
-    overlaps, strengths = of_each(target_overlap.T**2, count), np.array(model.strengths)[:, None]
+    squares, strengths = of_each(target_overlap.T**2, count), np.array(model.strengths)[:, None]
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
-    trace, planted = (1 - count * per_dim) * c_r + c_c + c_q.sum(0), overlaps[:, :1] if model.centered else 0.0
-    spike = (c_q**2 - 2 * planted * overlaps + planted**2).sum(0)
-    learnt = (strengths * (overlaps - planted)).sum(0)
+    trace, planted = (1 - count * per_dim) * c_r + c_c + c_q.sum(0), squares[:, :1] if model.centered else 0.0
+    spike = (c_q**2 - 2 * planted * squares + planted**2).sum(0)
+    learnt = (strengths * (squares - planted)).sum(0)
     bulk = per_dim * (1 - count * per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
     gain = model.alpha * model.epsilon
     loss = test_loss_terms(
@@ -45,8 +45,8 @@ def wide_observables(
         gain**2 * (spike + c_c**2 + bulk) - 2 * gain * learnt + (strengths**2).sum(),
         c_c,
     )
-    values = {"train_loss": train_loss, "trace": trace, "overlap": overlaps.sum(0), "mean_weight_norm": c_c}
-    return values | dict(zip(overlap_names(model), overlaps, strict=False)) | loss._asdict()
+    values = {"train_loss": train_loss, "trace": trace, "mean_weight_norm": c_c}
+    return values | overlaps(model, squares) | loss._asdict()
 
 
 def of_each(kinds: np.ndarray, directions: int) -> np.ndarray:
