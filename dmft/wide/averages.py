@@ -17,17 +17,17 @@ from dmft.wide.state import Bases, Couplings
 class ForceRow(NamedTuple):
     """Row n of the factors F_c and F_d, F F^T = E[g g^T], and the basis vectors that they add in sample space."""
 
-    factor: Float[Array, "1+G M"]
-    unit: Float[Array, "1+G S"]
+    factor: Float[Array, "cd M"]
+    unit: Float[Array, "cd S"]
 
 
-def forces(c: Couplings, local: Local) -> Float[Array, "1+G S"]:
+def forces(c: Couplings, local: Local) -> Float[Array, "cd S"]:
     """g = (1 + epsilon p) Delta, and q Delta of the directions that have kernels of their own."""
     kinds = len(local.gain.outlier)
     return jnp.stack([(1 + c.epsilon * local.p) * local.residual, *(local.q[:kinds] * local.residual)])
 
 
-def force_row(state: AnyState, forces: Float[Array, "1+G S"]) -> ForceRow:
+def force_row(state: AnyState, forces: Float[Array, "cd S"]) -> ForceRow:
     """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]."""
     both = jax.vmap(factor_row, in_axes=(0, 0, None, 0))
     return ForceRow(*both(forces, state.bases.vectors, state.samples.weight, state.bases.modes))

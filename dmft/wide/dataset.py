@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
     growth: tuple[Growth, ...]  # of a random initialisation, in each direction
 
 
-def known_fields(c: Couplings, state: Draw, row: DrawRow, instant: Float[Array, " 1+K"]) -> Float[Array, "1+K S"]:
+def known_fields(c: Couplings, state: Draw, row: DrawRow, instant: Float[Array, " cd"]) -> Float[Array, "cd S"]:
     """p and q of equation 12.2 without the feedback of row n on itself, which is kappa^-1/2 `instant` g."""
     strength = jnp.stack([jnp.ones_like(c.epsilon), *[c.epsilon] * (len(instant) - 1)]) / (c.alpha * jnp.sqrt(c.kappa))
     own = (instant / jnp.sqrt(c.kappa))[:, None] * row.factor
@@ -56,7 +56,7 @@ def known_fields(c: Couplings, state: Draw, row: DrawRow, instant: Float[Array, 
 
 
 def drawn_row(
-    c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, instant: Float[Array, " 1+K"]
+    c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, instant: Float[Array, " cd"]
 ) -> Drawn:
     """What the samples of a proposed row are: equations 4.1, 4.5 and 12.2.
 
@@ -76,7 +76,7 @@ def drawn_row(
     return Drawn(local, force_row(state, forces(c, local)), growth_rows(c, state, n, local))
 
 
-def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "1+K M"]:
+def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "cd M"]:
     """kappa^1/2 E[g Xv] of equation 12.2, for the v_m that are known."""
     known = jnp.arange(state.features.shape[1]) < state.bases.modes[:, None]
     mean = jnp.einsum("is,iks,s->ik", forces(c, local), state.features, state.samples.weight)

@@ -88,7 +88,7 @@ def draw_implicit(
     c: Couplings,
     steps: Steps,
     state: Draw,
-    instant: Float[Array, "T 1+K"],
+    instant: Float[Array, "T cd"],
     first: Array,
     stop: Array,
     *,
@@ -131,7 +131,7 @@ def predicted_draw(state: Draw, n: Array) -> DrawRow:
 
 @compilable(donated=["state"])
 def draw_explicit(
-    c: Couplings, steps: Steps, state: Draw, instant: Float[Array, "T 1+K"], first: Array, stop: Array
+    c: Couplings, steps: Steps, state: Draw, instant: Float[Array, "T cd"], first: Array, stop: Array
 ) -> Draw:
     """Rows first <= n < stop of gradient descent: evaluate row n, and step to row n + 1. `instant` is zero."""
 

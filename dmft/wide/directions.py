@@ -25,8 +25,8 @@ class Further(NamedTuple):
     """Row n of the directions beyond the first."""
 
     answer: Float[Array, "F T S"]  # G_d(n, :)
-    q: Float[Array, "K-1 T S"]  # up to row n
-    now: Float[Array, "K-1 S"]  # q(n)
+    q: Float[Array, "L T S"]  # up to row n
+    now: Float[Array, "L S"]  # q(n)
 
 
 def further_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row, local: Local) -> Further:
@@ -48,18 +48,18 @@ def memory(further: Further) -> Float[Array, "T S"]:
     return jnp.sum(further.answer * further.now[:, None] * further.q, 0)
 
 
-def heads(further: Further, sources: int) -> Float[Array, "1+G T S"]:
+def heads(further: Further, sources: int) -> Float[Array, "cd T S"]:
     """2 q_k(n) G_k(n, :), the head of W under a force on direction k; 0 under those on c and on the first."""
     own = 2 * further.now[:, None] * further.answer
     return jnp.concatenate([jnp.zeros((2, *own.shape[1:]), own.dtype), own[: sources - 2]])
 
 
-def own_weights(c: Couplings, h: Float[Array, " T"], further: Further) -> Float[Array, "T K-1 1 S"]:
+def own_weights(c: Couplings, h: Float[Array, " T"], further: Further) -> Float[Array, "T L 1 S"]:
     """e h_j G_k(n,j) q_k(j): what D(j) of the force on direction k takes from its own q_k."""
     return (c.e * h[:, None] * further.answer * further.q).swapaxes(0, 1)[:, :, None]
 
 
-def own_changes(local: Local, further: Further, past: Array, d: Array) -> Float[Array, "K-1 T S"]:
+def own_changes(local: Local, further: Further, past: Array, d: Array) -> Float[Array, "L T S"]:
     """Y_k = dq_k Delta + q_k D under a force on direction k, row n.
 
     Args:
@@ -70,7 +70,7 @@ def own_changes(local: Local, further: Further, past: Array, d: Array) -> Float[
     return local.residual * (further.answer - past) + feedback[:, None] * d
 
 
-def own_gains(c: Couplings, local: Local, answer: Float[Array, " S"]) -> Float[Array, "G-1 S"]:
+def own_gains(c: Couplings, local: Local, answer: Float[Array, " S"]) -> Float[Array, "O S"]:
     """dY_k/dQ_0 of each direction that has kernels of its own.
 
     Args:

@@ -19,8 +19,8 @@ from dmft.wide.state import Bases, Kernels, Labels, Row, Seeding, State
 class DrawRow(NamedTuple):
     """Row n of what determines the samples, of c and of d, and of the bulk."""
 
-    components: Float[Array, "1+K M"]  # N(n, :)
-    factor: Float[Array, "1+K M"]  # E[g(n) e_m]
+    components: Float[Array, "cd M"]  # N(n, :)
+    factor: Float[Array, "cd M"]  # E[g(n) e_m]
     response_bulk: Float[Array, " T"]  # R_r(n, :)
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
     target_overlap: Float[Array, " K"]  # b(n)
@@ -30,8 +30,8 @@ class DrawRow(NamedTuple):
 class DrawKernels(NamedTuple):
     """The rows of `DrawRow` stacked, and the bulk correlation."""
 
-    components: Float[Array, "T 1+K M"]
-    factor: Float[Array, "T 1+K M"]
+    components: Float[Array, "T cd M"]
+    factor: Float[Array, "T cd M"]
     response_bulk: Float[Array, "T T"]
     force_bulk: Float[Array, "T T"]
     target_overlap: Float[Array, "T K"]
@@ -54,8 +54,8 @@ class Draw(NamedTuple):
 
     samples: Samples
     labels: Labels
-    lengths: Float[Array, "1+K M"]  # t_m
-    features: Float[Array, "1+K M S"]  # X v_m; z_m where v_m is not known yet
+    lengths: Float[Array, "cd M"]  # t_m
+    features: Float[Array, "cd M S"]  # X v_m; z_m where v_m is not known yet
     kernels: DrawKernels
     seeding: tuple[Seeding, ...]
     fields: DrawFields

@@ -30,7 +30,7 @@ def feedback_gains(c: Couplings, instant: BySector, residual: Float[Array, " S"]
     return BySector(*(1 / (1 + c.e * weight * residual) for weight in (common, outlier[:, None], bulk)))
 
 
-def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "1+G M"]:
+def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "cd M"]:
     """(R_c h F_c)(n, :) and (R_d h F_d)(n, :): zeta^p and zeta^q of row n in their modes (equations 4.3 and 4.11).
 
     C_c = (1/(alpha^2 kappa)) R_c Gamma_c R_c^T with Gamma_c = F_c F_c^T, and the same for d.

@@ -36,13 +36,13 @@ class Block(NamedTuple):
     """
 
     bath: Float[Array, "J M S"]  # H
-    residual: Float[Array, "J 1+G M S"]  # D = dDelta
-    common: Float[Array, "J 1+G M S"]  # X = d[(1 + epsilon p) Delta]
-    outlier: Float[Array, "J 1+G M S"]  # Y = d[q Delta], q of the first direction
+    residual: Float[Array, "J cd M S"]  # D = dDelta
+    common: Float[Array, "J cd M S"]  # X = d[(1 + epsilon p) Delta]
+    outlier: Float[Array, "J cd M S"]  # Y = d[q Delta], q of the first direction
     further: Float[Array, "J F M S"]  # G_d
 
     @property
-    def own(self) -> Float[Array, "J G-1 M S"]:
+    def own(self) -> Float[Array, "J O M S"]:
         """D of the forces on the directions beyond the first."""
         return self.residual[:, 2:]
 

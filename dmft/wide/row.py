@@ -26,8 +26,8 @@ class Sampled(NamedTuple):
     answer: Float[Array, "F T S"]  # G_d of the directions beyond the first
     force: ForceRow
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
-    change: Float[Array, "2+G T"]  # E[X], E[Y], E[Delta G]
-    gain: Float[Array, " 2+G"]  # how these follow the responses
+    change: Float[Array, "cdr T"]  # E[X], E[Y], E[Delta G]
+    gain: Float[Array, " cdr"]  # how these follow the responses
     growth: tuple[Growth, ...]  # of a random initialisation, in each direction
 
 

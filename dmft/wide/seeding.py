@@ -9,7 +9,7 @@ of this.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -113,16 +113,16 @@ def explicit_seeding(
     seedings: tuple[Seeding, ...],
     n: Array,
     growth: tuple[Growth, ...],
-    velocities: tuple[Any, ...],
-) -> tuple[tuple[SeedingRow, Grown], ...]:
+    velocities: tuple[Grown | None, ...],
+) -> tuple[tuple[SeedingRow, Grown | None], ...]:
     """`explicit_seeding_row` of each direction."""
     each = zip(c.seed_overlap, seedings, growth, velocities, strict=True)
     return tuple(explicit_seeding_row(c, steps, seed, of, n, one, velocity) for seed, of, one, velocity in each)
 
 
 def explicit_seeding_row(
-    c: Couplings, steps: Steps, seed: Array, seeding: Seeding, n: Array, growth: Growth, velocity: Any
-) -> tuple[SeedingRow, Any]:
+    c: Couplings, steps: Steps, seed: Array, seeding: Seeding, n: Array, growth: Growth, velocity: Grown | None
+) -> tuple[SeedingRow, Grown | None]:
     """Row n + 1 of the same and its velocity, from row n; `velocity` is a `Grown`, or None without momentum."""
 
     def step(rows: Array) -> Array:

@@ -2,6 +2,7 @@
 
 T is the capacity in time points, S the number of samples, M the number of noise modes, K that of the target's
 directions.  Directions that are alike share their kernels (THEORY section 15): there are G = 1 of them, or else G = K.
+Axes cd are of c and of each kind of d, 1 + G long, and cdr of r after them; L is K - 1, O is G - 1.
 Rows not solved yet are zero, so that sums over all T rows run over the past alone.
 """
 
@@ -41,8 +42,8 @@ class Couplings(NamedTuple):
 class Row(NamedTuple):
     """Row n of all kernels: what the self-consistency of one time point determines."""
 
-    response: Float[Array, "2+G T"]  # R_c(n, :), R_d(n, :) of each direction, R_r(n, :)
-    factor: Float[Array, "1+G M"]  # F_c(n, :), F_d(n, :), F F^T = Gamma: E[g g], E[q Delta q Delta]
+    response: Float[Array, "cdr T"]  # R_c(n, :), R_d(n, :) of each direction, R_r(n, :)
+    factor: Float[Array, "cd M"]  # F_c(n, :), F_d(n, :), F F^T = Gamma: E[g g], E[q Delta q Delta]
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :) = E[Delta(n) Delta(:) B(n, :)]
     target_overlap: Float[Array, " G"]  # b(n)
     response_initial: Float[Array, ""]  # R_0(n), response of the bulk to its initial value
@@ -66,13 +67,13 @@ class Row(NamedTuple):
 class Kernels(NamedTuple):
     """The rows of `Row` stacked, the bulk correlation, and the mean changes of the forces."""
 
-    response: Float[Array, "T 2+G T"]
-    factor: Float[Array, "T 1+G M"]
+    response: Float[Array, "T cdr T"]
+    factor: Float[Array, "T cd M"]
     force_bulk: Float[Array, "T T"]
     target_overlap: Float[Array, "T G"]
     response_initial: Float[Array, " T"]
     correlation_bulk: Float[Array, "T T"]  # C_r
-    change: Float[Array, "T 2+G T"]  # E[X] under a force on c, E[Y] under one on d, E[Delta G]
+    change: Float[Array, "T cdr T"]  # E[X] under a force on c, E[Y] under one on d, E[Delta G]
     force_correlation: Float[Array, "T T"]  # E[Delta(n) B(n, :)]
 
     @property
@@ -98,7 +99,7 @@ class Seeding(NamedTuple):
 class Moving(NamedTuple):
     """What of row n descent moves; the rest of the row follows from the samples."""
 
-    response: Float[Array, "2+G T"]
+    response: Float[Array, "cdr T"]
     target_overlap: Float[Array, " G"]
     response_initial: Float[Array, ""]
 
@@ -135,8 +136,8 @@ class Fields(NamedTuple):
 class Bases(NamedTuple):
     """Orthonormal bases of the forces in sample space, and how many of their vectors are in use (the rest are 0)."""
 
-    vectors: Float[Array, "1+G M S"]  # of c, of d
-    modes: Int[Array, " 1+G"]
+    vectors: Float[Array, "cd M S"]  # of c, of d
+    modes: Int[Array, " cd"]
 
 
 class Labels(NamedTuple):

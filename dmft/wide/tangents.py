@@ -72,10 +72,10 @@ def slopes(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row
 class TangentRow(NamedTuple):
     """Row n of the tangents: [force on c or on d, its time, sample]."""
 
-    residual: Float[Array, "1+G T S"]  # D
-    common: Float[Array, "1+G T S"]  # X
-    outlier: Float[Array, "1+G T S"]  # Y of the first direction
-    own: Float[Array, "G-1 T S"]  # Y of each direction beyond it, under the force on it
+    residual: Float[Array, "cd T S"]  # D
+    common: Float[Array, "cd T S"]  # X
+    outlier: Float[Array, "cd T S"]  # Y of the first direction
+    own: Float[Array, "O T S"]  # Y of each direction beyond it, under the force on it
 
 
 def tangent_row(
