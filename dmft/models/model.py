@@ -13,8 +13,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from dmft.checks import ParameterError, check_bool, check_integer, check_real, neighbour, plain, spelt_fields
 from dmft.models.units import Units
 
@@ -154,7 +152,7 @@ def field_names() -> tuple[str, ...]:
 
 def _strengths(value: object) -> tuple[float, ...]:
     """s_k; ParameterError unless they are positive: a direction of strength 0 is none, and M has no negative ones."""
-    numbers = _several("strengths", (value,) if isinstance(plain(value), int | float) else value)
+    numbers = _several("strengths", value if _is_sequence(value) else (value,))
     for number in numbers:
         if not number > 0:
             raise ParameterError(
@@ -166,8 +164,7 @@ def _strengths(value: object) -> tuple[float, ...]:
 
 def _overlaps(value: object, directions: int) -> float | tuple[float, ...]:
     """One m0^2 for all directions, or one for each."""
-    value = plain(value)
-    if isinstance(value, int | float) or (directions == 1 and not isinstance(value, list | tuple | np.ndarray)):
+    if not _is_sequence(value):
         return check_real("initial_overlap", value, at_least=0.0)
     numbers = _several("initial_overlap", value)
     if len(numbers) != directions:
@@ -180,12 +177,13 @@ def _overlaps(value: object, directions: int) -> float | tuple[float, ...]:
     return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
-def _several(name: str, value: object) -> tuple[float, ...]:
-    """A sequence of at least one finite number."""
-    value = plain(value)
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise ParameterError(f"Argument `{name}` must be a sequence of numbers, but is {value!r}.")
-    numbers = tuple(check_real(name, one) for one in value)
+def _is_sequence(value: object) -> bool:
+    return isinstance(plain(value), Iterable) and not isinstance(value, str | bytes)
+
+
+def _several(name: str, value: Any) -> tuple[float, ...]:
+    """At least one finite number."""
+    numbers = tuple(check_real(name, one) for one in plain(value))
     if not numbers:
         raise ParameterError(f"Argument `{name}` must hold at least one number, but is empty.")
     return numbers

@@ -266,7 +266,7 @@ def test_a_model_is_the_same_after_it_was_written():
         ({"strengths": (1.0, -0.5)}, "`strengths` must hold numbers > 0"),
         ({"strengths": (1.0, 0.0)}, "a direction of strength 0 is none"),
         ({"strengths": ()}, "at least one number"),
-        ({"strengths": "1,2"}, "`strengths` must be a sequence of numbers"),
+        ({"strengths": "1,2"}, "`strengths` must be a finite number, but is '1,2'"),
         ({"strengths": (1.0, np.nan)}, "`strengths` must be a finite number"),
         ({"strengths": (1.0, 1.0), "initial_overlap": (0.1, 0.1, 0.1)}, "one for each of the 2 directions"),
         ({"strengths": (1.0, 1.0), "initial_overlap": (0.1, -0.1)}, "`initial_overlap` must be a finite number >= 0"),
