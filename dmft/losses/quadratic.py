@@ -10,7 +10,6 @@ For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alph
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dmft.models.model import Model
@@ -38,8 +37,8 @@ def overlap_names(model: Model) -> tuple[str, ...]:
     return tuple(f"overlap_{k}" for k in range(1, model.directions + 1)) if model.directions > 1 else ()
 
 
-def overlaps(model: Model, each: Sequence[Any]) -> dict[str, Any]:
-    """The observables `overlap` and, of several directions, `overlap_1`, ... from the overlap of each direction."""
+def overlaps(model: Model, each: Any) -> dict[str, Any]:
+    """The observables `overlap` and, of several directions, `overlap_1`, ... from those of each direction, K arrays."""
     return {"overlap": sum(each[1:], start=each[0])} | dict(zip(overlap_names(model), each, strict=False))
 
 

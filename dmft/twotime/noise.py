@@ -18,6 +18,8 @@ from jaxtyping import Array, Float
 STRETCH = 1.4
 #: E u^0, E u^2, ..., E u^8.
 EVEN_MOMENTS = (1.0, 1.0, 3.0, 15.0, 105.0)
+#: Of more samples than so many only polynomial weights are tried: the rest takes seconds, and is hardly needed.
+MANY = 512
 #: Share of its plain weight that every sample keeps where moments are matched.
 LEAST = 0.1
 #: Coordinates of the sequence that nothing uses: the modes are orthogonal to their signs, and stay what they are.
@@ -50,7 +52,7 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
 
     Args:
         samples: S, a power of two.
-        modes: M <= S - 6, number of noise modes in each sector.
+        modes: M <= S - 5 - K, number of noise modes in each sector.
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
         directions: K.
@@ -113,7 +115,9 @@ def joint_quadrature(u: np.ndarray) -> np.ndarray:
     rough = np.exp(-0.5 * np.sum(u**2, axis=1) * (1 - STRETCH**-2))
     rough /= rough.sum()
     for order in range(len(EVEN_MOMENTS) - 1, 0, -1):
-        powers = [n for n in np.ndindex(*(order + 1,) * u.shape[1]) if sum(n) <= order]
+        powers = _powers(u.shape[1], order)
+        if 2 * len(powers) > len(u):
+            continue
         moments = np.array([np.prod(np.take(EVEN_MOMENTS, n)) for n in powers])
         columns = np.stack([np.prod(u ** (2 * np.array(n)), axis=1) for n in powers]) / moments[:, None]
         weight = _nearest_weights(rough, columns)
@@ -121,6 +125,13 @@ def joint_quadrature(u: np.ndarray) -> np.ndarray:
         if exact and 2 * np.sum(rough**2) >= np.sum(weight**2):
             return weight
     return rough
+
+
+def _powers(count: int, order: int) -> list[tuple[int, ...]]:
+    """All n_1, ..., n_count >= 0 whose sum is at most `order`."""
+    if count == 0:
+        return [()]
+    return [(first, *rest) for first in range(order + 1) for rest in _powers(count - 1, order - first)]
 
 
 def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -133,8 +144,8 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
     change = np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0]
     weight = rough * (1 + change @ columns)
     least = LEAST * rough
-    if (weight >= least).all():
-        return weight
+    if (weight >= least).all() or len(rough) > MANY:
+        return np.maximum(weight, least)
     strict = 1e4  # how much more the moments count
     matrix = np.vstack([np.diag(rough**-0.5), strict * columns])
     wanted = np.append(rough**0.5, np.full(len(columns), strict)) - matrix @ least

@@ -33,6 +33,8 @@ from dmft.wide.solution import KERNELS, Like, Replica
 
 #: Samples of a replica of one, two and more directions unless given; and least.
 SAMPLES, LEAST = (256, 512, 1024), 32
+#: Directions of the target at most.
+MOST = 4
 #: Modes, and rows that there is room for, at least, so that most flows have the same programs.
 MODES, LEAST_CAPACITY = 64, 32
 
@@ -59,6 +61,14 @@ class Wide(Engine):
         modes = min(max(MODES, capacity_of(grid.size)), samples // 2)
         return Sampling(samples, modes, precision, LEAST_CAPACITY)
 
+    def check(self, grid: Grid) -> None:  # noqa: ARG002
+        """Samples fill few dimensions only."""
+        if self.model.directions > MOST:
+            raise ParameterError(
+                f"Argument `strengths` must have at most {MOST} entries for the theory, but has {self.model.directions} (the "
+                "simulation takes more)."
+            )
+
     def smallest(self, points: int) -> Sampling:  # noqa: ARG002
         """32 samples in single precision."""
         return Sampling(LEAST, LEAST // 2, "float32", LEAST_CAPACITY)
@@ -78,7 +88,10 @@ class Wide(Engine):
         """
         samples = max(sampling.samples // 4, min(32, sampling.samples // 2))
         return dataclasses.replace(
-            sampling, samples=samples, modes=min(sampling.modes, samples - 8), capacity=sampling.modes
+            sampling,
+            samples=samples,
+            modes=min(sampling.modes, samples - 7 - self.model.directions),
+            capacity=sampling.modes,
         )
 
     def trial(self, grid: Grid, sampling: Sampling) -> Sampling:  # noqa: ARG002

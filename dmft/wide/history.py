@@ -69,8 +69,8 @@ def empty_history(capacity: int, samples: int, zeros: Any, *, sources: int = 0, 
         stop = min(max(FIRST, 2 * first), capacity)
         rows, shape = stop - first, (stop, samples)
         bath = zeros(rows, *shape)
-        tangents = (zeros(rows, sources, *shape) for _ in range(3))
-        blocks.append(Block(bath, *tangents, zeros(rows, further, *shape)) if sources else BathBlock(bath))
+        d, x, y = (zeros(rows, sources, *shape) for _ in range(3))
+        blocks.append(Block(bath, d, x, y, zeros(rows, further, *shape)) if sources else BathBlock(bath))
         first = stop
     return tuple(blocks)
 

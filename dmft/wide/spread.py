@@ -79,7 +79,8 @@ def one_data_set(
         name: np.random.SeedSequence(plan.seed, spawn_key=(place, index if name in sources else 0))
         for place, name in enumerate(("samples", "coordinates"), start=1)
     }
-    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *seeds.values(), np.float64, model.directions)
+    of = seeds["samples"], seeds["coordinates"]
+    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *of, np.float64, model.directions)
     if "coordinates" not in sources:
         lengths = np.ones_like(lengths)
     c = couplings(model, "float64")._replace(seed_overlap=seed_overlaps(model))

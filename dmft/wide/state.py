@@ -116,7 +116,7 @@ class Velocity(NamedTuple):
     """U(n) of equation 13.1, row n alone; 0 without momentum."""
 
     rows: Moving
-    seeding: tuple[Grown, ...]  # of each direction, G
+    seeding: tuple[Grown | None, ...]  # of each direction, G
 
 
 class Fields(NamedTuple):

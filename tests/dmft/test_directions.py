@@ -277,3 +277,8 @@ def test_a_model_is_the_same_after_it_was_written():
 def test_bad_directions_are_refused_by_name(fields, says):
     with pytest.raises(ParameterError, match=says):
         Model(**{"alpha": 1.0, "epsilon": 0.5, "kappa": 3.0} | fields)
+
+
+def test_more_directions_than_samples_can_fill_are_refused():
+    with pytest.raises(ParameterError, match="`strengths` must have at most 4 entries for the theory, but has 5"):
+        solve(Model(alpha=1.0, epsilon=0.5, kappa=3.0, strengths=(1.0,) * 5), 1.0)
