@@ -65,8 +65,8 @@ class Wide(Engine):
         """Samples fill few dimensions only."""
         if self.model.directions > MOST:
             raise ParameterError(
-                f"Argument `strengths` must have at most {MOST} entries for the theory, but has {self.model.directions} (the "
-                "simulation takes more)."
+                f"Argument `strengths` must have at most {MOST} entries for the theory, but has "
+                f"{self.model.directions} (the simulation takes more)."
             )
 
     def smallest(self, points: int) -> Sampling:  # noqa: ARG002
