@@ -294,6 +294,7 @@ class SweepOptions:
 class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft phase`."""
 
+    spread: Annotated[bool | None, _help("Predict how likely one run at --dim groks, too.", "spread")] = None
     t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
     rtol: Annotated[_Real, _help(RTOL_HELP, "rtol", PHASE_DEFAULTS)] = None
     atol: Annotated[
