@@ -273,9 +273,7 @@ def test_the_chance_to_grok_is_the_share_of_runs_of_its_law(make_theory, thresho
         "train_loss": np.repeat(curves.train_loss.values[None], runs, axis=0),
         "test_loss": curves.test_loss.values * np.exp(relative * z),
     }
-    drawn = xarray.Dataset(
-        {name: (("seed", "time"), values) for name, values in losses.items()}, {"time": curves.time}
-    )
+    drawn = xarray.Dataset({name: (("seed", "time"), values) for name, values in losses.items()}, {"time": curves.time})
     share = grok_probability(drawn.assign_attrs(kind="simulation"), threshold, ratio)
     assert 0.1 < share["grok_probability"] < 0.95
     assert abs(found["grok_probability"] - share["grok_probability"]) <= 1.01 / runs

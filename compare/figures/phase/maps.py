@@ -55,11 +55,12 @@ class _Cells:
     def of(cls, phase: xarray.Dataset, prefix: str) -> _Cells:
         x, y = phase.attrs["x"], phase.attrs["y"]
         ordered = phase.sortby([x, y])
-        names = ("state", "delay", "delay_reached", "final_test_loss", "regime", "regime_certain", "grok_probability")
-        state, delay, reached, loss, regime, certain, chance = (
-            ordered[f"{prefix}{name}"].transpose(y, x).to_numpy() if f"{prefix}{name}" in ordered else None
-            for name in names
+        names = ("state", "delay", "delay_reached", "final_test_loss", "regime", "regime_certain")
+        state, delay, reached, loss, regime, certain = (
+            ordered[f"{prefix}{name}"].transpose(y, x).to_numpy() for name in names
         )
+        likely = f"{prefix}grok_probability"
+        chance = ordered[likely].transpose(y, x).to_numpy() if likely in ordered else None
         return cls(state, delay, reached > 0, loss, regime, certain > 0, chance)
 
     @property
