@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +81,9 @@ def write_comparison(
     timings: dict[str, float],
     parts: Parts | None = None,
     runs: int | None = None,
+    second: Sequence[xarray.Dataset] | None = None,
 ) -> None:
-    """Write the four files of `dmft compare` and print its tables.
+    """Write the files of `dmft compare` and print its tables.
 
     Args:
         answer: whom to tell.
@@ -92,6 +93,7 @@ def write_comparison(
         timings: of the work, in seconds.
         parts: what was kept of both until they are written.
         runs: of how many runs a measured mean is.
+        second: theory and simulation at a second D.
     """
     from compare.agreement import overlay
     from compare.grokking import grokking_delay, grokking_table, regime, regime_record
@@ -106,11 +108,21 @@ def write_comparison(
     summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
     told = [*notes_after(summary), "", *lines_before(summary), agreement_table(summary), "", *meaning(summary), ""]
     answer.say("\n".join([*told, grokking_table(measures), ""]))
+    beside = None
+    if second is not None:
+        beside = overlay(*second)
+        dim = int(second[1].attrs["dim"])
+        sides[f"simulation-{dim}"] = second[1]
+        if second[0] is not theory:
+            sides[f"theory-{dim}"] = second[0]
+        of_second = beside.summary()
+        summary["second_dim"] = {"dim": dim, "seeds": of_second["seeds"][1], "observables": of_second["observables"]}
+        answer.say(f"D = {dim}, {of_second['seeds'][1]} runs:\n\n{agreement_table(of_second)}\n")
     data = {
         **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),
     }
-    give(answer, folder, data, {"overlay": agreement.plot}, parts=parts, result=summary)
+    give(answer, folder, data, {"overlay": partial(agreement.plot, beside=beside)}, parts=parts, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:
