@@ -183,7 +183,8 @@ def compare(*, options: CompareOptions | None = None) -> None:
             if second is None:
                 measured = kept_simulation(settings, folder, parts)
             else:
-                measured, *others = at_two_dims(settings, second, theory, folder, parts)
+                measured, solved, simulated = at_two_dims(settings, second, theory, folder, parts)
+                others = second, solved, simulated
             timings["simulate_seconds"] = time.perf_counter() - middle
         write_comparison(answer, folder, theory, measured, timings, parts, runs, others)
 

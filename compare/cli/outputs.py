@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def write_comparison(
     timings: dict[str, float],
     parts: Parts | None = None,
     runs: int | None = None,
-    second: Sequence[xarray.Dataset] | None = None,
+    second: tuple[int, xarray.Dataset, xarray.Dataset] | None = None,
 ) -> None:
     """Write the files of `dmft compare` and print its tables.
 
@@ -93,7 +93,7 @@ def write_comparison(
         timings: of the work, in seconds.
         parts: what was kept of both until they are written.
         runs: of how many runs a measured mean is.
-        second: theory and simulation at a second D.
+        second: a second D, theory and simulation there.
     """
     from compare.agreement import overlay
     from compare.grokking import grokking_delay, grokking_table, regime, regime_record
@@ -110,14 +110,12 @@ def write_comparison(
     answer.say("\n".join([*told, grokking_table(measures), ""]))
     beside = None
     if second is not None:
-        beside = overlay(*second)
-        dim = int(second[1].attrs["dim"])
-        sides[f"simulation-{dim}"] = second[1]
-        if second[0] is not theory:
-            sides[f"theory-{dim}"] = second[0]
-        of_second = beside.summary()
-        summary["second_dim"] = {"dim": dim, "seeds": of_second["seeds"][1], "observables": of_second["observables"]}
-        answer.say(f"D = {dim}, {of_second['seeds'][1]} runs:\n\n{agreement_table(of_second)}\n")
+        dim, *both = second
+        beside = overlay(*both)
+        sides |= {f"{side}-{dim}": dataset for side, dataset in zip(("theory", "simulation"), both, strict=True)}
+        there = beside.summary()
+        summary["second_dim"] = {"dim": dim, "seeds": there["seeds"][1], "observables": there["observables"]}
+        answer.say(f"D = {dim}, {there['seeds'][1]} runs:\n\n{agreement_table(there)}\n")
     data = {
         **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dmft.progress import Estimate
 
 #: Times of both simulations, about even in ln t: observing them at more takes longer than training them.
-TIMES = 60
+TIMES, EARLIEST = 40, 1e-3  # from this part of t_max on
 
 
 def second_settings(settings: Settings, dim: int) -> Settings:
@@ -34,15 +34,13 @@ def second_estimates(settings: Settings, dim: int) -> list[Estimate]:
     from compare.cli.estimate import simulation_estimate, theory_estimate
 
     there = second_settings(settings, dim)
-    return [*([] if _is_planted(settings) else [theory_estimate(there)]), simulation_estimate(there)]
+    return [theory_estimate(there), simulation_estimate(there)]
 
 
 def at_two_dims(
     settings: Settings, dim: int, theory: xarray.Dataset, folder: Path, parts: Parts
 ) -> tuple[xarray.Dataset, xarray.Dataset, xarray.Dataset]:
     """The simulation at the first D; theory and simulation at the second.
-
-    A planted overlap has one theory, which D enters by the bulk's 1/D alone.
 
     Args:
         settings: those at the first D.
@@ -53,19 +51,15 @@ def at_two_dims(
     """
     from compare.figures.style import thin
 
-    late, there = theory["time"].to_numpy()[1:], second_settings(settings, dim)
+    late, there = theory["time"].to_numpy(), second_settings(settings, dim)
+    late = late[late >= EARLIEST * late[-1]]
     times = [0.0, *late[thin(late, TIMES)].tolist()]
 
     def simulation(name: str, one: Settings) -> xarray.Dataset:
         about = arguments(one, SIMULATION) | {"times": times}
         return parts.get(name, about, partial(simulate_network, one, folder, times=times))
 
-    first, second = simulation("simulation", settings), theory
-    if not _is_planted(settings):
-        about = arguments(there, THEORY) | there.rule
-        second = parts.get(f"theory-{dim}", about, partial(solve_theory, there, folder))
+    about = arguments(there, THEORY) | there.rule
+    first = simulation("simulation", settings)
+    second = parts.get(f"theory-{dim}", about, partial(solve_theory, there, folder))
     return first, second, simulation(f"simulation-{dim}", there)
-
-
-def _is_planted(settings: Settings) -> bool:
-    return settings.model.initial_overlap > 0

@@ -70,8 +70,7 @@ def overlay_figure(first: Side, second: Side, beside: Sequence[Side] = ()) -> Fi
         beside: sides of the same model at another D, drawn thin and open.
     """
     sides = (by_entry(first), by_entry(second))
-    drawn = [side.attributes.get("dim") for side in sides if side.kind == "theory"]
-    others = [by_entry(side) for side in beside if side.kind != "theory" or side.attributes.get("dim") not in drawn]
+    others = [by_entry(side) for side in beside]
     with house_style():
         figure = Picture(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
