@@ -17,8 +17,8 @@ from compare.sweep.request import Sweep
 BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
 
 #: What `dmft compare` shows of it too, where nothing is asked for but what is named here.
-BUILT_IN_VIEW: dict[str, Any] = {"spread": True, "second_dim": 200, "rtol": 0.02}
-BESIDE_VIEW = ("t_max", "atol", "seeds", "seed", "precision", "out", *BUILT_IN_VIEW)
+BUILT_IN_VIEW: dict[str, Any] = {"spread": True, "second_dim": 200, "rtol": 0.02, "precision": "float32"}
+BESIDE_VIEW = ("t_max", "atol", "seeds", "seed", "out", *BUILT_IN_VIEW)
 
 #: What the other options are when left out, as in `dmft.solve` and `sim.simulate` (a test compares them).
 DEFAULTS: dict[str, Any] = {
