@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -143,17 +143,13 @@ def _draw_panel(
         for index, side in enumerate((*sides, *others)):
             if not _has(side, name):
                 continue
-            time, value, error = (
-                side.curves[key].to_numpy() if key in side.curves.variables else np.array([])
-                for key in ("time", name, f"{name}_stderr")
-            )
-            draw = draw_line if side.kind == "theory" else draw_points
-            shown = time > 0.0 if side.kind == "theory" else time >= start
-            place = 1 if index >= len(sides) else index if repeated else None
-            curve = time[shown], value[shown], error[shown]
-            mark = draw(axes, *curve, styles[name], place, logarithmic=logarithmic)
-            seen.append(value[time >= start])
-            if index < len(sides):
+            first = index < len(sides)
+            place = 1 if not first else index if repeated else None
+            # of two sizes every other point each, so that neither hides the other
+            points = slice(None) if not others else slice(0 if first else 1, None, 2)
+            mark = _draw_side(axes, side, name, styles[name], start, place, points, logarithmic)
+            seen.append(side.curves[name].to_numpy()[side.time >= start])
+            if first:
                 marks.append(mark)
                 _draw_spread(axes, side, name, styles[name], start)
         handles.append(tuple(marks))
@@ -174,6 +170,18 @@ def _draw_panel(
         handletextpad=0.4,
         frameon=False,
     )
+
+
+def _draw_side(
+    axes: Axes, side: Side, name: str, style: Style, start: float, place: int | None, points: slice, logarithmic: bool
+) -> Any:
+    """A theory as a line, anything else as points from time `start` on, of which `points` are drawn."""
+    curve = [side.curves[key].to_numpy() for key in ("time", name, f"{name}_stderr")]
+    if side.kind == "theory":
+        shown = side.time > 0.0
+        return draw_line(axes, *(part[shown] for part in curve), style, place, logarithmic=logarithmic)
+    shown = side.time >= start
+    return draw_points(axes, *(part[shown][points] for part in curve), style, place, logarithmic=logarithmic)
 
 
 def _draw_spread(axes: Axes, side: Side, name: str, style: Style, start: float) -> None:
