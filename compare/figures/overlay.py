@@ -176,12 +176,11 @@ def _draw_side(
     axes: Axes, side: Side, name: str, style: Style, start: float, place: int | None, points: slice, logarithmic: bool
 ) -> Any:
     """A theory as a line, anything else as points from time `start` on, of which `points` are drawn."""
-    curve = [side.curves[key].to_numpy() for key in ("time", name, f"{name}_stderr")]
-    if side.kind == "theory":
-        shown = side.time > 0.0
-        return draw_line(axes, *(part[shown] for part in curve), style, place, logarithmic=logarithmic)
-    shown = side.time >= start
-    return draw_points(axes, *(part[shown][points] for part in curve), style, place, logarithmic=logarithmic)
+    is_theory = side.kind == "theory"
+    shown = np.flatnonzero(side.time > 0.0) if is_theory else np.flatnonzero(side.time >= start)[points]
+    value, error = (side.curves[key].to_numpy()[shown] for key in (name, f"{name}_stderr"))
+    draw = draw_line if is_theory else draw_points
+    return draw(axes, side.time[shown], value, error, style, place, logarithmic=logarithmic)
 
 
 def _draw_spread(axes: Axes, side: Side, name: str, style: Style, start: float) -> None:
