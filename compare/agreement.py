@@ -131,12 +131,16 @@ class Agreement:
         """What |z| of observable `name` may reach at each time, (T, ...): two-sided, corrected for the tests."""
         return stats.t.isf(0.5 * self.significance / self._tests(name), self.degrees[name].to_numpy())
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike[str] | None = None, *, beside: Agreement | None = None) -> Figure:
         """Both sides over each other, as a picture that a notebook shows; with a `path`, .png or .pdf, also written.
 
         Above: train and test loss against log time. Below: trace, overlap and mean weight norm, and the three parts of
         the test loss; or the overlaps of a committee, entry by entry. Theory is drawn as lines with bands, simulation
-        and measurement as points with bars.
+        and measurement as points with bars. A pale band around a theory is its spread over data sets, if it has one.
+
+        Args:
+            path: where to.
+            beside: a comparison of the same model at another D, drawn with open points and thin lines.
 
         Raises:
             ParameterError: the ending is neither, or no file can be written there.
@@ -144,7 +148,7 @@ class Agreement:
         from compare.figures.overlay import overlay_figure
         from compare.files import write_picture
 
-        figure = overlay_figure(self.first, self.second)
+        figure = overlay_figure(self.first, self.second, () if beside is None else (beside.first, beside.second))
         if path is not None:
             write_picture(path, figure)
         return figure

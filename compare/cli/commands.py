@@ -38,15 +38,18 @@ from compare.cli.options import (
 )
 from compare.cli.process import when_interrupted
 from compare.cli.runs import kept_simulation, kept_theory, simulate_network, solve_theory, training_arguments
+from compare.cli.second import at_two_dims, second_estimates
 from compare.cli.settings import (
     PresetSettings,
     Settings,
+    check_second_dim,
     given_values,
     resolved,
     settle,
     settle_explore,
     settle_phase,
     settle_preset,
+    with_built_in_view,
 )
 from compare.cli.sizes import WITHOUT, compare_sizes, given_dims, requested, sizes_estimates, sizes_kept
 from compare.files import output_folder
@@ -149,12 +152,14 @@ def compare(*, options: CompareOptions | None = None) -> None:
     With --measured, runs of your own take the place of the simulation. With --dims, simulations at several D are
     extrapolated to infinite D; each part is kept in DIR as soon as it is done.
 
-    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks.
+    Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks. It is shown at two
+    D, with the spread over data sets.
     """
-    options = options or CompareOptions()
+    options = with_built_in_view(options or CompareOptions())
     dims = given_dims(options)
     options, measured, runs = with_measured(options)
     settings = settle(options, simulated=measured is None and dims is None)
+    second = check_second_dim(options, settings.model)
     answer = _answer("compare", options)
     if dims is not None:
         return _compare_sizes(answer, settings, dims, options)
@@ -162,6 +167,8 @@ def compare(*, options: CompareOptions | None = None) -> None:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
         sides = theory_estimate(settings), *([simulation_estimate(settings)] if measured is None else [])
+        if second is not None:
+            sides = *sides, *second_estimates(settings, second)
         return answer.tell_plan(resolved(options, settings), sides)
     from compare.cli.outputs import write_comparison
 
@@ -171,11 +178,15 @@ def compare(*, options: CompareOptions | None = None) -> None:
         start = time.perf_counter()
         theory = kept_theory(settings, folder, parts)
         middle = time.perf_counter()
-        timings = {"solve_seconds": middle - start}
+        timings, others = {"solve_seconds": middle - start}, None
         if measured is None:
-            measured = kept_simulation(settings, folder, parts)
+            if second is None:
+                measured = kept_simulation(settings, folder, parts)
+            else:
+                measured, solved, simulated = at_two_dims(settings, second, theory, folder, parts)
+                others = second, solved, simulated
             timings["simulate_seconds"] = time.perf_counter() - middle
-        write_comparison(answer, folder, theory, measured, timings, parts, runs)
+        write_comparison(answer, folder, theory, measured, timings, parts, runs, others)
 
 
 def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], options: CompareOptions) -> None:

@@ -16,6 +16,10 @@ from compare.sweep.request import Sweep
 #: The built-in case: it learns its training set first and the rule much later.
 BUILT_IN_CASE: dict[str, Any] = {"alpha": 1.0, "epsilon": 0.25, "kappa": 5.5, "dim": 100, "initial_overlap": 0.1}
 
+#: What `dmft compare` shows of it too, where nothing is asked for but what is named here.
+BUILT_IN_VIEW: dict[str, Any] = {"spread": True, "second_dim": 200, "rtol": 0.02, "precision": "float32"}
+BESIDE_VIEW = ("t_max", "atol", "seeds", "seed", "out", *BUILT_IN_VIEW)
+
 #: What the other options are when left out, as in `dmft.solve` and `sim.simulate` (a test compares them).
 DEFAULTS: dict[str, Any] = {
     "t_max": 60.0,
@@ -252,6 +256,7 @@ class CompareOptions(
 ):
     """Options of `dmft compare`."""
 
+    second_dim: Annotated[_Whole, _help("A second D to simulate at and draw beside the first, >= 2.")] = None
     dims: Annotated[
         str | None, _help("Simulate at several D, such as 100,200,400, and extrapolate to the theory of infinite D.")
     ] = None
@@ -309,6 +314,7 @@ class SweepOptions:
 class PhaseOptions(AnswerOptions, SweepOptions, SimulationOptions, TheoryOptions, RunOptions, ModelOptions):
     """Options of `dmft phase`."""
 
+    spread: Annotated[bool | None, _help("Predict how likely one run at --dim groks, too.", "spread")] = None
     t_max: Annotated[_Real, _help("Training time of every point, > 0.", "t_max", PHASE_DEFAULTS)] = None
     rtol: Annotated[_Real, _help(RTOL_HELP, "rtol", PHASE_DEFAULTS)] = None
     atol: Annotated[

@@ -81,8 +81,9 @@ def write_comparison(
     timings: dict[str, float],
     parts: Parts | None = None,
     runs: int | None = None,
+    second: tuple[int, xarray.Dataset, xarray.Dataset] | None = None,
 ) -> None:
-    """Write the four files of `dmft compare` and print its tables.
+    """Write the files of `dmft compare` and print its tables.
 
     Args:
         answer: whom to tell.
@@ -92,6 +93,7 @@ def write_comparison(
         timings: of the work, in seconds.
         parts: what was kept of both until they are written.
         runs: of how many runs a measured mean is.
+        second: a second D, theory and simulation there.
     """
     from compare.agreement import overlay
     from compare.grokking import grokking_delay, grokking_table, regime, regime_record
@@ -106,11 +108,19 @@ def write_comparison(
     summary["timings"] = {name: round(seconds, 3) for name, seconds in timings.items()}
     told = [*notes_after(summary), "", *lines_before(summary), agreement_table(summary), "", *meaning(summary), ""]
     answer.say("\n".join([*told, grokking_table(measures), ""]))
+    beside = None
+    if second is not None:
+        dim, *both = second
+        beside = overlay(*both)
+        sides |= {f"{side}-{dim}": dataset for side, dataset in zip(("theory", "simulation"), both, strict=True)}
+        there = beside.summary()
+        summary["second_dim"] = {"dim": dim, "seeds": there["seeds"][1], "observables": there["observables"]}
+        answer.say(f"D = {dim}, {there['seeds'][1]} runs:\n\n{agreement_table(there)}\n")
     data = {
         **{f"{side}.nc": partial(write_dataset, dataset=dataset) for side, dataset in sides.items()},
         "summary.json": partial(write_json, content=summary),
     }
-    give(answer, folder, data, {"overlay": agreement.plot}, parts=parts, result=summary)
+    give(answer, folder, data, {"overlay": partial(agreement.plot, beside=beside)}, parts=parts, result=summary)
 
 
 def write_phase(answer: Answer, folder: Path, diagram: xarray.Dataset, settings: dict[str, Any]) -> None:

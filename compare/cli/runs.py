@@ -26,7 +26,7 @@ SIMULATION = ("model", "t_max", "seeds", "step", "optimizer", "form", "precision
 def solve_theory(settings: Settings, folder: Path) -> xarray.Dataset:
     """The theory; of a run that fails on its way, the curves up to there are in `folder`."""
     with _curves_kept(folder / "theory-partial.nc"):
-        return dmft.solve(**_arguments(settings, THEORY), **settings.rule, progress=True)
+        return dmft.solve(**arguments(settings, THEORY), **settings.rule, progress=True)
 
 
 def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarray.Dataset:
@@ -34,28 +34,29 @@ def simulate_network(settings: Settings, folder: Path, **training: Any) -> xarra
     import sim
     from sim.request import flow_rtol
 
-    asked = _arguments(settings, SIMULATION) | {"rtol": flow_rtol(settings.rtol, settings.precision)}
+    asked = arguments(settings, SIMULATION) | {"rtol": flow_rtol(settings.rtol, settings.precision)}
     with _curves_kept(folder / "simulation-partial.nc"):
         return sim.simulate(**asked, **training, progress=True)
 
 
 def kept_theory(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
     """`solve_theory`, or what is kept of a command that was cut off."""
-    return parts.get("theory", _arguments(settings, THEORY) | settings.rule, partial(solve_theory, settings, folder))
+    return parts.get("theory", arguments(settings, THEORY) | settings.rule, partial(solve_theory, settings, folder))
 
 
 def kept_simulation(settings: Settings, folder: Path, parts: Parts) -> xarray.Dataset:
     """`simulate_network`, likewise."""
-    return parts.get("simulation", _arguments(settings, SIMULATION), partial(simulate_network, settings, folder))
+    return parts.get("simulation", arguments(settings, SIMULATION), partial(simulate_network, settings, folder))
 
 
 def training_arguments(answer: Answer, settings: Settings, folder: Path) -> dict[str, Any]:
     """How `dmft simulate` trains, and where it saves the run as it goes."""
     names = ("stop_below", *(["checkpoint_every"] if settings.checkpoint_every is not None else []))
-    return _arguments(settings, names) | {"checkpoint": _checkpoint(answer, settings, folder)}
+    return arguments(settings, names) | {"checkpoint": _checkpoint(answer, settings, folder)}
 
 
-def _arguments(settings: Settings, names: tuple[str, ...]) -> dict[str, Any]:
+def arguments(settings: Settings, names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of these names."""
     return {name: getattr(settings, name) for name in names}
 
 

@@ -12,11 +12,14 @@ import tomllib
 from typing import Any, get_args
 
 from compare.cli.options import (
+    BESIDE_VIEW,
     BUILT_IN_CASE,
+    BUILT_IN_VIEW,
     DEFAULTS,
     MANY,
     PHASE_AXES,
     PHASE_DEFAULTS,
+    CompareOptions,
     ExploreOptions,
     Form,
     ModelOptions,
@@ -101,6 +104,32 @@ def settle(options: RunOptions, *, simulated: bool) -> Settings:
         else check_real("checkpoint_every", rest["checkpoint_every"], at_least=0.0),
         resume=check_bool("resume", rest["resume"]),
     )
+
+
+def with_built_in_view(options: CompareOptions) -> CompareOptions:
+    """The options, with what the built-in case is shown with where it is compared as it is."""
+    given = given_values(options)
+    if set(given) - set(BESIDE_VIEW):
+        return options
+    return dataclasses.replace(options, **{name: value for name, value in BUILT_IN_VIEW.items() if name not in given})
+
+
+def check_second_dim(options: CompareOptions, model: Model) -> int | None:
+    """The second D of a comparison, None if there is none.
+
+    Raises:
+        ParameterError: it is no size, the model's own, or there are runs of one's own or several `dims`.
+    """
+    given = given_values(options)
+    if "second_dim" not in given:
+        return None
+    for name in ("measured", "dims"):
+        if name in given:
+            raise ParameterError(f"Argument `second_dim` must be left out with `{name}`.")
+    dim = check_integer("second_dim", given["second_dim"], at_least=2)
+    if dim == model.dim:
+        raise ParameterError(f"Argument `second_dim` must be another size than dim = {dim}, but is the same.")
+    return dim
 
 
 #: Options that a preset leaves open.

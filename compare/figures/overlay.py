@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -59,13 +59,19 @@ DECOMPOSITION = (
 )
 
 
-def overlay_figure(first: Side, second: Side) -> Figure:
+def overlay_figure(first: Side, second: Side, beside: Sequence[Side] = ()) -> Figure:
     """Two sides over each other: losses above; order parameters and the parts of the test loss, or overlaps, below.
 
     Theory is drawn as lines with bands of one standard error, simulation and measurement as points with bars. Of two
-    sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open).
+    sides of the same kind, the first is drawn pale and wide (or large), the second thin (or open). A pale band is the
+    spread over data sets of a theory that has it.
+
+    Args:
+        first, second: the two sides.
+        beside: sides of the same model at another D, drawn thin and open.
     """
     sides = (by_entry(first), by_entry(second))
+    others = [by_entry(side) for side in beside]
     with house_style():
         figure = Picture(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
@@ -78,12 +84,12 @@ def overlay_figure(first: Side, second: Side) -> Figure:
         start, end = time_range(sides)
         for place, (title, styles) in places:
             axes = figure.add_subplot(place)
-            _draw_panel(axes, styles, sides, start, logarithmic=(title, styles) not in arrays)
+            _draw_panel(axes, styles, sides, others, start, logarithmic=(title, styles) not in arrays)
             axes.set(ylabel=title, xscale="log", xlim=(start / 1.08, end * 1.08))
             axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
             axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.0, 0.4)))
         figure.supxlabel(TIME_LABEL, fontsize=9.0)
-        figure.suptitle(_title(sides), fontsize=9.5)
+        figure.suptitle(_title(sides, others), fontsize=9.5)
     return figure
 
 
@@ -122,26 +128,31 @@ def time_range(sides: Sequence[Side]) -> tuple[float, float]:
 
 
 def _draw_panel(
-    axes: Axes, styles: Mapping[str, Style], sides: Sequence[Side], start: float, *, logarithmic: bool = True
+    axes: Axes,
+    styles: Mapping[str, Style],
+    sides: Sequence[Side],
+    others: Sequence[Side],
+    start: float,
+    *,
+    logarithmic: bool = True,
 ) -> None:
-    """Every observable of the panel, both sides, from time `start` on; overlaps have a sign, and a linear axis."""
+    """Every observable of the panel, all sides, from time `start` on; overlaps have a sign, and a linear axis."""
     handles, labels, seen = [], [], []
+    repeated = sides[0].kind == sides[1].kind or "theory" not in (sides[0].kind, sides[1].kind)
     for name in _shown(styles, sides):
         marks = []
-        for index, side in enumerate(sides):
+        for index, side in enumerate((*sides, *others)):
             if not _has(side, name):
                 continue
-            repeated = sides[0].kind == sides[1].kind or "theory" not in (sides[0].kind, sides[1].kind)
-            time, value, error = (
-                side.curves[key].to_numpy() if key in side.curves.variables else np.array([])
-                for key in ("time", name, f"{name}_stderr")
-            )
-            draw = draw_line if side.kind == "theory" else draw_points
-            shown = time > 0.0 if side.kind == "theory" else time >= start
-            place = index if repeated else None
-            curve = time[shown], value[shown], error[shown]
-            marks.append(draw(axes, *curve, styles[name], place, logarithmic=logarithmic))
-            seen.append(value[time >= start])
+            first = index < len(sides)
+            place = 1 if not first else index if repeated else None
+            # of two sizes every other point each, so that neither hides the other
+            points = slice(None) if not others else slice(0 if first else 1, None, 2)
+            mark = _draw_side(axes, side, name, styles[name], start, place, points, logarithmic)
+            seen.append(side.curves[name].to_numpy()[side.time >= start])
+            if first:
+                marks.append(mark)
+                _draw_spread(axes, side, name, styles[name], start)
         handles.append(tuple(marks))
         labels.append(styles[name].label)
     if logarithmic and (ends := span(seen)):
@@ -162,7 +173,28 @@ def _draw_panel(
     )
 
 
-def _title(sides: Sequence[Side]) -> str:
+def _draw_side(
+    axes: Axes, side: Side, name: str, style: Style, start: float, place: int | None, points: slice, logarithmic: bool
+) -> Any:
+    """A theory as a line, anything else as points from time `start` on, of which `points` are drawn."""
+    is_theory = side.kind == "theory"
+    shown = np.flatnonzero(side.time > 0.0) if is_theory else np.flatnonzero(side.time >= start)[points]
+    value, error = (side.curves[key].to_numpy()[shown] for key in (name, f"{name}_stderr"))
+    draw = draw_line if is_theory else draw_points
+    return draw(axes, side.time[shown], value, error, style, place, logarithmic=logarithmic)
+
+
+def _draw_spread(axes: Axes, side: Side, name: str, style: Style, start: float) -> None:
+    """The pale band of one standard deviation over data sets."""
+    if side.spread is None or name not in side.spread:
+        return
+    shown = side.time >= start
+    value, spread = (curves[name].to_numpy()[shown] for curves in (side.curves, side.spread))
+    below = np.maximum(value - spread, 1e-3 * np.abs(value))
+    axes.fill_between(side.time[shown], below, value + spread, color=style.color, alpha=0.13, linewidth=0.0, zorder=0.5)
+
+
+def _title(sides: Sequence[Side], others: Sequence[Side] = ()) -> str:
     """The model's parameters, then what lines and points are."""
     first = sides[0].attributes
     parts = model_in_words(*(side.attributes for side in sides))
@@ -170,7 +202,18 @@ def _title(sides: Sequence[Side]) -> str:
     kinds = [_described(side) for side in sides]
     if sides[0].kind == sides[1].kind:
         kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]
-    return "\n".join([",  ".join(parts), ";  ".join([*kinds, "bands and bars: one standard error"])]).strip()
+    open_points = [
+        f"open: $D = {side.attributes.get('dim')}$, {seeds_in_words(side.runs)}"
+        for side in others
+        if side.kind != "theory"
+    ]
+    about = [";  ".join([*kinds, *open_points])]
+    bands = ["bands and bars: one standard error"]
+    if any(side.spread is not None for side in sides):
+        bands.append(f"pale bands: how one run at $D = {first['dim']}$ scatters over data sets")
+    if open_points or len(bands) > 1:
+        return "\n".join([",  ".join(parts), *about, ";  ".join(bands)]).strip()
+    return "\n".join([",  ".join(parts), ";  ".join([*about, *bands])]).strip()
 
 
 #: What tells two sides of one kind apart.

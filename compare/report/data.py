@@ -20,7 +20,7 @@ from compare.figures.phase.axes import CellAxis
 from compare.figures.style import thin
 from compare.files import load_dataset, number
 from compare.report.repeat import command, settings_of
-from compare.sweep.measures import PREFIXES, REGIMES, State, measure
+from compare.sweep.measures import PREFIXES, REGIMES, State, grok_probability, measure
 from compare.sweep.phase import UNFINISHED
 from compare.sweep.point_file import Damaged, decode
 from compare.sweep.request import Sweep
@@ -121,6 +121,8 @@ def _so_far(folder: Path, phase: xarray.Dataset) -> tuple[xarray.Dataset, str]:
             done += 1
             met = {"tolerance_met": curves.attrs.get("tolerance_met", 0)} if not prefix else {}
             found = measure(curves, phase.attrs["threshold"], phase.attrs["ratio"]) | met | {"state": State.DONE}
+            if f"{prefix}grok_probability" in phase:
+                found |= grok_probability(curves, phase.attrs["threshold"], phase.attrs["ratio"])
             for key, value in found.items():
                 phase[prefix + key].to_numpy()[place] = value
     return phase, f"{done} of {all_points} points so far"

@@ -1,4 +1,14 @@
-"""A point of a phase diagram in numbers: threshold times, delay, losses and regime, each with its error."""
+"""A point of a phase diagram in numbers: threshold times, delay, losses and regime, each with its error.
+
+A single run at dimension D has curves of its own. Its test loss is taken as
+
+    log L_run(t) = log L(t) + z s(t)/L(t),    z ~ N(0, 1), one number for all times,
+
+with L the theory's test loss and s its spread over data sets; its train loss as the theory's. Then it is at or below
+L* at a time from 0 to t exactly if z <= z*(t), and the run groks with probability (THEORY section 12)
+
+    Phi(z*(t_max)) - Phi(z*(ratio t_train)),    z*(t) = max_{t' <= t} (log L* - log L(t')) L(t')/s(t').         (12.3)
+"""
 
 from __future__ import annotations
 
@@ -8,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import xarray
+from scipy.stats import norm
 
 from compare.curves import total_error
 from compare.grokking import Duration, Regime, grokking_delay, regime
@@ -41,6 +52,9 @@ ABSENT: dict[str, Any] = {
     "regime": np.int8(0),
     "regime_certain": np.int8(0),
 }
+
+#: Likewise of what `grok_probability` returns.
+CHANCE: dict[str, Any] = {"grok_probability": np.nan, "grok_probability_error": np.nan}
 
 
 def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str, Any]:
@@ -91,3 +105,46 @@ def _is_certain(curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, thr
         if regime(means.assign(moved), threshold, ratio=ratio) is not kind:
             return False
     return True
+
+
+def grok_probability(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str, Any]:
+    """The values named in CHANCE: how likely one run groks by t_max, with its standard error.
+
+    For theory this is equation 12.3, with the errors of the test loss and of its spread; NaN without a spread. For a
+    simulation it is the share of its runs that grok, with the binomial error of that share, where one run more is
+    taken to grok and one not to, so that the error is never 0.
+
+    Args:
+        curves: a dataset of `dmft.solve(..., spread=True)` or of `sim.simulate`.
+        threshold, ratio: as in `measure`.
+    """
+    if "seed" in curves.dims:
+        kinds = [regime(curves.isel(seed=[run]), threshold, ratio=ratio) for run in range(curves.sizes["seed"])]
+        runs, count = len(kinds), sum(kind is Regime.GROKS for kind in kinds)
+        likely = (count + 1) / (runs + 2)
+        value, error = count / runs, np.sqrt(likely * (1 - likely) / runs)
+    elif "test_loss_spread" in curves:
+        train, t_max = grokking_delay(curves, threshold).t_train, float(curves["time"][-1])
+        latest = min(ratio * train.value, t_max) if train.reached else t_max
+        (late, late_error), (early, early_error) = (_chance_by(curves, threshold, t) for t in (t_max, latest))
+        value, error = late - early, np.hypot(late_error, early_error)
+    else:
+        return dict(CHANCE)
+    return dict(zip(CHANCE, (float(value), float(error)), strict=True))
+
+
+def _chance_by(curves: xarray.Dataset, threshold: float, time: float) -> tuple[float, float]:
+    """Phi(z*) of equation 12.3 at a time, and its standard error."""
+    at = np.append(curves["time"].to_numpy()[curves["time"] < time], time)
+    known = curves["test_loss"], _errors(curves, "test_loss"), curves["test_loss_spread"]
+    loss, error, spread, spread_error = (
+        np.interp(at, curves["time"], values) for values in (*known, curves["test_loss_spread_stderr"])
+    )
+    away = np.log(threshold / loss)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(spread > 0, away * loss / spread, np.where(away >= 0, np.inf, -np.inf))
+    best = int(np.argmax(z))
+    if not np.isfinite(z[best]):
+        return float(z[best] > 0), 0.0
+    slope = np.hypot(error[best], z[best] * spread_error[best]) / spread[best]
+    return float(norm.cdf(z[best])), float(norm.pdf(z[best]) * slope)

@@ -16,7 +16,7 @@ import xarray
 import dmft
 from compare.files import finished, write_dataset
 from compare.sweep.axes import Axis
-from compare.sweep.measures import ABSENT, PREFIXES, REGIMES, State, measure
+from compare.sweep.measures import ABSENT, CHANCE, PREFIXES, REGIMES, State, grok_probability, measure
 from compare.sweep.points import Failure, Point
 from compare.sweep.request import SHARED, Sweep
 from compare.sweep.store import Store
@@ -53,6 +53,7 @@ def phase_diagram(
     precision: str = Sweep.precision,
     seed: int = Sweep.seed,
     theory: bool = True,
+    spread: bool = False,
     simulate_every: int = 0,
     simulation_step: float | None = None,
     seeds: int = Sweep.seeds,
@@ -83,6 +84,8 @@ def phase_diagram(
         precision: "float64" or "float32".
         seed: random stream of theory and simulation.
         theory: solve the theory at every point.
+        spread: predict also how likely a single run groks by t_max, which needs `dim`, and the theory's spread over
+            data sets at every point (THEORY section 12): it costs about as much as the curves.
         simulate_every: simulate at every so many values of each axis, from the first on; 0: nowhere. Needs `dim`.
         simulation_step: step of the simulation alone, where `step` is None; None: it follows gradient flow too.
         seeds, form: of the simulation, see `sim.simulate`.
@@ -100,7 +103,8 @@ def phase_diagram(
         `simulation_`: `t_train`, `t_test`, `delay` with `_error` and `_reached` (0 where the threshold was not
         reached by t_max: the time is then NaN, never zero), `final_train_loss`, `final_test_loss`, `peak_test_loss`
         with `_error`, `regime` with `regime_certain` (whether it stays when the losses move by two errors),
-        `state`, `message` (why a point failed) and `point` (its file); for theory also `tolerance_met`.
+        `state`, `message` (why a point failed) and `point` (its file); for theory also `tolerance_met`. With `spread`
+        also `grok_probability` with `_error`: for theory equation 12.3, for simulation the share of the runs.
 
     Raises:
         ParameterError: an argument is out of range, at any point, or nobody answers at `scheduler`.
@@ -224,7 +228,8 @@ def _side_variables(
 ) -> dict[str, Any]:
     """The variables of theory or simulation over the grid."""
     shape, dims = tuple(len(axis.values) for axis in sweep.axes), [axis.field for axis in sweep.axes]
-    arrays: dict[str, np.ndarray] = {name: np.full(shape, value) for name, value in ABSENT.items()}
+    absent = ABSENT | CHANCE if sweep.spread else ABSENT
+    arrays: dict[str, np.ndarray] = {name: np.full(shape, value) for name, value in absent.items()}
     arrays |= {name: np.zeros(shape, np.int8) for name in ("state", "tolerance_met")}
     arrays |= {name: np.full(shape, "", object) for name in ("message", "point")}
     for at, point in points.items():
@@ -237,7 +242,10 @@ def _side_variables(
             continue
         arrays["state"][at] = State.DONE
         arrays["tolerance_met"][at] = curves.attrs.get("tolerance_met", 0)
-        for name, value in measure(curves, sweep.threshold, sweep.ratio).items():
+        found = measure(curves, sweep.threshold, sweep.ratio)
+        if sweep.spread:
+            found |= grok_probability(curves, sweep.threshold, sweep.ratio)
+        for name, value in found.items():
             arrays[name][at] = value
     if side == "simulation":
         del arrays["tolerance_met"]
@@ -269,6 +277,7 @@ def _attributes(sweep: Sweep) -> dict[str, Any]:
         "threshold": sweep.threshold,
         "ratio": sweep.ratio,
         "simulate_every": sweep.simulate_every,
+        **({"spread": 1} if sweep.spread else {}),
         "version": dmft.__version__,
         "numerics": ", ".join(" ".join(pair) for pair in numerics().items()),
     }

@@ -40,6 +40,7 @@ class Sweep:
     precision: str = "float64"
     seed: int = 0
     theory: bool = True
+    spread: bool = False
     simulate_every: int = 0
     simulation_step: float | None = None
     seeds: int = 8
@@ -65,6 +66,7 @@ class Sweep:
             "precision": check_choice("precision", self.precision, PRECISIONS),
             "seed": check_seed(self.seed),
             "theory": check_bool("theory", self.theory),
+            "spread": check_bool("spread", self.spread),
             "simulate_every": check_integer("simulate_every", self.simulate_every, at_least=0),
             "simulation_step": check_step("simulation_step", self.simulation_step, t_max),
             "seeds": check_integer("seeds", self.seeds, at_least=1),
@@ -84,8 +86,23 @@ class Sweep:
             raise ParameterError(
                 "Argument `simulate_every` must be >= 1 without theory, but is 0: nothing is left to do."
             )
+        if self.spread:
+            self._check_spread()
         for model in self.simulated.values():
             check_simulated(model, self.form)
+
+    def _check_spread(self) -> None:
+        """ParameterError unless the theory knows the spread over data sets at every point."""
+        if not isinstance(self.base_model, Model):
+            raise ParameterError(
+                f"Argument `spread` must be False for a {type(self.base_model).__name__}, whose is not known."
+            )
+        if not self.theory:
+            raise ParameterError("Argument `spread` must be False without theory, which predicts it.")
+        if any((self.solve_options or {}).get(name) for name in ("momentum", "schedule")):
+            raise ParameterError("Argument `spread` must be False with momentum or a schedule, where it is not known.")
+        if any(model.dim is None for model in self.models.values()):
+            raise ParameterError("Argument `dim` must be given with `spread`: data sets have a size.")
 
     @functools.cached_property
     def models(self) -> dict[tuple[int, ...], Any]:
@@ -104,7 +121,8 @@ class Sweep:
     @property
     def theory_settings(self) -> dict[str, Any]:
         """Arguments of `dmft.solve`."""
-        return self._common | {"rtol": self.rtol, "atol": self.atol, **(self.solve_options or {})}
+        spread = {"spread": True} if self.spread else {}
+        return self._common | {"rtol": self.rtol, "atol": self.atol, **spread, **(self.solve_options or {})}
 
     @property
     def simulation_settings(self) -> dict[str, Any]:

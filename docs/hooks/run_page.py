@@ -107,7 +107,15 @@ def _beside(command: list[str]) -> Iterator[None]:
 
 
 #: What an option is replaced by on a small problem, and what is set in any case.
-_SMALLER = {"--dim": 12.0, "--width": 6.0, "--batch-size": 4.0, "--seeds": 2.0, "--simulate-every": 1.0, "--t-max": 0.4}
+_SMALLER = {
+    "--dim": 12.0,
+    "--second-dim": 14.0,
+    "--width": 6.0,
+    "--batch-size": 4.0,
+    "--seeds": 2.0,
+    "--simulate-every": 1.0,
+    "--t-max": 0.4,
+}
 _ALWAYS = {
     "solve": {"--t-max": "0.4", "--rtol": "0.5", "--atol": "0.1"},
     "simulate": {"--t-max": "0.4", "--dim": "12", "--seeds": "2"},

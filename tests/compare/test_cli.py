@@ -28,10 +28,12 @@ def fake_runs(monkeypatch, make_theory, make_simulation):
 
     def solve(model, t_max, **options):
         calls["solve"] = (model, t_max, options)
+        calls.setdefault("dims", []).append(("solve", model.dim, options["spread"]))
         return make_theory()
 
     def simulate(model, t_max, **options):
         calls["simulate"] = (model, t_max, options)
+        calls.setdefault("dims", []).append(("simulate", model.dim, options["seeds"]))
         return make_simulation(seeds=options["seeds"])
 
     monkeypatch.setitem(vars(dmft), "solve", solve)
@@ -120,6 +122,9 @@ def test_bad_usage_ends_a_process_with_code_2_and_one_line(tmp_path):
         (["simulate", "--checkpoint-every", "-1"], ["`checkpoint_every`", ">= 0", "-1"]),
         (["compare", "--optimizer", "adam"], ["`optimizer`", "gd, momentum, nesterov", "'adam'"]),
         (["solve", "--optimizer", "momentum"], ["`momentum`", "gradient flow", "give `step`"]),
+        (["compare", "--second-dim", "100"], ["`second_dim`", "another size", "100"]),
+        (["compare", "--second-dim", "1"], ["`second_dim`", ">= 2", "1"]),
+        (["compare", "--dims", "50,100", "--second-dim", "20"], ["`second_dim`", "left out with `dims`"]),
         (["compare", "--dims", "50,100", "--momentum", "0.5"], ["`momentum`", "left out with `dims`"]),
         (["compare", "--dim", "10", "--kappa", "0.01"], ["`kappa`", "0.05"]),
         (["nothing"], ["nothing", "solve", "compare"]),
@@ -234,9 +239,9 @@ def test_a_model_that_is_given_has_the_defaults_of_model():
 
 
 @pytest.mark.usefixtures("fake_runs")
-def test_compare_writes_four_files_and_prints_verdicts(tmp_path, capsys):
+def test_compare_writes_its_files_and_prints_verdicts(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["compare", "--out", str(out), "--seeds", "6"]) == 0
+    assert main(["compare", "--out", str(out), "--seeds", "6", "--dim", "50"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["overlay.png", "simulation.nc", "summary.json", "theory.nc"]
     printed = capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
@@ -253,6 +258,40 @@ def test_compare_writes_four_files_and_prints_verdicts(tmp_path, capsys):
     with xarray.open_dataset(out / "theory.nc", engine="h5netcdf") as dataset:
         assert Model.from_attributes(dataset.attrs).kappa == 4.0
     assert (out / "theory.nc").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_the_built_in_case_is_shown_at_two_sizes_with_the_spread(tmp_path, fake_runs, capsys):
+    assert main(["compare", "--out", str(tmp_path), "--seeds", "6"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("theory.nc", "simulation.nc", "theory-200.nc", "simulation-200.nc", "summary.json", "overlay.png")
+    }
+    assert fake_runs["dims"] == [
+        ("solve", 100, True),
+        ("simulate", 100, 6),
+        ("solve", 200, False),
+        ("simulate", 200, 3),
+    ]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["second_dim"]["dim"], summary["second_dim"]["seeds"]) == (200, 3)
+    assert set(summary["second_dim"]["observables"]) == set(summary["observables"])
+    assert "D = 200, 3 runs" in capsys.readouterr().out
+    times = fake_runs["simulate"][2]["times"]
+    assert len(times) == 41
+    assert times[1] >= 1e-3 * times[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "dims"),
+    [
+        (["--dim", "50"], [50]),
+        (["--optimizer", "momentum", "--step", "0.1"], [100]),
+        (["--second-dim", "60"], [100, 60]),
+    ],
+)
+def test_what_is_shown_is_what_is_asked_for(more, dims, tmp_path, fake_runs):
+    assert main(["compare", "--out", str(tmp_path), "--no-spread", *more]) == 0
+    assert [one for side, one, _ in fake_runs["dims"] if side == "simulate"] == dims
+    assert not any(asked for side, _, asked in fake_runs["dims"] if side == "solve")
 
 
 @pytest.fixture
@@ -404,7 +443,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(tmp_path, monkeypa
     monkeypatch.setattr("compare.cli.outputs.write_json", fail)
     assert main(["compare", "--out", str(tmp_path), "--seeds", "4"]) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
-    assert len(list((tmp_path / "unfinished").iterdir())) == 2
+    assert len(list((tmp_path / "unfinished").iterdir())) == 4
     capsys.readouterr()
 
 

@@ -124,7 +124,7 @@ def test_compare_answers_with_its_summary(tmp_path, capsys) -> None:
     found = answer(capsys)
     assert found["result"] == json.loads((tmp_path / "summary.json").read_text())
     assert [path.rsplit("/", 1)[1] for path in found["files"]] == [
-        *("theory.nc", "simulation.nc", "summary.json", "overlay.png")
+        *("theory.nc", "simulation.nc", "theory-200.nc", "simulation-200.nc", "summary.json", "overlay.png")
     ]
 
 

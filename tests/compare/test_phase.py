@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 import xarray
+from scipy.stats import norm
 
 from compare import phase_diagram
 from compare.cli import main
@@ -21,7 +22,7 @@ from compare.figures.phase.figure import phase_figure
 from compare.grokking import Regime, grokking_delay, regime
 from compare.report.data import report_data
 from compare.sweep import phase as sweep
-from compare.sweep.measures import REGIMES, measure
+from compare.sweep.measures import REGIMES, grok_probability, measure
 from compare.sweep.phase import PointFailedWarning
 from compare.sweep.points import compute
 from dmft import Committee, Model, ParameterError, solve
@@ -200,6 +201,12 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
         ({"simulate_every": -1}, "`simulate_every`"),
         ({"simulate_every": 1}, "`dim`"),
         ({"theory": False}, "`simulate_every` must be >= 1"),
+        ({"spread": True}, "`dim` must be given with `spread`"),
+        ({"spread": 64}, "`spread`"),
+        ({"spread": True, "theory": False, "simulate_every": 1}, "`spread` must be False without theory"),
+        ({"spread": True, "solve_options": {"momentum": 0.9}}, "`spread` must be False with momentum"),
+        ({"spread": True, "base_model": Committee(alpha=1.0, kappa=2.0, width=2, activation="erf")}, "Committee"),
+        ({"solve_options": {"spread": True}}, "'spread'"),
         ({"workers": 0}, "`workers`"),
         ({"seed": -1}, "`seed`"),
         ({"base_model": None}, "`base_model`"),
@@ -248,6 +255,80 @@ def test_one_seed_has_no_errors_and_no_certainty(make_simulation):
     found = measure(make_simulation(seeds=1), threshold=0.1, ratio=3.0)
     assert np.isnan(found["final_test_loss_error"])
     assert found["regime_certain"] == 0
+
+
+def with_spread(curves, relative):
+    """The curves with a spread of the test loss, `relative` to it, known to a tenth."""
+    spread = relative * curves.test_loss
+    return curves.assign(test_loss_spread=spread, test_loss_spread_stderr=0.1 * spread)
+
+
+@pytest.mark.parametrize(("threshold", "relative"), [(0.03, 0.8), (0.015, 0.3), (0.3, 1.0)])
+def test_the_chance_to_grok_is_the_share_of_runs_of_its_law(make_theory, threshold, relative):
+    """Equation 12.3 against runs at even quantiles of the law above it, each read as a simulation is."""
+    curves, runs, ratio = with_spread(make_theory(), relative), 200, 3.0
+    found = grok_probability(curves, threshold, ratio)
+    z = norm.ppf((np.arange(runs) + 0.5) / runs)[:, None]
+    losses = {
+        "train_loss": np.repeat(curves.train_loss.values[None], runs, axis=0),
+        "test_loss": curves.test_loss.values * np.exp(relative * z),
+    }
+    drawn = xarray.Dataset({name: (("seed", "time"), values) for name, values in losses.items()}, {"time": curves.time})
+    share = grok_probability(drawn.assign_attrs(kind="simulation"), threshold, ratio)
+    assert 0.1 < share["grok_probability"] < 0.95
+    assert abs(found["grok_probability"] - share["grok_probability"]) <= 1.01 / runs
+
+
+def test_the_chance_to_grok_where_nothing_scatters_or_nothing_is_known(make_theory, make_simulation):
+    curves = make_theory()
+    assert np.isnan(list(grok_probability(curves, 0.1, 3.0).values())).all()
+    for threshold, chance in ((0.1, 1.0), (1e-9, 0.0)):
+        assert grok_probability(with_spread(curves, 0.0), threshold, 3.0)["grok_probability"] == chance
+    assert grok_probability(with_spread(curves, 0.3), 0.1, 1e9)["grok_probability"] == 0.0
+    narrow, wide = (grok_probability(with_spread(curves, size), 0.013, 3.0) for size in (0.1, 0.5))
+    assert 0 < narrow["grok_probability"] < wide["grok_probability"] < 0.5
+    assert wide["grok_probability_error"] > 0
+    all_runs = grok_probability(make_simulation(scatter=0.01), 0.1, 3.0)
+    assert all_runs["grok_probability"] == 1.0
+    assert all_runs["grok_probability_error"] == pytest.approx(np.sqrt(0.9 * 0.1 / 8))
+
+
+def test_a_sweep_has_the_chance_to_grok_if_asked(computed, tmp_path):
+    model, axis = BASE.replace(dim=30), ("alpha", [1.0])
+    asked = QUICK | {"folder": tmp_path, "threshold": 0.5, "simulate_every": 1, "seeds": 4, "solve_options": {}}
+    plain = phase_diagram(model, axis, **asked)
+    with_chance = phase_diagram(model, axis, spread=True, **asked)
+    assert len(computed) == 3  # the theory again, the simulation not
+    added = {f"{prefix}grok_probability{end}" for prefix in ("", "simulation_") for end in ("", "_error")}
+    assert set(with_chance.data_vars) - set(plain.data_vars) == added
+    theory = xarray.load_dataset(tmp_path / "points" / f"{with_chance.point.item()}.nc")
+    assert float(with_chance.grok_probability[0]) == grok_probability(theory, 0.5, 3.0)["grok_probability"]
+    assert "test_loss_spread" in theory
+    assert np.isfinite(with_chance.simulation_grok_probability).all()
+    without = with_chance.drop_vars([*added, "point"])
+    xarray.testing.assert_equal(without, plain.drop_vars("point"))
+
+
+@pytest.mark.slow
+def test_the_chance_to_grok_is_that_of_simulations(computed):
+    """D = 200 at the time at which the mean run has just reached the threshold (descent in steps of .2)."""
+    model = Model(alpha=1.0, epsilon=0.5, kappa=5.5, dim=200, initial_overlap=0.1)
+    phase = phase_diagram(
+        model,
+        ("dim", [200]),
+        t_max=4.0,
+        step=0.2,
+        threshold=0.235,
+        spread=True,
+        simulate_every=1,
+        seeds=80,
+        simulate_options={"times": [0.0, 0.4, 0.8, 1.0, 1.2, 1.4, 2.0, 2.6, 3.0, 3.2, 3.4, 3.6, 3.8, 4.0]},
+    ).isel(dim=0)
+    assert len(computed) == 2
+    chance, share = float(phase.grok_probability), float(phase.simulation_grok_probability)
+    error = np.hypot(float(phase.grok_probability_error), float(phase.simulation_grok_probability_error))
+    assert 0.2 < chance < 0.8
+    assert abs(chance - share) < 3 * error, (chance, share, error)
 
 
 # The command

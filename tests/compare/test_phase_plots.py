@@ -114,6 +114,14 @@ def with_state(phase: xarray.Dataset, state: int, **place: Any) -> xarray.Datase
     return phase
 
 
+def with_chances(phase: xarray.Dataset) -> xarray.Dataset:
+    """The same with the probability that one run groks."""
+    for prefix in ("", "simulation_"):
+        likely = 1 / (1 + phase[f"{prefix}final_test_loss"] / 0.1)
+        phase = phase.assign({f"{prefix}grok_probability": likely, f"{prefix}grok_probability_error": 0.1 * likely})
+    return phase
+
+
 def written(figure: Any, path: Path, form: str = "png") -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,6 +139,8 @@ CASES = {
     "all absent": lambda: with_state(grid(3, 3), 0),
     "all unreached": lambda: grid(3, 3, every=2, t_max=0.01),
     "irregular, from zero": lambda: made_up(("epsilon", [0.0, 0.1, 0.3, 1.0]), ("width", np.array([10, 1000])), 1),
+    "with chances": lambda: with_chances(with_state(grid(5, 4, every=2), 2, alpha=3, kappa=3)),
+    "line with chances": lambda: with_chances(made_up(("alpha", np.geomspace(0.1, 20.0, 12)), every=2)),
     "line": lambda: with_state(made_up(("alpha", np.geomspace(0.1, 20.0, 12)), every=2), 2, alpha=4),
     "line, simulation alone": lambda: made_up(("dim", np.array([50])), every=1, theory=False),
     "line, all failed": lambda: with_state(made_up(("alpha", [1.0, 2.0]), every=1), 2),
@@ -259,6 +269,19 @@ def test_simulation_lies_over_theory_in_its_colours_with_another_mark_where_the_
         for place, value in zip(item.get_offsets(), item.get_array(), strict=True):
             at = phase.sel(alpha=place[0], kappa=place[1], method="nearest")
             assert value == float(at.simulation_final_test_loss)
+
+
+def test_the_chance_to_grok_is_a_map_like_the_others() -> None:
+    phase = with_chances(grid(6, 6, every=2))
+    axes = phase_figure(phase).axes[2]
+    (mesh,) = (item for item in axes.collections if isinstance(item, QuadMesh))
+    np.testing.assert_array_equal(mesh.get_array(), phase.grok_probability.transpose("kappa", "alpha"))
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (0.0, 1.0)
+    marks = [item for item in axes.collections if isinstance(item, PathCollection) and item.get_array() is not None]
+    shown = np.concatenate([item.get_array() for item in marks])
+    simulated = phase.simulation_grok_probability.values[phase.simulation_state.values > 0]
+    np.testing.assert_allclose(np.sort(shown), np.sort(simulated))
+    assert len(phase_figure(grid(6, 6)).axes) == 4  # two maps with their colours
 
 
 def test_unreached_times_on_a_line_are_lower_limits() -> None:

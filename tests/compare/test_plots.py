@@ -68,3 +68,23 @@ def test_points_are_thinned_evenly_in_log_time():
     assert chosen[-1] == time.size - 1
     assert 15 <= chosen.size <= POINTS
     assert thin(time[:5]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_second_size_has_open_points_beside_the_others_and_the_spread_a_pale_band(make_theory, make_simulation):
+    theory = make_theory()
+    theory["test_loss_spread"] = 0.2 * theory.test_loss
+    beside = overlay(make_theory(dim=200), make_simulation(dim=200, seeds=4, random=1))
+    plain, both = (overlay(theory, make_simulation()).plot(beside=other) for other in (None, beside))
+    marks = [container.lines[0] for container in both.axes[0].containers if container.lines[0].get_marker() == "s"]
+    full, opened = sorted(marks, key=lambda line: line.get_markerfacecolor() == "white")
+    assert opened.get_markerfacecolor() == "white" != full.get_markerfacecolor()
+    assert not set(full.get_xdata()) & set(opened.get_xdata())
+    assert "open: $D = 200$, mean of 4 seeds" in both.get_suptitle()
+    assert "open" not in plain.get_suptitle()
+    for figure in (plain, both):
+        bands = [band.get_paths()[0].vertices for band in figure.axes[0].collections if band.get_alpha() == 0.13]
+        assert len(bands) == 1
+        at = np.argmin(abs(theory.time.values - 10.0))
+        edges = bands[0][np.isclose(bands[0][:, 0], theory.time.values[at]), 1]
+        np.testing.assert_allclose([edges.min(), edges.max()], np.array([0.8, 1.2]) * theory.test_loss.values[at])
+        assert "how one run at $D = 100$ scatters" in figure.get_suptitle()

@@ -162,7 +162,7 @@ def test_a_picture_that_fails_takes_no_data_with_it(tmp_path, monkeypatch, capsy
         "dmft: The data were written, but a picture could not be drawn: overlay (RuntimeError: no LaTeX).\n"
     )
     written = sorted(path.name for path in tmp_path.iterdir())
-    assert written == ["simulation.nc", "summary.json", "theory.nc"]
+    assert written == ["simulation-200.nc", "simulation.nc", "summary.json", "theory-200.nc", "theory.nc"]
     assert sorted(Path(path).name for path in json.loads(said.out)["files"]) == written
 
 

@@ -30,6 +30,7 @@ LOSSES = {
     "final_test_loss": Style("final test loss", *SECOND),
     "peak_test_loss": Style("peak test loss", PURPLE, (0.0, (5.0, 1.5, 1.0, 1.5)), "D"),
 }
+CHANCES = {"grok_probability": Style("one run groks", *FIRST)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,15 +60,21 @@ class _Run:
 
 
 def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
-    """Three panels over the field `x`: the regimes, the times, the losses; theory as lines, simulation as points."""
+    """Panels over the field `x`: the regimes, the times, the losses; theory as lines, simulation as points.
+
+    Where it is known, a last one has the probability that one run groks.
+    """
     axis = CellAxis.of(phase, phase.attrs["x"])
     ordered = phase.sortby(phase.attrs["x"])
     runs = [_Run(kind, ordered, joined=place == 0) for place, kind in enumerate(kinds)]
-    strip, times, losses = figure.subplots(3, 1, sharex=True, height_ratios=[0.14 * len(runs), 1.0, 1.0])
-    for axes in (strip, times, losses):
+    chances = [run for run in runs if f"{PREFIXES[run.kind]}grok_probability" in phase]
+    heights = [0.14 * len(runs), 1.0, 1.0, *([0.7] if chances else [])]
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    strip, times, losses, *last = panels
+    for axes in panels:
         axis.apply(axes, "x")
         axes.set_xlabel("")
-    losses.set_xlabel(axis.title)
+    panels[-1].set_xlabel(axis.title)
     _draw_strip(strip, axis, runs)
     t_max = float(phase.attrs["t_max"])
     for axes, styles, title in ((times, TIMES, "training time"), (losses, LOSSES, "mean squared error")):
@@ -78,6 +85,8 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
                 _draw_values(axes, axis.values, run, name, style)
         axes.set_ylabel(title)
         finish(axes)
+    for axes in last:
+        _draw_chances(axes, axis.values, chances)
     marks = _draw_limits(times, axis.values, runs, t_max)
     _draw_legend(times, TIMES, marks)
     _draw_legend(losses, LOSSES, {})
@@ -148,6 +157,30 @@ def _draw_values(axes: Axes, x: np.ndarray, run: _Run, name: str, style: Style) 
         capsize=1.6,
         zorder=3 if run.joined else 2.5,
     )
+
+
+def _draw_chances(axes: Axes, x: np.ndarray, runs: list[_Run]) -> None:
+    """The probability that one run groks, from 0 to 1."""
+    (name, style), *_ = CHANCES.items()
+    for run in runs:
+        if run.joined:
+            axes.plot(x, run[name], color=style.color, linestyle=style.line, linewidth=1.3)
+        axes.errorbar(
+            x,
+            run[name],
+            yerr=np.nan_to_num(run[f"{name}_error"]),
+            color=style.color,
+            linestyle="none",
+            marker=style.marker,
+            markersize=2.5 if run.joined else 5.0,
+            markerfacecolor=style.color if run.joined else "white",
+            elinewidth=0.9,
+            capsize=1.6,
+            zorder=3 if run.joined else 2.5,
+        )
+    axes.set(ylim=(-0.05, 1.05), ylabel="probability")
+    finish(axes)
+    _draw_legend(axes, CHANCES, {})
 
 
 def _draw_limits(axes: Axes, x: np.ndarray, runs: list[_Run], t_max: float) -> dict[str, str]:

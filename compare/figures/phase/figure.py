@@ -21,7 +21,7 @@ def phase_figure(phase: xarray.Dataset) -> Figure:
 
     Two fields: maps of the delay and of the final test loss, with the borders between regimes; theory as cells,
     simulation as marks over them in the same colours (as cells where there is no theory). One field: the times, the
-    losses and the regimes against it.
+    losses and the regimes against it. Of a sweep with spreads also the probability that one run groks.
 
     Args:
         phase: variables over the fields named in its attributes `x` and `y` (empty: one field).
@@ -33,7 +33,9 @@ def phase_figure(phase: xarray.Dataset) -> Figure:
     if not kinds:
         raise ParameterError("Argument `phase` must hold `state` or `simulation_state`, but holds neither.")
     with house_style():
-        figure = Picture(figsize=(7.6, 4.4 if phase.attrs["y"] else 5.0), layout="constrained", dpi=200)
+        more = any(f"{prefix}grok_probability" in phase for prefix in PREFIXES.values())
+        size = (10.8 if more else 7.6, 4.4) if phase.attrs["y"] else (7.6, 6.4 if more else 5.0)
+        figure = Picture(figsize=size, layout="constrained", dpi=200)
         figure.get_layout_engine().set(h_pad=0.03)  # type: ignore[union-attr]
         figure.suptitle(_title(phase, kinds), fontsize=9.0)
         if phase.attrs["y"]:

@@ -1,4 +1,4 @@
-"""Maps over two swept fields: delay and final test loss in colour, regimes by their borders.
+"""Maps over two swept fields: delay, final test loss and the chance to grok in colour, regimes by their borders.
 
 The colours grow lighter with the value (viridis), so that a map can be read in grey; what has no value on the scale
 is told by hatching and lines, not by colour.
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -49,6 +49,7 @@ class _Cells:
     loss: np.ndarray
     regime: np.ndarray
     certain: np.ndarray
+    chance: np.ndarray | None
 
     @classmethod
     def of(cls, phase: xarray.Dataset, prefix: str) -> _Cells:
@@ -58,7 +59,9 @@ class _Cells:
         state, delay, reached, loss, regime, certain = (
             ordered[f"{prefix}{name}"].transpose(y, x).to_numpy() for name in names
         )
-        return cls(state, delay, reached > 0, loss, regime, certain > 0)
+        likely = f"{prefix}grok_probability"
+        chance = ordered[likely].transpose(y, x).to_numpy() if likely in ordered else None
+        return cls(state, delay, reached > 0, loss, regime, certain > 0, chance)
 
     @property
     def unreached(self) -> np.ndarray:
@@ -74,28 +77,31 @@ class _Cells:
         return np.where(self.delay > 0.0, self.delay, np.nan)
 
 
+#: The maps: what of the cells, and its name.
+MAPS = {"delay_on_scale": r"delay $t_\mathrm{test} - t_\mathrm{train}$", "loss": "final test loss"}
+CHANCE_MAP = {"chance": r"probability that one run groks by $t_\mathrm{max}$"}
+
+
 def draw_maps(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None:
-    """Both maps, their legend, and the words of the regimes (which need the maps' sizes, so they come last)."""
+    """The maps, their legend, and the words of the regimes (which need the maps' sizes, so they come last)."""
     below, *above = (_Cells.of(phase, PREFIXES[kind]) for kind in kinds)
     marks = above[0] if above and np.any(above[0].state) else None
     x, y = (CellAxis.of(phase, phase.attrs[name]) for name in ("x", "y"))
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, name, label in zip(
-        panels,
-        ("delay_on_scale", "loss"),
-        (r"delay $t_\mathrm{test} - t_\mathrm{train}$", "final test loss"),
-        strict=True,
-    ):
+    maps = MAPS if below.chance is None else MAPS | CHANCE_MAP
+    panels = figure.subplots(1, len(maps), sharex=True, sharey=True)
+    for axes, (name, label) in zip(panels, maps.items(), strict=True):
         x.apply(axes, "x")
         y.apply(axes, "y")
         axes.tick_params(which="both", direction="out", width=0.6)
-        norm = _color_scale(np.concatenate([getattr(cells, name).ravel() for cells in (below, marks) if cells]))
+        values = np.concatenate([getattr(cells, name).ravel() for cells in (below, marks) if cells])
+        norm = Normalize(0.0, 1.0) if name == "chance" else _color_scale(values)
         _draw_cells(axes, x, y, below, name, norm)
         _draw_borders(axes, x, y, below)
         if marks:
             _draw_marks(axes, x, y, marks, below, name, norm)
         _draw_colorbar(figure, axes, norm, label)
-    panels[1].set_ylabel("")
+    for axes in panels[1:]:
+        axes.set_ylabel("")
     handles = list(_legend(below, marks))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.6)
@@ -117,7 +123,7 @@ def _color_scale(values: np.ndarray) -> LogNorm:
     return LogNorm(low / margin, high * margin, clip=True)
 
 
-def _draw_cells(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells, name: str, norm: LogNorm) -> None:
+def _draw_cells(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells, name: str, norm: Normalize) -> None:
     """Cells coloured by `name`, and on the map of delays hatched where there is none; crosses where a run failed."""
     values = getattr(cells, name)
     colored = axes.pcolormesh(x.edges, y.edges, np.ma.masked_invalid(values), cmap=COLORS, norm=norm)
@@ -150,7 +156,7 @@ def _draw_borders(axes: Axes, x: CellAxis, y: CellAxis, cells: _Cells) -> None:
         axes.add_collection(lines, autolim=False)
 
 
-def _draw_marks(axes: Axes, x: CellAxis, y: CellAxis, marks: _Cells, cells: _Cells, name: str, norm: LogNorm) -> None:
+def _draw_marks(axes: Axes, x: CellAxis, y: CellAxis, marks: _Cells, cells: _Cells, name: str, norm: Normalize) -> None:
     """Simulation over theory's cells: circles; diamonds where the regimes differ; a cross where it failed."""
     size = _mark_size(x, y)
     places = np.stack(np.meshgrid(x.values, y.values), axis=-1)
@@ -173,10 +179,10 @@ def _mark_size(x: CellAxis, y: CellAxis) -> float:
     return float(np.clip(80.0 * least, 3.0, 9.0))
 
 
-def _draw_colorbar(figure: Figure, axes: Axes, norm: LogNorm, label: str) -> None:
+def _draw_colorbar(figure: Figure, axes: Axes, norm: Normalize, label: str) -> None:
     assert norm.vmin is not None
     assert norm.vmax is not None
-    wide = norm.vmax > 9.0 * norm.vmin
+    wide = isinstance(norm, LogNorm) and norm.vmax > 9.0 * norm.vmin
     locator = LogLocator(subs=(1.0, 2.0, 5.0) if norm.vmax < 300.0 * norm.vmin else (1.0,)) if wide else MaxNLocator(5)
     bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=axes, location="top", ticks=locator, aspect=28, pad=0.03)
     bar.set_label(label)
