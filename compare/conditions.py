@@ -58,6 +58,7 @@ def _physics(attributes: Mapping[str, Any]) -> dict[str, Any]:
         fields = [name for name in committee.field_names() if name != "dim"]
         return {"model": "committee"} | {name: attributes[name] for name in fields if name in attributes}
     fields = {field.name: field.default for field in dataclasses.fields(model.Model) if field.name not in SIZES}
+    fields["strengths"] = _EXPERIMENT["strengths"]
     if "target" in attributes:  # an experiment: a model with more to choose
         fields |= _EXPERIMENT
     found = {name: attributes.get(name, default) for name, default in fields.items()}
@@ -107,7 +108,8 @@ def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
     if attributes.get("model") == "committee":
         given = ("initial_teacher_overlap", "initial_self_overlap")
         return all(attributes.get(name, "none") == "none" for name in given)
-    return not attributes.get("initial_overlap", 0.0)
+    overlaps = attributes.get("initial_overlap", 0.0)
+    return 0.0 in (json.loads(overlaps) if isinstance(overlaps, str) else [float(overlaps)])
 
 
 def _rule(attributes: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import xarray
 
 from compare.measured import LOSSES, gather, missing
 from dmft.checks import ParameterError
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES, is_observable
 
 Kind = Literal["theory", "simulation", "measurement"]
 
@@ -230,7 +230,7 @@ def _observables(dataset: xarray.Dataset) -> list[str]:
         if "time" in variable.dims
         and "time2" not in variable.dims
         and variable.dtype.kind in "fiub"
-        and (name in OBSERVABLES or (f"{name}_stderr" in dataset and not str(name).startswith(parts)))
+        and (is_observable(str(name)) or (f"{name}_stderr" in dataset and not str(name).startswith(parts)))
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray
 
 from dmft.checks import ParameterError, neighbour
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import OBSERVABLES, is_observable
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +102,7 @@ def _unused_variables(dataset: xarray.Dataset) -> list[str]:
 
 def _is_known(name: str) -> bool:
     """Whether this is an observable, or a part of the error of anything."""
-    return name in OBSERVABLES or name.endswith(("_stderr", "_error", "_bias", "_spread", "_consistency"))
+    return is_observable(name) or name.endswith(("_stderr", "_error", "_bias", "_spread", "_consistency"))
 
 
 def missing(argument: str, name: str, held: Iterable[Any]) -> ParameterError:

@@ -414,6 +414,8 @@ def _other_start(parameters: Mapping[str, Any]) -> float | None:
     """The test loss at t = 0 of the same model, centred if it is not, and not if it is (THEORY section 2)."""
     if "alpha" not in parameters or "epsilon" not in parameters:
         return None
+    if "strengths" in parameters or isinstance(parameters.get("initial_overlap", 0.0), str):
+        return None  # several directions
     if not parameters.get("centered"):
         return 0.75
     scale, planted = parameters["alpha"] * parameters["epsilon"], parameters.get("initial_overlap", 0.0)

@@ -235,7 +235,7 @@ class Request:
     @property
     def planted(self) -> bool:
         """Whether one theory, that of infinite D, is that of all sizes."""
-        return self.model.initial_overlap > 0
+        return self.model.planted
 
     @functools.cached_property
     def key(self) -> str:

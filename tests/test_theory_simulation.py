@@ -201,8 +201,8 @@ def without_bath_feedback(monkeypatch):
 def outlier_responding_like_the_bulk(monkeypatch):
     """Drop q dDelta from the outlier's tangent, so that R_d = R_r up to the bath's distribution."""
 
-    def wrong(c, h, n, past, proposed, s):
-        right = right_row(c, h, n, past, proposed, s)
+    def wrong(*arguments):
+        right, s = right_row(*arguments), arguments[-1]
         under_common = jnp.array([True, False])[:, None, None]
         own = right.outlier - s.y_d * right.residual
         return right._replace(
@@ -219,7 +219,7 @@ def noise_too_strong(monkeypatch):
     """zeta^p and zeta^q 10 % too large: a wrong prefactor of the noise."""
 
     def wrong(*arguments):
-        return tuple(1.1 * weights for weights in right_weights(*arguments))
+        return 1.1 * right_weights(*arguments)
 
     right_weights = fields.noise_weights
     monkeypatch.setattr(fields, "noise_weights", wrong)

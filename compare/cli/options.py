@@ -75,7 +75,19 @@ def _whole(_type: Any, tokens: Any) -> int:
         raise ValueError(f"must be an integer, but is {text!r}") from None
 
 
+def _reals(_type: Any, tokens: Any) -> float | tuple[float, ...]:
+    """Read one number, or several with commas between them."""
+    text = tokens[0].value
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"must be a number, or numbers with commas between them, but is {text!r}") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 _Real = float | None
+#: Several come as a tuple.
+_Reals = Annotated[float | None, Parameter(converter=_reals)]
 _Whole = Annotated[int | None, Parameter(converter=_whole)]
 
 
@@ -102,10 +114,13 @@ class ModelOptions:
     kappa: Annotated[_Real, _help("Sample ratio P / D, > 0.", "kappa")] = None
     dim: Annotated[_Whole, _help("Input dimension D >= 2; left out: infinite (a simulation needs it).", "dim")] = None
     width: Annotated[_Whole, _help("Number of hidden neurons N >= 1; left out: infinite.")] = None
-    initial_overlap: Annotated[_Real, _help("Planted overlap with the target, >= 0.", "initial_overlap")] = None
+    initial_overlap: Annotated[_Reals, _help("Planted overlap with the target, >= 0.", "initial_overlap")] = None
     centered: Annotated[bool | None, _help("Train f - f(t=0) instead of f.")] = None
     label_noise: Annotated[_Real, _help("Standard deviation of the noise on training labels, >= 0.")] = None
     weight_decay: Annotated[_Real, _help("Rate of weight decay, >= 0.")] = None
+    strengths: Annotated[
+        _Reals, _help("Strength of each direction of the target, > 0: 1,0.5 are two [default: 1].")
+    ] = None
 
 
 RTOL_HELP = "Relative error allowed to the theory's losses, > 0; a tenth of it to the simulation's, in gradient flow."

@@ -20,15 +20,14 @@ def curves_record(dataset: xarray.Dataset) -> dict[str, Any]:
     """
     from compare.curves import total_error
     from compare.grokking import grokking_delay, regime, regime_record
-    from dmft.losses.quadratic import OBSERVABLES
+    from dmft.losses.quadratic import is_observable
 
     last = dataset.isel(time=-1)
     final = {}
-    for name in OBSERVABLES:
-        if name in last:
-            value = last[name].mean("seed") if "seed" in last[name].dims else last[name]
-            error = total_error(last, name)
-            final[name] = {"value": number(value), "error": number(math.nan if error is None else error)}
+    for name in filter(is_observable, map(str, last.data_vars)):
+        value = last[name].mean("seed") if "seed" in last[name].dims else last[name]
+        error = total_error(last, name)
+        final[name] = {"value": number(value), "error": number(math.nan if error is None else error)}
     record = {
         "time": float(dataset["time"][-1]),
         "final": final,

@@ -46,6 +46,7 @@ ORDER_PARAMETERS = (
         "trace": Style("trace", *FIRST),
         "overlap": Style("overlap", *SECOND),
         "mean_weight_norm": Style("mean weight", *THIRD),
+        **{f"overlap_{k}": Style(f"overlap {k}", *look) for k, look in enumerate(OTHERS, start=1)},
     },
 )
 DECOMPOSITION = (

@@ -205,6 +205,9 @@ def model_in_words(*models: Mapping[str, Any], without: tuple[str, ...] = ()) ->
         values = [model[name] for model in models if model.get(name, "none") != "none"]
         if values and name not in without and set(values) != {field.usual}:
             parts.append(f"${field.tex} = {' | '.join(dict.fromkeys(map(number, values)))}$")
+    strengths = dict.fromkeys(str(model["strengths"]).strip("[]") for model in models if "strengths" in model)
+    if strengths and set(strengths) != {"1.0"}:
+        parts.append(f"$s = {' | '.join(strengths)}$")
     if any(model.get("centered") for model in models):
         parts.append("centred")
     return parts

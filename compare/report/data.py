@@ -26,7 +26,7 @@ from compare.sweep.point_file import Damaged, decode
 from compare.sweep.request import Sweep
 from compare.verdicts import AGREES, DIFFERS, NO_ERROR
 from dmft import ParameterError
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import is_observable
 from dmft.models.model import field_names
 
 #: Numbers of a cell that the diagram can show.
@@ -159,7 +159,7 @@ def _of_phase(folder: Path, phase: xarray.Dataset, so_far: str = "") -> dict[str
 
 
 #: Fields of a model that a file may leave out, as the infinite sizes.
-_FIELDS_LEFT_OUT = {"dim": "infinite", "width": "infinite"}
+_FIELDS_LEFT_OUT = {"dim": "infinite", "width": "infinite", "strengths": "[1.0]"}
 
 
 def _columns(side: str) -> tuple[str, ...]:
@@ -281,7 +281,7 @@ def shown_curves(side: Side, start: float, count: int) -> dict[str, Any]:
     time = side.curves["time"].to_numpy()
     shown = np.flatnonzero(time >= start)
     chosen = shown[thin(time[shown], count)]
-    names = [name for name in OBSERVABLES if name in side.observables and side.curves[name].dims == ("time",)]
+    names = [name for name in side.observables if is_observable(name) and side.curves[name].dims == ("time",)]
     return {"time": _rounded(time[chosen])} | {
         name: {
             "value": _rounded(side.curves[name].to_numpy()[chosen]),

@@ -81,9 +81,10 @@ class Live:
             "alpha": _around(model.alpha),
             "epsilon": _around(model.epsilon) if model.epsilon else _from_zero(0.0),
             "kappa": _around(model.kappa),
-            "initial_overlap": _from_zero(model.initial_overlap),
             "t_max": _around(check_real("t_max", t_max, above=0.0)),
         }
+        if isinstance(model.initial_overlap, float):
+            moved["initial_overlap"] = _from_zero(model.initial_overlap)
         begins = {**vars(model), "t_max": float(t_max)}
         self.sliders = [Slider(name, values, values.index(begins[name])) for name, values in moved.items()]
         self.about = {name: value for name, value in vars(model).items() if value and name not in moved}

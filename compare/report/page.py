@@ -83,7 +83,17 @@ def filled_page(template: str, title: str, scripts: Sequence[str], data: dict[st
 
 
 #: plotly's names of matplotlib's markers.
-_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up"}
+_SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "<": "triangle-left",
+    ">": "triangle-right",
+}
 
 
 def _title(data: dict[str, Any]) -> str:

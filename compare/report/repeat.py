@@ -50,7 +50,7 @@ def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> s
     model = Model.from_attributes(settings).to_attributes()
     words = ["dmft", name]
     for field in field_names():
-        value = model[field]
+        value = model.get(field, "infinite")
         if field == "centered":
             words += ["--centered"] if value else []
         elif value != "infinite" and (value or field in ("alpha", "epsilon", "kappa")):
@@ -64,5 +64,5 @@ def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> s
 
 
 def _option(name: str, value: Any) -> list[str]:
-    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value).strip("[]").replace(" ", "")
     return [f"--{name.replace('_', '-')}", text]

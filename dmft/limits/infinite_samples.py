@@ -9,7 +9,7 @@ import numpy as np
 
 from dmft.checks import RunError
 from dmft.limits.times import Observables, check_times
-from dmft.losses.quadratic import test_loss_terms
+from dmft.losses.quadratic import overlaps, test_loss_terms
 from dmft.models.model import Model
 
 
@@ -19,16 +19,16 @@ def population(model: Model, times: Any) -> Observables:
     Averaged over x, -(1/(alpha kappa)) sum_mu Delta phi'(h) x becomes -(D/alpha) E[Delta phi'(h) x], by Stein's lemma
     -wbar' - (epsilon/alpha) A w with A = (1/2)(tr E / D) I + E / D. The common vector, 0 at the start, stays 0, and
 
-        dM/dt = -(epsilon/alpha)(A M + M A) - 2 lambda M,       E = alpha epsilon M' - beta beta^T.
+        dM/dt = -(epsilon/alpha)(A M + M A) - 2 lambda M,       E = alpha epsilon M' - sum_k s_k beta_k beta_k^T.
 
-    M stays a bulk b I with a spike of eigenvalue o D along beta, o the overlap. As D -> infinity, with b' = b and
-    o' = o (or their change since t = 0 when centred) and e = alpha epsilon (b' + o') - 1 = tr E / D,
+    M stays a bulk b I with a spike of eigenvalue o_k D along each beta_k, o_k the overlap. As D -> infinity, b' = b and
+    o' = o (or their change since t = 0 when centred), e = alpha epsilon (b' + sum o_k') - sum s_k = tr E / D,
 
-        db/dt = -2 [(epsilon/alpha) e/2 + lambda] b,                                b(0) = 1
-        do/dt = -2 [(epsilon/alpha)(e/2 + alpha epsilon o' - 1) + lambda] o,        o(0) = m0^2
-        trace = b + o,   test = e^2/4 + (alpha epsilon o' - 1)^2/2,   train = test + label_noise^2.
+        db/dt = -2 [(epsilon/alpha) e/2 + lambda] b,                                       b(0) = 1
+        do_k/dt = -2 [(epsilon/alpha)(e/2 + alpha epsilon o_k' - s_k) + lambda] o_k,       o_k(0) = m_k^2
+        trace = b + sum o_k,   test = e^2/4 + sum (alpha epsilon o_k' - s_k)^2/2,   train = test + label_noise^2.
 
-    Both equations are integrated for log b and log o, which keeps a small overlap accurate relative to itself.
+    All equations are integrated for log b and log o, which keeps a small overlap accurate relative to itself.
 
     Args:
         model: any; `kappa` is not used.
@@ -42,29 +42,29 @@ def population(model: Model, times: Any) -> Observables:
     """
     times = check_times(times)
     gain = model.alpha * model.epsilon
-    start = np.array([1.0, model.initial_overlap])
-    offset = start if model.centered else np.zeros(2)
+    start, strengths = np.array([1.0, *model.initial_overlaps]), np.array(model.strengths)
+    offset = start if model.centered else np.zeros(len(start))
 
     def error(weights: np.ndarray) -> tuple[Any, Any]:
-        """tr E / D and the eigenvalue of E / D along beta, from (b, o) of shape (2, ...)."""
+        """tr E / D and the eigenvalues of E / D along each beta, (K, ...), from (b, o) of shape (1 + K, ...)."""
         change = (weights.T - offset).T
-        return gain * (change[0] + change[1]) - 1.0, gain * change[1] - 1.0
+        return gain * change.sum(axis=0) - strengths.sum(), (gain * change[1:].T - strengths).T
 
     def growth(weights: np.ndarray) -> np.ndarray:
         """d log(b, o) / dt."""
         trace_error, spike_error = error(weights)
-        drift = np.array([0.5 * trace_error, 0.5 * trace_error + spike_error])
+        drift = np.array([0.5 * trace_error, *(0.5 * trace_error + spike_error)])
         return -2.0 * (model.epsilon / model.alpha * drift + model.weight_decay)
 
     weights = _integrate_logarithms(growth, start, times)
     trace_error, spike_error = error(weights)
     zero = np.zeros_like(times)
-    terms = test_loss_terms(model.alpha, trace_error, spike_error**2, zero)
+    terms = test_loss_terms(model.alpha, trace_error, (spike_error**2).sum(axis=0), zero)
     return {
         "train_loss": terms.test_loss + model.label_noise**2,
         **terms._asdict(),
         "trace": weights.sum(axis=0),
-        "overlap": weights[1],
+        **overlaps(model, weights[1:]),
         "mean_weight_norm": zero.copy(),
     }
 

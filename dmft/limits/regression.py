@@ -10,7 +10,7 @@ import numpy as np
 from dmft.checks import ParameterError, check_real
 from dmft.limits.spectrum import marchenko_pastur, sample_spectrum
 from dmft.limits.times import Observables, check_step, check_times, decay_factors, in_blocks
-from dmft.losses.quadratic import test_loss_terms
+from dmft.losses.quadratic import overlaps, test_loss_terms
 from dmft.models.model import Model
 from dmft.twotime.momentum import Momentum, momentum_of
 
@@ -28,7 +28,8 @@ def linear(
 
     With c the common weight vector, v = alpha c obeys dv/dt = -(1/kappa) X^T (X v - y) - lambda v, v(0) = 0. So alpha
     drops out of the losses: the time unit carries it. At D = infinity y is noise to a linear model, of power
-    v = 3/4 + label_noise^2. In the eigenbasis of (1/kappa) X^T X, s ~ Marchenko-Pastur, r_s is the learned fraction:
+    v = 3/4 + label_noise^2; with strengths s_k (sum s)^2/4 + (sum s^2)/2 stands in place of 3/4. In the eigenbasis of
+    (1/kappa) X^T X, s ~ Marchenko-Pastur, r_s is the learned fraction:
 
         r_s = s/(s + lambda) (1 - e^{-(s + lambda) t})
         train = v [(1 - 1/kappa) + (1/kappa) int (1 - r_s)^2]
@@ -143,16 +144,17 @@ def _linear_block(model: Model, step: float | None, rule: Momentum | None, times
     """The formulas of `linear` at a block of times."""
     eigenvalues, weights = sample_spectrum(model.kappa)
     integral = decay_factors(eigenvalues + model.weight_decay, times, step, rule)[1]
-    power = 0.75 + model.label_noise**2
+    strengths = np.array(model.strengths)
+    power = 0.25 * strengths.sum() ** 2 + 0.5 * (strengths**2).sum() + model.label_noise**2
     linear_power = power * (integral**2 @ (weights * eigenvalues))  # r_s^2 / s = s integral^2
     ones = np.ones_like(times)
-    terms = test_loss_terms(1.0, -ones, ones, linear_power)
+    terms = test_loss_terms(1.0, -strengths.sum() * ones, (strengths**2).sum() * ones, linear_power)
     bulk = decay_factors(np.array([model.weight_decay]), times, step, rule)[0][:, 0] ** 2
     mean_weight_norm = linear_power / model.alpha**2
     return {
         "train_loss": power * ((1.0 - eigenvalues * integral) ** 2 @ weights),
         **terms._asdict(),
-        "trace": (1.0 + model.initial_overlap) * bulk + mean_weight_norm,
-        "overlap": model.initial_overlap * bulk,
+        "trace": (1.0 + sum(model.initial_overlaps)) * bulk + mean_weight_norm,
+        **overlaps(model, [overlap * bulk for overlap in model.initial_overlaps]),
         "mean_weight_norm": mean_weight_norm,
     }

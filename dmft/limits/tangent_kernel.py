@@ -17,7 +17,8 @@ def lazy(model: Model, times: Any) -> Observables:
     """The lazy limit, alpha -> infinity (THEORY section 7b): losses and decomposition, in gradient flow.
 
     The centred network learns with the kernel of its initialisation, (1/kappa) [X X^T + epsilon^2 (X X^T)^{o2}]; the
-    entrywise square is I + (1/D) 1 1^T + o(1). With y = 1/2 + remainder of power 1/2 + label_noise^2 =: v,
+    entrywise square is I + (1/D) 1 1^T + o(1). With y = 1/2 + remainder of power 1/2 + label_noise^2 =: v (the mean
+    is sum s / 2 and the power sum s^2 / 2 with strengths s_k),
 
         dDelta/dt = -[(1/kappa)(X X^T + epsilon^2 I) + (epsilon^2/P) 1 1^T] Delta,        Delta(0) = -y.
 
@@ -45,6 +46,7 @@ def lazy(model: Model, times: Any) -> Observables:
     Raises:
         ParameterError: a field of the model or `times` is out of range.
     """
+    strengths = np.array(model.strengths)
     for name, required in (("centered", True), ("initial_overlap", 0.0), ("weight_decay", 0.0)):
         if getattr(model, name) != required:
             raise ParameterError(
@@ -58,18 +60,19 @@ def lazy(model: Model, times: Any) -> Observables:
     mode_rates, modes = np.linalg.eigh(matrix)
     # the matrix is positive semi-definite; rounding may leave an eigenvalue of 0 slightly below
     mode_rates = np.maximum(mode_rates, 0.0)
-    amplitudes = -0.5 * (root @ modes)
+    amplitudes = -0.5 * strengths.sum() * (root @ modes)
 
     def block(times: np.ndarray) -> Observables:
         decay, integral = decay_factors(mode_rates, times, None)
         mean_mode = (decay * amplitudes) @ modes.T  # sqrt(w) x_s
         mean_mode_integral = (integral * amplitudes) @ modes.T
         remainder, remainder_integral = decay_factors(rates, times, None)
-        power = 0.5 + model.label_noise**2
+        power = 0.5 * (strengths**2).sum() + model.label_noise**2
         train = (mean_mode**2).sum(axis=1) + power * (remainder**2 @ weights)
         linear_power = mean_mode_integral**2 @ eigenvalues + power * (remainder_integral**2 @ (weights * eigenvalues))
         gain = -(model.epsilon**2) * (mean_mode_integral @ root)
-        terms = test_loss_terms(1.0, 2.0 * gain - 1.0, np.ones_like(times), linear_power)
+        error = 2.0 * gain - strengths.sum()
+        terms = test_loss_terms(1.0, error, np.full(times.shape, (strengths**2).sum()), linear_power)
         return {"train_loss": train, **terms._asdict()}
 
     return in_blocks(block, times)

@@ -1,6 +1,6 @@
 """Losses from order parameters (THEORY section 2).
 
-For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alpha epsilon M' - beta beta^T
+For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alpha epsilon M' - sum_k s_k beta_k beta_k^T
 (M' = M and wbar' = wbar, or their change since t = 0 when centred), the test loss against clean labels is
 
     test = (1/4)(tr E / D)^2 + |E|_F^2 / (2 D^2) + (alpha^2 / D) |wbar'|^2
@@ -9,7 +9,10 @@ For any weights, with wbar = (1/N) sum w_i, M = (1/N) sum w_i w_i^T and E = alph
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
+
+from dmft.models.model import Model
 
 #: Every observable: its meaning, as written on axes and in files. All are dimensionless.
 OBSERVABLES: dict[str, str] = {
@@ -19,9 +22,30 @@ OBSERVABLES: dict[str, str] = {
     "misalignment_error": "|E|_F^2 / (2 D^2)",
     "linear_power": "(alpha^2 / D) |mean weight|^2",
     "trace": "tr M / D",
-    "overlap": "beta^T M beta / D^2",
+    "overlap": "sum_k beta_k^T M beta_k / D^2",
     "mean_weight_norm": "|mean weight|^2 / D",
 }
+
+
+def is_observable(name: str) -> bool:
+    """Whether this is one of OBSERVABLES, or the overlap of one of several directions."""
+    return name in OBSERVABLES or re.fullmatch(r"overlap_[1-9]\d*", name) is not None
+
+
+def overlap_names(model: Model) -> tuple[str, ...]:
+    """overlap_1, overlap_2, ...: of each direction, if there are several; `overlap` is their sum."""
+    return tuple(f"overlap_{k}" for k in range(1, model.directions + 1)) if model.directions > 1 else ()
+
+
+def overlaps(model: Model, each: Any) -> dict[str, Any]:
+    """The observables `overlap` and, of several directions, `overlap_1`, ... from those of each direction, K arrays."""
+    return {"overlap": sum(each[1:], start=each[0])} | dict(zip(overlap_names(model), each, strict=False))
+
+
+def observables(model: Model) -> dict[str, str]:
+    """The observables of a model, with their meanings."""
+    each = {name: f"beta_{k}^T M beta_{k} / D^2" for k, name in enumerate(overlap_names(model), start=1)}
+    return OBSERVABLES | each
 
 
 class TestLoss(NamedTuple):

@@ -2,7 +2,8 @@
 
 The effective processes are driven by u ~ N(0, 1), by the common noise zeta^p and by the outlier noise zeta^q.
 Under (u, zeta^q) -> (-u, -zeta^q) every residual is unchanged, so samples with u > 0 suffice: each stands for a
-mirror pair, averages of even quantities are averages over the half, those of odd ones vanish.
+mirror pair, averages of even quantities are averages over the half, those of odd ones vanish. The same holds for each
+of several directions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from jaxtyping import Array, Float
 
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
+#: E u^0, E u^2, ..., E u^8.
+EVEN_MOMENTS = (1.0, 1.0, 3.0, 15.0, 105.0)
+#: Of more samples than so many only polynomial weights are tried: the rest takes seconds, and is hardly needed.
+MANY = 512
+#: Share of its plain weight that every sample keeps where moments are matched.
+LEAST = 0.1
 #: Coordinates of the sequence that nothing uses: the modes are orthogonal to their signs, and stay what they are.
 SPARE = 3
 
@@ -24,44 +31,52 @@ class Samples(NamedTuple):
 
     Attributes:
         weight: (S,) sample weights, sum 1.
-        u: (S,) the target field, > 0 (mirror pairs).
+        u: (K, S) the target field of each of K directions, > 0 (mirror pairs).
         label: (S,) unit label noise; even sector.
-        common: (K, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
-        outlier: (K, S) modes of the outlier noise, orthonormal against u and each other.
+        common: (M, S) modes of the common noise, orthonormal against 1, u^2, label and each other.
+        outlier: (K, M, S) modes of the outlier noise, of each direction orthonormal against its u and each other.
     """
 
     weight: Float[Array, " S"]
-    u: Float[Array, " S"]
+    u: Float[Array, "K S"]
     label: Float[Array, " S"]
-    common: Float[Array, "K S"]
-    outlier: Float[Array, "K S"]
+    common: Float[Array, "M S"]
+    outlier: Float[Array, "K M S"]
 
 
-def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any) -> Samples:
+def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: Any, directions: int = 1) -> Samples:
     """Scrambled Sobol points turned into moment-matched normals.
 
-    The first Sobol coordinate orders u, the next ones (label noise, then common and outlier modes in turn) carry
-    the leading modes, so that their joint distribution with u is as even as the sequence allows.
+    The first Sobol coordinate orders the first u, the next ones (other u, label noise, then common and outlier modes in
+    turn) carry the leading modes, so that their joint distribution with u is as even as the sequence allows.
 
     Args:
         samples: S, a power of two.
-        modes: K <= S - 6, number of noise modes in each sector.
+        modes: M <= S - 5 - K, number of noise modes in each sector.
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
+        directions: K.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
 
     generator = np.random.default_rng(seed)
-    points = qmc.Sobol(2 + SPARE + 2 * modes, scramble=True, rng=generator).random(samples)
+    further, sectors = directions - 1, 1 + directions
+    points = qmc.Sobol(2 + SPARE + further + sectors * modes, scramble=True, rng=generator).random(samples)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
     normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    label, spare = normals[:, :1], np.sign(normals[:, 1 : 1 + SPARE])
-    common, outlier = normals[:, 1 + SPARE :: 2], normals[:, 2 + SPARE :: 2]
-    even = _orthonormal(weight, np.column_stack([np.ones(samples), u**2, label, spare, common]))
-    odd = _orthonormal(weight, np.column_stack([u, outlier]))
-    arrays = (weight, u, even[:, 2], even[:, 3 + SPARE :].T, odd[:, 1:].T)
+    others, label, spare, noise = np.split(normals, np.cumsum([further, 1, SPARE]), axis=1)
+    u = u[:, None]
+    if further:
+        u = np.column_stack([u, STRETCH * np.abs(others)])
+        weight = joint_quadrature(u)
+    even = np.column_stack([np.ones(samples), u**2, label, np.sign(spare), noise[:, ::sectors]])
+    even = _orthonormal(weight, even)[:, 1 + directions :]
+    odd = [
+        _orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
+    ]
+    arrays = (weight, u.T, even[:, 0], even[:, 1 + SPARE :].T, np.stack(odd))
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
 
 
@@ -80,12 +95,61 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
     rough = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
     rough /= rough.sum()
     for count in (5, 4, 3, 2):
-        moments = np.array([1.0, 1.0, 3.0, 15.0, 105.0])[:count]
+        moments = np.array(EVEN_MOMENTS)[:count]
         powers = u ** (2 * np.arange(count)[:, None]) / moments[:, None]
         weight = rough * (1 + np.linalg.solve((powers * rough) @ powers.T, 1 - powers @ rough) @ powers)
         if (weight > 0).all():
             break
     return u, weight
+
+
+def joint_quadrature(u: np.ndarray) -> np.ndarray:
+    """Weights for averages over K independent fields at given points, as `target_quadrature` has them, (S,).
+
+    The moments E prod_k u_k^(2 n_k) are exact up to as high an order, at most 8, as weights allow that are positive and
+    leave at least half of the effective number of samples.
+
+    Args:
+        u: (S, K), as drawn from normals `STRETCH` times wider.
+    """
+    rough = np.exp(-0.5 * np.sum(u**2, axis=1) * (1 - STRETCH**-2))
+    rough /= rough.sum()
+    for order in range(len(EVEN_MOMENTS) - 1, 0, -1):
+        powers = _powers(u.shape[1], order)
+        if 2 * len(powers) > len(u):
+            continue
+        moments = np.array([np.prod(np.take(EVEN_MOMENTS, n)) for n in powers])
+        columns = np.stack([np.prod(u ** (2 * np.array(n)), axis=1) for n in powers]) / moments[:, None]
+        weight = _nearest_weights(rough, columns)
+        exact = np.abs(columns @ weight - 1).max() < 1e-6
+        if exact and 2 * np.sum(rough**2) >= np.sum(weight**2):
+            return weight
+    return rough
+
+
+def _powers(count: int, order: int) -> list[tuple[int, ...]]:
+    """All n_1, ..., n_count >= 0 whose sum is at most `order`."""
+    if count == 0:
+        return [()]
+    return [(first, *rest) for first in range(order + 1) for rest in _powers(count - 1, order - first)]
+
+
+def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The weights next to `rough`, relative to it, with which all `columns`, (C, S), have mean 1.
+
+    None is below LEAST times `rough`.
+    """
+    from scipy.optimize import nnls
+
+    change = np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0]
+    weight = rough * (1 + change @ columns)
+    least = LEAST * rough
+    if (weight >= least).all() or len(rough) > MANY:
+        return np.maximum(weight, least)
+    strict = 1e4  # how much more the moments count
+    matrix = np.vstack([np.diag(rough**-0.5), strict * columns])
+    wanted = np.append(rough**0.5, np.full(len(columns), strict)) - matrix @ least
+    return least + nnls(matrix, wanted, maxiter=10 * len(rough))[0]
 
 
 def _orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:

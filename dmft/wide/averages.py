@@ -17,16 +17,17 @@ from dmft.wide.state import Bases, Couplings
 class ForceRow(NamedTuple):
     """Row n of the factors F_c and F_d, F F^T = E[g g^T], and the basis vectors that they add in sample space."""
 
-    factor: Float[Array, "2 K"]
-    unit: Float[Array, "2 S"]
+    factor: Float[Array, "cd M"]
+    unit: Float[Array, "cd S"]
 
 
-def forces(c: Couplings, local: Local) -> Float[Array, "2 S"]:
-    """g = (1 + epsilon p) Delta and q Delta."""
-    return jnp.stack([(1 + c.epsilon * local.p) * local.residual, local.q * local.residual])
+def forces(c: Couplings, local: Local) -> Float[Array, "cd S"]:
+    """g = (1 + epsilon p) Delta, and q Delta of the directions that have kernels of their own."""
+    kinds = len(local.gain.outlier)
+    return jnp.stack([(1 + c.epsilon * local.p) * local.residual, *(local.q[:kinds] * local.residual)])
 
 
-def force_row(state: AnyState, forces: Float[Array, "2 S"]) -> ForceRow:
+def force_row(state: AnyState, forces: Float[Array, "cd S"]) -> ForceRow:
     """Rows n of F_c and F_d, equation 4.6: Gamma_c = E[g g], Gamma_d = E[q Delta q Delta]."""
     both = jax.vmap(factor_row, in_axes=(0, 0, None, 0))
     return ForceRow(*both(forces, state.bases.vectors, state.samples.weight, state.bases.modes))
@@ -50,6 +51,8 @@ def all_residuals(state: AnyState, n: Array, local: Local) -> Float[Array, "T S"
     return jnp.where(jnp.arange(len(residuals))[:, None] == n, local.residual, residuals)
 
 
-def target_drift(c: Couplings, state: AnyState, local: Local) -> Float[Array, ""]:
+def target_drift(c: Couplings, state: AnyState, local: Local) -> Float[Array, " G"]:
     """(epsilon/alpha) E[Delta q u]: what drives b in equation 4.8."""
-    return c.epsilon / c.alpha * (state.samples.weight @ (local.q * local.residual * state.samples.u))
+    kinds = len(local.gain.outlier)
+    force = (local.q * local.residual * state.samples.u)[:kinds]
+    return c.epsilon / c.alpha * jnp.stack([state.samples.weight @ one for one in force])

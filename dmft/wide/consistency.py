@@ -19,7 +19,7 @@ from dmft.wide.state import State
 def forces(model: Model, grid: Grid, state: State) -> BySector:
     """(1/alpha) E[g p], (epsilon/alpha) E[q Delta q] and (epsilon/alpha) E[Delta B] of equation 4.12, (T, T) each.
 
-    Their first time is that of the force.
+    Their first time is that of the force. Of the outlier there is one for each kind of direction, (G, T, T).
     """
     size, strength = grid.size, model.epsilon / model.alpha
     weight = np.asarray(state.samples.weight, np.float64)
@@ -28,15 +28,16 @@ def forces(model: Model, grid: Grid, state: State) -> BySector:
         for array in (state.fields.p, state.fields.q, state.fields.force_common, state.fields.force_outlier)
     )
     bulk = np.asarray(state.kernels.force_correlation, np.float64)[:size, :size]
-    return BySector((g * weight) @ p.T / model.alpha, strength * (outlier * weight) @ q.T, strength * bulk)
+    kinds = range(len(state.seeding))
+    each = np.stack([strength * (outlier[:, k] * weight) @ q[:, k].T for k in kinds])
+    return BySector((g * weight) @ p.T / model.alpha, each, strength * bulk)
 
 
 def seeding_source(grid: Grid, state: State) -> np.ndarray:
-    """source(n) b(m), (T, T): what the seeding of a random initialisation adds to C_q(n, m) in row n; else 0."""
-    source, b = (
-        np.asarray(array, np.float64)[: grid.size] for array in (state.seeding.source, state.kernels.target_overlap)
-    )
-    return np.outer(source, b)
+    """source(n) b(m), (G, T, T): what the seeding of a random initialisation adds to C_q(n, m) in row n; else 0."""
+    b = np.asarray(state.kernels.target_overlap, np.float64)[: grid.size].T
+    sources = [np.asarray(seeding.source, np.float64)[: grid.size] for seeding in state.seeding]
+    return np.stack([np.outer(source, own) for source, own in zip(sources, b, strict=True)])
 
 
 def violation(
@@ -57,11 +58,11 @@ def violation(
 
 
 def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarray:
-    """What b(n) would change by if E[q Delta u] were replaced by E[d(q Delta)/du] (Stein's identity in u), (T,)."""
-    weight, u = np.asarray(state.samples.weight, np.float64), np.asarray(state.samples.u, np.float64)
+    """What b(n) of the first direction would change by if E[q Delta u] were E[d(q Delta)/du] (Stein), (T,)."""
+    weight, u = np.asarray(state.samples.weight, np.float64), np.asarray(state.samples.u[0], np.float64)
     force, slope = (
         np.asarray(array, np.float64)[: grid.size]
-        for array in (state.fields.force_outlier, state.fields.target_outlier)
+        for array in (state.fields.force_outlier[:, 0], state.fields.target_outlier)
     )
     mismatch = model.epsilon / model.alpha * (slope @ weight - force @ (weight * u))
     result = np.zeros(grid.size)
@@ -71,13 +72,18 @@ def target_overlap_violation(model: Model, grid: Grid, state: State) -> np.ndarr
 
 
 def differential_correlations(
-    model: Model, initial_overlap: float, grid: Grid, force: BySector, source: np.ndarray
+    model: Model, overlaps: np.ndarray, grid: Grid, force: BySector, source: np.ndarray
 ) -> BySector:
-    """C_c, C_q (b b^T included) and C_r, each (T, T), integrated from their equations of motion."""
-    none = np.zeros_like(source)
+    """C_c, C_q (b b^T included; (G, T, T)) and C_r, each (T, T), integrated from their equations of motion.
+
+    Args:
+        overlaps: overlap(0) of each direction, (K,).
+        force, source: see `forces` and `seeding_source`.
+    """
+    none, own = np.zeros_like(source[0]), zip(force.outlier, overlaps, source, strict=False)
     return BySector(
         integrate(grid, model.weight_decay, force.common, 0.0, none),
-        integrate(grid, model.weight_decay, force.outlier, initial_overlap, source),
+        np.stack([integrate(grid, model.weight_decay, *one) for one in own]),
         integrate(grid, model.weight_decay, force.bulk, 1.0, none),
     )
 

@@ -33,7 +33,7 @@ from dmft.wide.history import BathBlock, with_row
 from dmft.wide.local import Local
 from dmft.wide.row import response_initial, target_overlap
 from dmft.wide.sectors import BySector
-from dmft.wide.seeding import Growth, growth_row, with_noise
+from dmft.wide.seeding import Growth, growth_rows, with_noises
 from dmft.wide.state import Couplings, put
 
 
@@ -42,21 +42,21 @@ class Drawn(NamedTuple):
 
     local: Local
     force: ForceRow
-    growth: Growth  # of a random initialisation
+    growth: tuple[Growth, ...]  # of a random initialisation, in each direction
 
 
-def known_fields(c: Couplings, state: Draw, row: DrawRow, instant: Float[Array, " 2"]) -> Float[Array, "2 S"]:
+def known_fields(c: Couplings, state: Draw, row: DrawRow, instant: Float[Array, " cd"]) -> Float[Array, "cd S"]:
     """p and q of equation 12.2 without the feedback of row n on itself, which is kappa^-1/2 `instant` g."""
-    strength = jnp.stack([jnp.ones_like(c.epsilon), c.epsilon]) / (c.alpha * jnp.sqrt(c.kappa))
+    strength = jnp.stack([jnp.ones_like(c.epsilon), *[c.epsilon] * (len(instant) - 1)]) / (c.alpha * jnp.sqrt(c.kappa))
     own = (instant / jnp.sqrt(c.kappa))[:, None] * row.factor
     seen = jnp.einsum("ik,iks->is", row.components, state.features)
     seen = seen - jnp.einsum("ik,iks->is", own, state.bases.vectors)
-    target = row.target_overlap * state.samples.u
-    return -strength[:, None] * seen + jnp.stack([jnp.zeros_like(target), target])
+    target = row.target_overlap[:, None] * state.samples.u
+    return -strength[:, None] * seen + jnp.concatenate([jnp.zeros_like(target[:1]), target])
 
 
 def drawn_row(
-    c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, instant: Float[Array, " 2"]
+    c: Couplings, h: Float[Array, " T"], state: Draw, n: Array, row: DrawRow, instant: Float[Array, " cd"]
 ) -> Drawn:
     """What the samples of a proposed row are: equations 4.1, 4.5 and 12.2.
 
@@ -64,18 +64,19 @@ def drawn_row(
         instant: share of the feedback of row n on itself that is solved sample by sample, for c and for d: h_n R(n,n)
             of the theory. Any number gives the same, but for what g(n) has outside the span of e.
     """
-    p_0, q_0 = known_fields(c, state, row, instant)
+    fields = known_fields(c, state, row, instant)
+    p_0, q_0 = fields[0], fields[1:]
     past = past_bath(c, h, state, n, row)
-    weights = BySector(instant[0], instant[1], jnp.maximum(h[n] * row.response_bulk[n], 0.0))
+    weights = BySector(instant[0], instant[1:], jnp.maximum(h[n] * row.response_bulk[n], 0.0))
     guess = state.fields.residual[jnp.maximum(n - 1, 0)]
     delta = solve_residual(c, guess, p_0, q_0, past.variance, offsets(state.labels), weights)
     gain = feedback_gains(c, weights, delta)
     bath = bath_row(past, n, gain.bulk)
     local = Local(common_field(c, p_0, delta, weights), gain.outlier * q_0, delta, gain, bath)
-    return Drawn(local, force_row(state, forces(c, local)), growth_row(c, state, n, local))
+    return Drawn(local, force_row(state, forces(c, local)), growth_rows(c, state, n, local))
 
 
-def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "2 K"]:
+def drift(c: Couplings, state: Draw, local: Local) -> Float[Array, "cd M"]:
     """kappa^1/2 E[g Xv] of equation 12.2, for the v_m that are known."""
     known = jnp.arange(state.features.shape[1]) < state.bases.modes[:, None]
     mean = jnp.einsum("is,iks,s->ik", forces(c, local), state.features, state.samples.weight)
@@ -121,7 +122,7 @@ def reveal(c: Couplings, state: Draw, force: ForceRow) -> Draw:
 
 
 def new_mode(state: Draw, force: ForceRow) -> Array:
-    """Which mode a row of forces adds, (2, K)."""
+    """Which mode a row of forces adds, (1 + K, M)."""
     at = jnp.arange(state.features.shape[1]) == state.bases.modes[:, None]
     return at & jnp.any(force.unit != 0, axis=1)[:, None]
 
@@ -136,7 +137,7 @@ def store_draw(state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
             force_bulk=jnp.where(here, row.force_bulk[:, None], kernels.force_bulk),
             correlation_bulk=jnp.where(here, bulk[:, None], kernels.correlation_bulk),
         ),
-        seeding=with_noise(state.seeding, n, drawn.growth.noise),
+        seeding=with_noises(state.seeding, n, drawn.growth),
         fields=put(state.fields, n, residual=local.residual),
         history=with_row(state.history, n, BathBlock(local.bath.resolvent)),
     )

@@ -20,59 +20,64 @@ from dmft.wide.dataset import Drawn, bulk_change, drawn_row, drift, implied_draw
 from dmft.wide.drawn import Draw, DrawFields, DrawKernels, DrawRow
 from dmft.wide.history import empty_history
 from dmft.wide.implicit import along_diagonal, on_line
-from dmft.wide.seeding import explicit_seeding_row, implicit_seeding_row
-from dmft.wide.start import labels
-from dmft.wide.state import Bases, Couplings, Seeding, put, put_next
+from dmft.wide.seeding import explicit_seeding, implicit_seeding
+from dmft.wide.start import begin_seeding, labels, start_overlaps
+from dmft.wide.state import Bases, Couplings, Seeding, put, put_next, put_rows
 
 
 def draw_numbers(
-    samples: int, dim: float, modes: int, seed: np.random.SeedSequence, coordinates: np.random.SeedSequence, dtype: Any
+    samples: int,
+    dim: float,
+    modes: int,
+    seed: np.random.SeedSequence,
+    coordinates: np.random.SeedSequence,
+    dtype: Any,
+    directions: int,
 ) -> tuple[Samples, np.ndarray]:
-    """P independent samples with u > 0 (each stands for a mirror pair), and the lengths t_m, (2, K).
+    """P independent samples with u > 0 (each stands for a mirror pair), and the lengths t_m, (1 + K, M).
 
     Args:
         seed, coordinates: of the samples and of the lengths.
     """
-    normals = np.random.default_rng(seed).standard_normal((2 + 2 * modes, samples))
-    squares = np.random.default_rng(coordinates).chisquare(dim - np.arange(modes), (2, modes))
-    arrays = (np.full(samples, 1 / samples), np.abs(normals[0]), normals[1], normals[2::2], normals[3::2])
+    sectors = 1 + directions
+    normals = np.random.default_rng(seed).standard_normal((sectors * (1 + modes), samples))
+    squares = np.random.default_rng(coordinates).chisquare(dim - np.arange(modes), (sectors, modes))
+    u = np.abs(np.delete(normals[:sectors], 1, axis=0))
+    noise = normals[sectors:].reshape(modes, sectors, samples).swapaxes(0, 1)
+    arrays = (np.full(samples, 1 / samples), u, normals[1], noise[0], noise[1:])
     drawn = Samples(*(np.asarray(array, dtype) for array in arrays))  # type: ignore[arg-type]
     return drawn, np.asarray(np.sqrt(squares / dim), dtype)
 
 
-def first_draw(
-    model: Model, overlap: float, seed_overlap: float, samples: Samples, lengths: np.ndarray, capacity: int
-) -> Draw:
+def first_draw(model: Model, samples: Samples, lengths: np.ndarray, capacity: int) -> Draw:
     """Nothing solved or revealed yet, as `dmft.wide.start.first_state`."""
-    (modes, count), t, dtype = samples.common.shape, capacity, samples.u.dtype
+    (modes, count), k, t, dtype = samples.common.shape, model.directions, capacity, samples.u.dtype
 
     def zeros(*shape: int) -> Any:
         return np.zeros(shape, dtype)
 
     kernels = DrawKernels(
-        components=zeros(t, 2, modes),
-        factor=zeros(t, 2, modes),
+        components=zeros(t, 1 + k, modes),
+        factor=zeros(t, 1 + k, modes),
         response_bulk=zeros(t, t),
         force_bulk=zeros(t, t),
-        target_overlap=zeros(t),
+        target_overlap=zeros(t, k),
         response_initial=zeros(t),
         correlation_bulk=zeros(t, t),
     )
-    seeding = Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t))
-    for rows, value in ((kernels.target_overlap, overlap**0.5), (kernels.response_initial, 1.0)):
-        rows[0] = value  # type: ignore[index]
-    for rows, value in ((seeding.response_initial, 1.0), (seeding.linear_overlap, seed_overlap**0.5)):
-        rows[0] = value  # type: ignore[index]
+    seeding = tuple(Seeding(zeros(t, t), zeros(t, t), zeros(t), zeros(t), zeros(t)) for _ in range(k))
+    kernels.target_overlap[0], kernels.response_initial[0] = np.sqrt(start_overlaps(model)), 1.0  # type: ignore[index]
+    begin_seeding(model, seeding)
     return Draw(
         samples=samples,
-        labels=labels(model, overlap, samples),
+        labels=labels(model, samples),
         lengths=lengths,  # type: ignore[arg-type]
-        features=np.stack([samples.common, samples.outlier]),  # type: ignore[arg-type]
+        features=np.concatenate([samples.common[None], samples.outlier]),  # type: ignore[arg-type]
         kernels=kernels,
         seeding=seeding,
         fields=DrawFields(zeros(t, count)),
-        bases=Bases(zeros(2, modes, count), np.zeros(2, np.int32)),  # type: ignore[arg-type]
-        history=empty_history(t, count, zeros, tangents=False),
+        bases=Bases(zeros(1 + k, modes, count), np.zeros(1 + k, np.int32)),  # type: ignore[arg-type]
+        history=empty_history(t, count, zeros),
         rounds=np.zeros(t, np.int32),  # type: ignore[arg-type]
         mismatch=zeros(t),
     )
@@ -83,7 +88,7 @@ def draw_implicit(
     c: Couplings,
     steps: Steps,
     state: Draw,
-    instant: Float[Array, "T 2"],
+    instant: Float[Array, "T cd"],
     first: Array,
     stop: Array,
     *,
@@ -99,9 +104,9 @@ def draw_implicit(
             return implied_draw(c, steps, state, n, row, past, drawn), drawn
 
         row, solution = solve_row(function, predicted_draw(state, n), iteration, state.kernels.rows(lambda rows: rows))
-        seeding = implicit_seeding_row(c, steps, state.seeding, n, solution.seen.growth)
+        seeding = implicit_seeding(c, steps, state.seeding, n, solution.seen.growth)
         state = revealed_row(c, steps, state, n, row, solution.seen)
-        state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
+        state = state._replace(seeding=put_rows(state.seeding, n, seeding))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
     return jax.lax.fori_loop(first, stop, body, state)
@@ -126,7 +131,7 @@ def predicted_draw(state: Draw, n: Array) -> DrawRow:
 
 @compilable(donated=["state"])
 def draw_explicit(
-    c: Couplings, steps: Steps, state: Draw, instant: Float[Array, "T 2"], first: Array, stop: Array
+    c: Couplings, steps: Steps, state: Draw, instant: Float[Array, "T cd"], first: Array, stop: Array
 ) -> Draw:
     """Rows first <= n < stop of gradient descent: evaluate row n, and step to row n + 1. `instant` is zero."""
 
@@ -134,18 +139,18 @@ def draw_explicit(
         row = state.kernels.rows(lambda rows: rows[n])
         drawn = drawn_row(c, steps.weights, state, n, row, instant[n])
         row = row._replace(force_bulk=bulk_force_row(state, n, drawn.local))
-        following, _ = explicit_seeding_row(c, steps, state.seeding, n, drawn.growth)
+        none = (None,) * len(state.seeding)
+        grown = [row for row, _ in explicit_seeding(c, steps, state.seeding, n, drawn.growth, none)]
         state = store_draw(reveal(c, state, drawn.force), n, row, drawn)
-        rows = next_draw(c, steps, state, n, row, drawn, following.source)
-        return state._replace(
-            kernels=put_next(state.kernels, n, **rows), seeding=put_next(state.seeding, n, **following._asdict())
-        )
+        rows = next_draw(c, steps, state, n, row, drawn, jnp.stack([following.source for following in grown]))
+        seeding = (put_next(of, n, **following._asdict()) for of, following in zip(state.seeding, grown, strict=True))
+        return state._replace(kernels=put_next(state.kernels, n, **rows), seeding=tuple(seeding))
 
     return jax.lax.fori_loop(first, stop, body, state)
 
 
 def next_draw(
-    c: Couplings, steps: Steps, state: Draw, n: Array, row: DrawRow, drawn: Drawn, source: Float[Array, ""]
+    c: Couplings, steps: Steps, state: Draw, n: Array, row: DrawRow, drawn: Drawn, source: Float[Array, " K"]
 ) -> dict[str, Array]:
     """Equations 12.2, 4.8 and 4.10: row n + 1 from row n, which `state` holds."""
     local, kick = drawn.local, jnp.where(jnp.arange(len(steps.weights)) == n, 1.0, 0.0)

@@ -1,6 +1,7 @@
 """What is known of one data set that is drawn: the rows solved so far (see `dmft.wide.dataset`).
 
-T is the capacity in time points, P the number of samples, K the number of modes, as in `dmft.wide.state`.
+T is the capacity in time points, P the number of samples, M the number of modes, as in `dmft.wide.state`. In a data set
+no two of the K directions are alike.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from dmft.wide.state import Bases, Kernels, Labels, Row, Seeding, State
 class DrawRow(NamedTuple):
     """Row n of what determines the samples, of c and of d, and of the bulk."""
 
-    components: Float[Array, "2 K"]  # N(n, :)
-    factor: Float[Array, "2 K"]  # E[g(n) e_m]
+    components: Float[Array, "cd M"]  # N(n, :)
+    factor: Float[Array, "cd M"]  # E[g(n) e_m]
     response_bulk: Float[Array, " T"]  # R_r(n, :)
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
-    target_overlap: Float[Array, ""]  # b(n)
+    target_overlap: Float[Array, " K"]  # b(n)
     response_initial: Float[Array, ""]  # R_0(n)
 
 
 class DrawKernels(NamedTuple):
     """The rows of `DrawRow` stacked, and the bulk correlation."""
 
-    components: Float[Array, "T 2 K"]
-    factor: Float[Array, "T 2 K"]
+    components: Float[Array, "T cd M"]
+    factor: Float[Array, "T cd M"]
     response_bulk: Float[Array, "T T"]
     force_bulk: Float[Array, "T T"]
-    target_overlap: Float[Array, " T"]
+    target_overlap: Float[Array, "T K"]
     response_initial: Float[Array, " T"]
     correlation_bulk: Float[Array, "T T"]  # C_r
 
@@ -53,10 +54,10 @@ class Draw(NamedTuple):
 
     samples: Samples
     labels: Labels
-    lengths: Float[Array, "2 K"]  # t_m
-    features: Float[Array, "2 K S"]  # X v_m; z_m where v_m is not known yet
+    lengths: Float[Array, "cd M"]  # t_m
+    features: Float[Array, "cd M S"]  # X v_m; z_m where v_m is not known yet
     kernels: DrawKernels
-    seeding: Seeding
+    seeding: tuple[Seeding, ...]
     fields: DrawFields
     bases: Bases  # e_m
     history: tuple[BathBlock, ...]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import observables
 from dmft.models.model import Model
 from dmft.twotime.engine import (
     Engine,
@@ -31,8 +31,10 @@ from dmft.wide.estimate import WideEvidence, begin, coarse_size, mean_curve, run
 from dmft.wide.replica import Sampling
 from dmft.wide.solution import KERNELS, Like, Replica
 
-#: Samples of a replica unless given; and least.
-SAMPLES, LEAST = 256, 32
+#: Samples of a replica of one, two and more directions unless given; and least.
+SAMPLES, LEAST = (256, 512, 1024), 32
+#: Directions of the target at most.
+MOST = 4
 #: Modes, and rows that there is room for, at least, so that most flows have the same programs.
 MODES, LEAST_CAPACITY = 64, 32
 
@@ -46,14 +48,26 @@ class Wide(Engine):
     """N = infinity, D and P -> infinity at fixed kappa (THEORY section 4)."""
 
     title = "wide: width infinite, dimension and samples infinite at fixed ratio"
-    meanings = OBSERVABLES
     model: Model
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.meanings = observables(model)
 
     def choose_sampling(self, grid: Grid, precision: str, rtol: float, samples: int | None) -> Sampling:  # noqa: ARG002
         """As many modes as rows have room, up to half the samples."""
-        samples = SAMPLES if samples is None else check_sample_count(samples, LEAST)
+        usual = SAMPLES[min(self.model.directions, len(SAMPLES)) - 1]
+        samples = usual if samples is None else check_sample_count(samples, LEAST)
         modes = min(max(MODES, capacity_of(grid.size)), samples // 2)
         return Sampling(samples, modes, precision, LEAST_CAPACITY)
+
+    def check(self, grid: Grid) -> None:  # noqa: ARG002
+        """Samples fill few dimensions only."""
+        if self.model.directions > MOST:
+            raise ParameterError(
+                f"Argument `strengths` must have at most {MOST} entries for the theory, but has "
+                f"{self.model.directions} (the simulation takes more)."
+            )
 
     def smallest(self, points: int) -> Sampling:  # noqa: ARG002
         """32 samples in single precision."""
@@ -74,7 +88,10 @@ class Wide(Engine):
         """
         samples = max(sampling.samples // 4, min(32, sampling.samples // 2))
         return dataclasses.replace(
-            sampling, samples=samples, modes=min(sampling.modes, samples - 8), capacity=sampling.modes
+            sampling,
+            samples=samples,
+            modes=min(sampling.modes, samples - 7 - self.model.directions),
+            capacity=sampling.modes,
         )
 
     def trial(self, grid: Grid, sampling: Sampling) -> Sampling:  # noqa: ARG002
@@ -90,7 +107,7 @@ class Wide(Engine):
 
     def shapes(self, sampling: Sampling, points: int, capacity: int) -> Any:  # noqa: ARG002
         """See `dmft.wide.replica.state_shapes`."""
-        return replica.state_shapes(sampling, capacity)
+        return replica.state_shapes(self.model, sampling, capacity)
 
     def start(
         self,
@@ -145,7 +162,7 @@ class Wide(Engine):
         from dmft.wide.spread import spreads
 
         def of(evidence: WideEvidence, count: int, sources: tuple[str, ...], report: Report) -> Spreads:
-            means = {name: mean_curve(evidence.replicas, name)[0] for name in OBSERVABLES}
+            means = {name: mean_curve(evidence.replicas, name)[0] for name in self.meanings}
             return spreads(evidence.on, evidence.replicas[0], means, count, sources, report)
 
         return of
@@ -156,10 +173,11 @@ class Wide(Engine):
         for name, meaning in KERNELS.items():
             arrays = np.stack([one.kernels[name] for one in replicas])
             response = name.startswith("response")
-            stacks.append(KernelStack(name, arrays, meaning, response=response))
+            dims = ("direction", "time", "time2")[4 - arrays.ndim :]
+            stacks.append(KernelStack(name, arrays, meaning, dims, dims, response=response))
             if not response:
                 second = np.stack([one.second[name] for one in replicas])
                 text = f"differential minus propagator form of {meaning}"
                 # interpolated like the standard error that it is compared with
-                stacks.append(KernelStack(f"{name}_consistency", second - arrays, text, order=1))
+                stacks.append(KernelStack(f"{name}_consistency", second - arrays, text, dims, dims, order=1))
         return stacks

@@ -11,7 +11,7 @@ from dmft.twotime.steps import Steps
 from dmft.wide.averages import target_drift
 from dmft.wide.responses import rates
 from dmft.wide.row import Sampled, sampled_row
-from dmft.wide.seeding import explicit_seeding_row
+from dmft.wide.seeding import explicit_seeding
 from dmft.wide.state import Couplings, Moving, Row, State, Velocity, put_next
 from dmft.wide.store import store_row
 
@@ -25,14 +25,15 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
         # R(n, n) = 0: the forces of row n, still missing from `row`, do not act on its own fields
         sampled = sampled_row(c, steps.weights, state, n, row)
         row = row._replace(factor=sampled.force.factor, force_bulk=sampled.force_bulk)
-        following, glide = explicit_seeding_row(c, steps, state.seeding, n, sampled.growth, state.velocity.seeding)
+        grown = explicit_seeding(c, steps, state.seeding, n, sampled.growth, state.velocity.seeding)
         state = store_row(c, state, n, row, sampled)
         moved, velocity = next_row(c, steps, state, n, row, sampled)
-        moved = moved._replace(target_overlap=moved.target_overlap + following.source)
+        source = jnp.stack([following.source for following, _ in grown])
+        moved = moved._replace(target_overlap=moved.target_overlap + source)
         return state._replace(
             kernels=put_next(state.kernels, n, **moved._asdict()),
-            seeding=put_next(state.seeding, n, **following._asdict()),
-            velocity=Velocity(velocity, glide),
+            seeding=tuple(put_next(of, n, **row._asdict()) for of, (row, _) in zip(state.seeding, grown, strict=True)),
+            velocity=Velocity(velocity, tuple(glide for _, glide in grown)),
         )
 
     return jax.lax.fori_loop(first, stop, body, state)
@@ -47,7 +48,7 @@ def next_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, sampl
     kick = jnp.arange(len(steps.weights)) == n  # a force at step n enters w(n+1)
     initial = state.samples.weight @ (sampled.local.residual * sampled.local.bath.initial)
     plain = Moving(
-        response=step(row.response, rates(c)[:, None] * sampled.change) + kick,
+        response=step(row.response, rates(c, len(row.target_overlap))[:, None] * sampled.change) + kick,
         target_overlap=step(row.target_overlap, target_drift(c, state, sampled.local)),
         response_initial=step(row.response_initial, c.epsilon / c.alpha * initial),
     )

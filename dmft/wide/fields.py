@@ -20,36 +20,44 @@ from dmft.wide.state import Couplings, Kernels, Labels, Row, State
 
 def instant_weights(h: Float[Array, " T"], n: Array, row: Row) -> BySector:
     """h_n R(n,n): the feedback of row n on itself."""
-    return BySector(*jnp.maximum(h[n] * row.response[:, n], 0.0))
+    weights = jnp.maximum(h[n] * row.response[:, n], 0.0)
+    return BySector(weights[0], weights[1:-1], weights[-1])
 
 
 def feedback_gains(c: Couplings, instant: BySector, residual: Float[Array, " S"]) -> BySector:
-    """a_i = 1/(1 + e h_n R_i(n,n) Delta), (S,) each."""
-    return BySector(*(1 / (1 + c.e * weight * residual) for weight in instant))
+    """a_i = 1/(1 + e h_n R_i(n,n) Delta), (S,) each, of the outliers (G, S)."""
+    common, outlier, bulk = instant
+    return BySector(*(1 / (1 + c.e * weight * residual) for weight in (common, outlier[:, None], bulk)))
 
 
-def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "2 K"]:
+def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "cd M"]:
     """(R_c h F_c)(n, :) and (R_d h F_d)(n, :): zeta^p and zeta^q of row n in their modes (equations 4.3 and 4.11).
 
     C_c = (1/(alpha^2 kappa)) R_c Gamma_c R_c^T with Gamma_c = F_c F_c^T, and the same for d.
     """
-    weights = row.response[:2] * h
+    weights = row.response[:-1] * h
     return jnp.einsum("ij,jik->ik", weights, kernels.factor) + weights[:, n, None] * row.factor
 
 
 def past_fields(
     c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row
-) -> tuple[Float[Array, " S"], Float[Array, " S"]]:
+) -> tuple[Float[Array, " S"], Float[Array, "K S"]]:
     """p_0 and q_0: equation 4.4 without the feedback of row n itself.
 
     p = zeta^p - k int R_c (1 + epsilon p) Delta,  q = zeta^q - e int R_d q Delta,  zeta^q = b u + ...
     """
     samples, fields = state.samples, state.fields
-    noise_common, noise_outlier = noise_weights(h, state.kernels, n, row)
+    noise, directions = noise_weights(h, state.kernels, n, row), len(samples.u)
     strength = 1 / (c.alpha * jnp.sqrt(c.kappa))
-    p = -strength * (noise_common @ samples.common) - c.k * ((row.response_common * h) @ fields.force_common)
-    q = row.target_overlap * samples.u - c.epsilon * strength * (noise_outlier @ samples.outlier)
-    return p, q - c.e * ((row.response_outlier * h) @ fields.force_outlier)
+    p = -strength * (noise[0] @ samples.common) - c.k * ((row.response_common * h) @ fields.force_common)
+    forced = jnp.einsum("km,kms->ks", of_each(noise[1:], directions), samples.outlier)
+    own = jnp.einsum("kt,tks->ks", of_each(row.response_outlier * h, directions), fields.force_outlier)
+    return p, row.target_overlap[:, None] * samples.u - c.epsilon * strength * forced - c.e * own
+
+
+def of_each(kinds: Float[Array, "G X"], directions: int) -> Float[Array, "K X"]:
+    """What directions that are alike share, for each of them."""
+    return jnp.broadcast_to(kinds, (directions, kinds.shape[1]))
 
 
 def common_field(c: Couplings, p_0: Array, delta: Array, instant: BySector) -> Array:
@@ -63,9 +71,10 @@ def excess(
     """Equation 4.1: alpha [p + (epsilon/2)(p^2 + q^2 + V)] - offset - Delta, and minus its slope in Delta."""
     a = feedback_gains(c, instant, delta)
     p, q, v = common_field(c, p_0, delta, instant), a.outlier * q_0, a.bulk**2 * v_0
-    value = c.alpha * (p + 0.5 * c.epsilon * (p**2 + q**2 + v)) - offset - delta
+    value = c.alpha * (p + 0.5 * c.epsilon * (p**2 + jnp.sum(q**2, 0) + v)) - offset - delta
     fed = (1 + c.epsilon * p) ** 2 * a.common * c.k * instant.common
-    fed = fed + c.epsilon * c.e * (q**2 * a.outlier * instant.outlier + v * a.bulk * instant.bulk)
+    outlier = jnp.sum(q**2 * a.outlier * instant.outlier[:, None], 0)
+    fed = fed + c.epsilon * c.e * (outlier + v * a.bulk * instant.bulk)
     return value, 1 + c.alpha * fed
 
 
@@ -73,7 +82,7 @@ def solve_residual(
     c: Couplings,
     guess: Float[Array, " S"],
     p_0: Float[Array, " S"],
-    q_0: Float[Array, " S"],
+    q_0: Float[Array, "K S"],
     v_0: Float[Array, " S"],
     offset: Float[Array, " S"],
     instant: BySector,
@@ -91,7 +100,7 @@ def solve_residual(
         instant: h_n R(n,n), not negative.
     """
     precision = jnp.finfo(p_0.dtype)
-    largest = jnp.maximum(jnp.maximum(instant.common, instant.outlier), instant.bulk)
+    largest = jnp.maximum(jnp.maximum(instant.common, jnp.max(instant.outlier)), instant.bulk)
     edge = -1.0 / jnp.maximum(c.e * largest, jnp.sqrt(precision.tiny))
 
     def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

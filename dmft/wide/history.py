@@ -30,12 +30,21 @@ class BathBlock(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows j of the bath's resolvent H, and of the tangents under a force on c or d: [row, c or d, column, sample]."""
+    """Rows j of the bath's resolvent H, and of the tangents under a force on c or d: [row, c or d, column, sample].
+
+    Of the directions beyond the first, rows j of the answer G_d of each kind of them (THEORY section 15).
+    """
 
     bath: Float[Array, "J M S"]  # H
-    residual: Float[Array, "J 2 M S"]  # D = dDelta
-    common: Float[Array, "J 2 M S"]  # X = d[(1 + epsilon p) Delta]
-    outlier: Float[Array, "J 2 M S"]  # Y = d[q Delta]
+    residual: Float[Array, "J cd M S"]  # D = dDelta
+    common: Float[Array, "J cd M S"]  # X = d[(1 + epsilon p) Delta]
+    outlier: Float[Array, "J cd M S"]  # Y = d[q Delta], q of the first direction
+    further: Float[Array, "J F M S"]  # G_d
+
+    @property
+    def own(self) -> Float[Array, "J O M S"]:
+        """D of the forces on the directions beyond the first."""
+        return self.residual[:, 2:]
 
     @property
     def first(self) -> int:
@@ -48,14 +57,20 @@ class Block(NamedTuple):
 History = tuple[Block, ...] | tuple[BathBlock, ...]
 
 
-def empty_history(capacity: int, samples: int, zeros: Any, *, tangents: bool = True) -> Any:
-    """Blocks with room for `capacity` rows, made by `zeros(*shape)`; without `tangents` of the bath alone."""
+def empty_history(capacity: int, samples: int, zeros: Any, *, sources: int = 0, further: int = 0) -> Any:
+    """Blocks with room for `capacity` rows, made by `zeros(*shape)`.
+
+    Args:
+        sources: number of forces that tangents are kept of; 0: the bath alone.
+        further: F.
+    """
     blocks, first = [], 0
     while first < capacity:
         stop = min(max(FIRST, 2 * first), capacity)
         rows, shape = stop - first, (stop, samples)
         bath = zeros(rows, *shape)
-        blocks.append(Block(bath, *(zeros(rows, 2, *shape) for _ in range(3))) if tangents else BathBlock(bath))
+        d, x, y = (zeros(rows, sources, *shape) for _ in range(3))
+        blocks.append(Block(bath, d, x, y, zeros(rows, further, *shape)) if sources else BathBlock(bath))
         first = stop
     return tuple(blocks)
 

@@ -11,8 +11,8 @@ from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
 from dmft.twotime.steps import Steps
 from dmft.wide.row import Sampled, implied_row, sampled_row
-from dmft.wide.seeding import implicit_seeding_row
-from dmft.wide.state import Couplings, Row, State, put
+from dmft.wide.seeding import implicit_seeding
+from dmft.wide.state import Couplings, Row, State, put, put_rows
 from dmft.wide.store import store_row
 
 
@@ -31,9 +31,9 @@ def advance_implicit(
 
         row, solution = solve_row(function, predicted_row(state, n), iteration, state.kernels.rows(lambda rows: rows))
         seen = solution.seen
-        seeding = implicit_seeding_row(c, steps, state.seeding, n, seen.growth)
+        seeding = implicit_seeding(c, steps, state.seeding, n, seen.growth)
         state = store_row(c, state, n, row, seen)
-        state = state._replace(seeding=put(state.seeding, n, **seeding._asdict()))
+        state = state._replace(seeding=put_rows(state.seeding, n, seeding))
         return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
     return jax.lax.fori_loop(first, stop, body, state)

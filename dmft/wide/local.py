@@ -21,10 +21,10 @@ from dmft.wide.state import Couplings, Row, State
 
 
 class Local(NamedTuple):
-    """What the samples are at row n, (S,) each, with their baths."""
+    """What the samples are at row n, (S,) each but for the outliers, with their baths."""
 
     p: Float[Array, " S"]
-    q: Float[Array, " S"]
+    q: Float[Array, "K S"]
     residual: Float[Array, " S"]  # Delta
     gain: BySector  # a_i = 1/(1 + e h_n R_i(n,n) Delta)
     bath: Bath

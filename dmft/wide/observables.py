@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmft.losses.quadratic import test_loss_terms
+from dmft.losses.quadratic import overlaps, test_loss_terms
 from dmft.models.model import Model
 from dmft.wide.sectors import BySector
 
@@ -14,32 +14,41 @@ def wide_observables(
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels, equation 4.13.
 
-    trace = C_r + C_c + C_q, overlap = b^2, and with E = alpha epsilon M' - beta beta^T
-    tr E/D = alpha epsilon trace' - 1,
-    |E|_F^2/D^2 = (alpha epsilon)^2 (C_q'^2 + C_c^2) - 2 alpha epsilon b'^2 + 1.
+    trace = C_r + C_c + sum C_q, overlap = sum b^2, and with E = alpha epsilon M' - sum s beta beta^T
+    tr E/D = alpha epsilon trace' - sum s,
+    |E|_F^2/D^2 = (alpha epsilon)^2 (sum C_q'^2 + C_c^2) - 2 alpha epsilon sum s b'^2 + sum s^2,
+    sums over directions (equation 15.5).
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
-    If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - 1 of the
-    D directions, and its own |M'|_F^2/D^2 is (1 - 1/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a
+    If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - K of the
+    D directions, and its own |M'|_F^2/D^2 is (1 - K/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a
     bulk that is a multiple of one.  That is exact at t = 0.
 
     Args:
         model: the model.
         train_loss: (T,).
-        target_overlap: b, (T,).
-        correlations: C_c, C_q (b b^T included) and C_r, (T, T) each.
+        target_overlap: b, (T, G).
+        correlations: C_c, C_q (b b^T included; one for each kind of direction) and C_r, (T, T) each.
     """
-    c_c, c_q, c_r = (np.diagonal(correlation) for correlation in correlations)
+    count = model.directions
+    c_c, c_r = np.diagonal(correlations.common), np.diagonal(correlations.bulk)
+    c_q = of_each(np.diagonal(correlations.outlier, axis1=1, axis2=2), count)
+    squares, strengths = of_each(target_overlap.T**2, count), np.array(model.strengths)[:, None]
     per_dim = 0.0 if model.dim is None else 1.0 / model.dim
-    trace, overlap = (1 - per_dim) * c_r + c_c + c_q, target_overlap**2
-    planted = overlap[0] if model.centered else 0.0
-    spike = c_q**2 - 2 * planted * overlap + planted**2
-    bulk = per_dim * (1 - per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
-    strength = model.alpha * model.epsilon
+    trace, planted = (1 - count * per_dim) * c_r + c_c + c_q.sum(0), squares[:, :1] if model.centered else 0.0
+    spike = (c_q**2 - 2 * planted * squares + planted**2).sum(0)
+    learnt = (strengths * (squares - planted)).sum(0)
+    bulk = per_dim * (1 - count * per_dim) * (c_r - (1.0 if model.centered else 0.0)) ** 2
+    gain = model.alpha * model.epsilon
     loss = test_loss_terms(
         model.alpha,
-        strength * (trace - (trace[0] if model.centered else 0.0)) - 1,
-        strength**2 * (spike + c_c**2 + bulk) - 2 * strength * (overlap - planted) + 1,
+        gain * (trace - (trace[0] if model.centered else 0.0)) - strengths.sum(),
+        gain**2 * (spike + c_c**2 + bulk) - 2 * gain * learnt + (strengths**2).sum(),
         c_c,
     )
-    values = {"train_loss": train_loss, "trace": trace, "overlap": overlap, "mean_weight_norm": c_c}
-    return values | loss._asdict()
+    values = {"train_loss": train_loss, "trace": trace, "mean_weight_norm": c_c}
+    return values | overlaps(model, squares) | loss._asdict()
+
+
+def of_each(kinds: np.ndarray, directions: int) -> np.ndarray:
+    """What directions that are alike share, for each of them; (K, T)."""
+    return np.broadcast_to(kinds, (directions, kinds.shape[1]))

@@ -28,7 +28,7 @@ from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
-from dmft.wide.start import first_state
+from dmft.wide.start import first_state, kinds, seed_overlaps, start_overlaps
 from dmft.wide.state import Couplings, Kernels, Labels, State, empty_state
 
 
@@ -45,48 +45,40 @@ class Sampling:
     capacity: int = 32
 
 
-def seed_overlap(model: Model) -> float:
-    """overlap(0) of a random initialisation, 1/D; 0 if the overlap is planted or D is infinite."""
-    return 0.0 if model.dim is None or model.initial_overlap > 0 else 1.0 / model.dim
-
-
-def initial_overlap(model: Model) -> float:
-    """overlap(0) = b(0)^2: planted, or 1/D."""
-    return model.initial_overlap or seed_overlap(model)
-
-
 def couplings(model: Model, precision: str) -> Couplings:
     """The model's numbers."""
-    numbers = (model.alpha, model.epsilon, model.kappa, model.weight_decay, seed_overlap(model))
+    numbers = (model.alpha, model.epsilon, model.kappa, model.weight_decay, seed_overlaps(model)[: kinds(model)])
     return Couplings(*(np.asarray(x, precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def start(model: Model, sampling: Sampling, seed: np.random.SeedSequence, capacity: int) -> State:
     """The state at t = 0, before any row."""
-    about = sampling.samples, sampling.modes, sampling.precision
+    about = sampling.samples, sampling.modes, sampling.precision, model.directions
     drawn = map(np.copy, _drawn(*about, seed.entropy, seed.spawn_key))  # what is given to a program is lost
     samples = Samples(*drawn)  # type: ignore[arg-type]
-    return first_state(model, initial_overlap(model), seed_overlap(model), samples, capacity)
+    return first_state(model, samples, capacity)
 
 
 @functools.lru_cache(maxsize=2 * MAX_REPLICAS)
-def _drawn(samples: int, modes: int, precision: str, entropy: Any, spawn_key: tuple[int, ...]) -> list[np.ndarray]:
+def _drawn(
+    samples: int, modes: int, precision: str, directions: int, entropy: Any, spawn_key: tuple[int, ...]
+) -> list[np.ndarray]:
     """The samples of a seed in NumPy: on another grid, and of another model, they are the same."""
     seed = np.random.SeedSequence(entropy, spawn_key=spawn_key)
-    return [np.asarray(array) for array in draw_samples(samples, modes, seed, np.dtype(precision))]
+    return [np.asarray(array) for array in draw_samples(samples, modes, seed, np.dtype(precision), directions)]
 
 
-def state_shapes(sampling: Sampling, capacity: int) -> State:
+def state_shapes(model: Model, sampling: Sampling, capacity: int) -> State:
     """The arrays of a state with room for `capacity` rows, as shapes."""
     dtype = jnp.dtype(sampling.precision)
 
     def array(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    s, k = sampling.samples, sampling.modes
-    samples = Samples(weight=array(s), u=array(s), label=array(s), common=array(k, s), outlier=array(k, s))
-    about = Labels(target=array(s), initial_output=array(s), initial_slope=array())
-    shapes = empty_state(samples, about, capacity, array)
+    s, m, k = sampling.samples, sampling.modes, model.directions
+    drawn = Samples(array(s), array(k, s), array(s), array(m, s), array(k, m, s))
+    about = Labels(target=array(s), initial_output=array(s), slope=array(s))
+    shapes = empty_state(drawn, about, capacity, kinds(model), array)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
 
 
@@ -99,19 +91,20 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
     """Curves and kernels of a finished replica as NumPy float64."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
-    responses = BySector(*kernels.response[:, :, :size].swapaxes(0, 1))
-    physical = BySector(*(physical_response(grid, array) for array in responses))
+    every = kernels.response[:, :, :size].swapaxes(0, 1)
+    responses = by_sector(every)
+    physical = by_sector(np.stack([physical_response(grid, array) for array in every]))
     first = propagator_correlations(model, grid, kernels, responses)
     force, source = forces(model, grid, state), seeding_source(grid, state)
-    second = differential_correlations(model, initial_overlap(model), grid, force, source)
+    second = differential_correlations(model, start_overlaps(model), grid, force, source)
     weight, b = np.asarray(state.samples.weight), kernels.target_overlap
     train = (np.asarray(state.fields.residual) ** 2 @ weight)[:size]
     return Replica(
         curves=wide_observables(model, train, b, first),
         differential=wide_observables(model, train, b, second),
         controls=control_variates(model, grid, state, force, source, first),
-        kernels=first.named("correlation") | physical.named("response"),
-        second=second.named("correlation"),
+        kernels=named(model, first, "correlation") | named(model, physical, "response"),
+        second=named(model, second, "correlation"),
         responses=responses,
         samples=sample_curves(state, size),
         bases=jax.tree.map(np.asarray, state.bases),
@@ -121,15 +114,27 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
     )
 
 
+def by_sector(every: np.ndarray) -> BySector:
+    """R_c, R_d of each kind of direction and R_r from all of them in this order, (2 + G, T, T)."""
+    return BySector(every[0], every[1:-1], every[-1])
+
+
+def named(model: Model, kernels: BySector, kind: str) -> dict[str, np.ndarray]:
+    """Under the names of the dataset; those of the outlier (T, T), or (K, T, T) of several directions."""
+    outlier = kernels.outlier
+    each = outlier[0] if model.directions == 1 else np.broadcast_to(outlier, (model.directions, *outlier.shape[1:]))
+    return kernels._replace(outlier=each).named(kind)
+
+
 def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, responses: BySector) -> BySector:
-    """C_c, C_q and C_r of equation 4.11, (T, T) each, from kernels cut to the grid."""
+    """C_c, C_q (of each kind of direction) and C_r of equation 4.11, (T, T) each, from kernels cut to the grid."""
     strength = 1 / (model.alpha**2 * model.kappa)
     common = (responses.common * grid.weights) @ kernels.factor[:, 0]
-    outlier = (responses.outlier * grid.weights) @ kernels.factor[:, 1]
-    b = kernels.target_overlap
+    outlier = (responses.outlier * grid.weights) @ kernels.factor[:, 1:].swapaxes(0, 1)
+    b = kernels.target_overlap.T
     return BySector(
         strength * common @ common.T,
-        strength * model.epsilon**2 * outlier @ outlier.T + np.outer(b, b),
+        strength * model.epsilon**2 * outlier @ outlier.swapaxes(1, 2) + b[:, :, None] * b[:, None],
         kernels.correlation_bulk[:, : grid.size],
     )
 
@@ -137,9 +142,10 @@ def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, response
 def control_variates(
     model: Model, grid: Grid, state: State, force: BySector, source: np.ndarray, correlations: BySector
 ) -> np.ndarray:
-    """Violations of equation 4.12 for C_c and C_q and of Stein's identity in u, (T, 3)."""
-    common = violation(grid, model.weight_decay, force.common, correlations.common, np.zeros_like(source))
-    outlier = violation(grid, model.weight_decay, force.outlier, correlations.outlier, source)
+    """Violations of equation 4.12 for C_c and C_q (all directions) and of Stein's identity in u, (T, 3)."""
+    common = violation(grid, model.weight_decay, force.common, correlations.common, np.zeros_like(source[0]))
+    each = zip(force.outlier, correlations.outlier, source, strict=True)
+    outlier = sum(violation(grid, model.weight_decay, *one) for one in each)
     return np.stack([common, outlier, target_overlap_violation(model, grid, state)], axis=-1)
 
 

@@ -12,7 +12,7 @@ from dmft.wide.averages import ForceRow, bulk_force_row, force_row, forces, targ
 from dmft.wide.drawn import AnyRow, AnyState
 from dmft.wide.local import Local, local_row
 from dmft.wide.responses import mean_changes, mean_gains, response_rows
-from dmft.wide.seeding import Growth, growth_row, implicit_seeding_row
+from dmft.wide.seeding import Growth, growth_rows, implicit_seeding
 from dmft.wide.state import Couplings, Row, State
 from dmft.wide.tangents import TangentRow, TargetTangent, slopes, tangent_row, target_tangent_row
 
@@ -23,27 +23,29 @@ class Sampled(NamedTuple):
     local: Local
     tangent: TangentRow
     target: TargetTangent
+    answer: Float[Array, "F T S"]  # G_d of the directions beyond the first
     force: ForceRow
     force_bulk: Float[Array, " T"]  # Gamma_r(n, :)
-    change: Float[Array, "3 T"]  # E[X], E[Y], E[Delta G]
-    gain: Float[Array, " 3"]  # how these follow the responses
-    growth: Growth  # of a random initialisation
+    change: Float[Array, "cdr T"]  # E[X], E[Y], E[Delta G]
+    gain: Float[Array, " cdr"]  # how these follow the responses
+    growth: tuple[Growth, ...]  # of a random initialisation, in each direction
 
 
 def sampled_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: Row) -> Sampled:
     """What the samples of a proposed row are: equations 4.1 to 4.6 and 4.9."""
     weight, local = state.samples.weight, local_row(c, h, state, n, row)
-    s = slopes(c, h, n, row, local)
-    tangent = tangent_row(c, h, n, state.history, row, s)
+    s = slopes(c, h, state, n, row, local)
+    tangent = tangent_row(c, h, n, state, row, local, s)
     return Sampled(
         local=local,
         tangent=tangent,
         target=target_tangent_row(c, h, state, row, s),
+        answer=s.further.answer,
         force=force_row(state, jnp.where(h[n] > 0, forces(c, local), 0.0)),  # none if it has no weight
         force_bulk=bulk_force_row(state, n, local),
         change=mean_changes(weight, local, tangent),
-        gain=mean_gains(weight, local, s),
-        growth=growth_row(c, state, n, local),
+        gain=mean_gains(c, weight, local, s),
+        growth=growth_rows(c, state, n, local),
     )
 
 
@@ -65,11 +67,11 @@ def implied_row(c: Couplings, steps: Steps, state: State, n: Array, row: Row, pa
 
 
 def target_overlap(
-    c: Couplings, steps: Steps, state: AnyState, n: Array, past: AnyRow, local: Local, growth: Growth
-) -> Float[Array, ""]:
+    c: Couplings, steps: Steps, state: AnyState, n: Array, past: AnyRow, local: Local, growth: tuple[Growth, ...]
+) -> Float[Array, " G"]:
     """b(n) of equation 4.8: db/dt = -(epsilon/alpha) E[Delta q u] - lambda b, and the source of the seeding."""
     drift = target_drift(c, state, local)
-    source = implicit_seeding_row(c, steps, state.seeding, n, growth).source
+    source = jnp.stack([row.source for row in implicit_seeding(c, steps, state.seeding, n, growth)])
     return steps.implicit(past.target_overlap + source, n, drift, c.weight_decay)
 
 

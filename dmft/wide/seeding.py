@@ -9,7 +9,7 @@ of this.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +18,7 @@ from dmft.twotime.steps import Steps
 from dmft.wide.averages import all_residuals
 from dmft.wide.drawn import AnyState
 from dmft.wide.local import Local
-from dmft.wide.state import Couplings, Grown, Seeding, put
+from dmft.wide.state import Couplings, Grown, Seeding
 
 
 class Growth(NamedTuple):
@@ -29,7 +29,7 @@ class Growth(NamedTuple):
 
 
 class SeedingRow(NamedTuple):
-    """One row of `Seeding` but for the noise."""
+    """One row of a `Seeding` but for the noise."""
 
     response: Float[Array, " T"]
     response_initial: Float[Array, ""]
@@ -37,16 +37,20 @@ class SeedingRow(NamedTuple):
     source: Float[Array, ""]
 
 
-def start_seeding(c: Couplings, seeding: Seeding) -> Seeding:
-    """Row 0: R_b0 = 1, b_lin = D^-1/2."""
-    return put(seeding, jnp.int32(0), response_initial=1.0, linear_overlap=jnp.sqrt(c.seed_overlap))
-
-
-def growth_row(c: Couplings, state: AnyState, n: Array, local: Local) -> Growth:
+def growth_rows(c: Couplings, state: AnyState, n: Array, local: Local) -> tuple[Growth, ...]:
     """Equation 5.1: rows n of K_beta = E[u^2 Delta H] and Sigma(n, m) = (1/kappa) E[u^2 Delta(n) Delta(m) B(n, m)]."""
-    x = state.samples.weight * state.samples.u**2 * local.residual
-    noise = (all_residuals(state, n, local) * local.bath.correlation) @ x
-    return Growth(local.bath.resolvent @ x, noise / c.kappa)
+
+    def of(u: Array) -> Growth:
+        x = state.samples.weight * u**2 * local.residual
+        noise = (all_residuals(state, n, local) * local.bath.correlation) @ x
+        return Growth(local.bath.resolvent @ x, noise / c.kappa)
+
+    return tuple(of(u) for u in state.samples.u[: len(state.seeding)])
+
+
+def with_noises(seedings: tuple[Seeding, ...], n: Array, growth: tuple[Growth, ...]) -> tuple[Seeding, ...]:
+    """Row and column n of the Sigma of each direction."""
+    return tuple(with_noise(seeding, n, one.noise) for seeding, one in zip(seedings, growth, strict=True))
 
 
 def with_noise(seeding: Seeding, n: Array, noise: Float[Array, " T"]) -> Seeding:
@@ -56,23 +60,35 @@ def with_noise(seeding: Seeding, n: Array, noise: Float[Array, " T"]) -> Seeding
 
 
 def linear_overlap(
-    c: Couplings, h: Float[Array, " T"], noise: Float[Array, "T T"], response: Array, initial: Array
+    c: Couplings, h: Float[Array, " T"], seed: Array, noise: Float[Array, "T T"], response: Array, initial: Array
 ) -> Float[Array, ""]:
     """b_lin(n) = sqrt(C_beta(n,n)/D), equation 5.2: C_beta = R_b0 R_b0^T + (epsilon/alpha)^2 R_beta Sigma R_beta^T.
 
     Args:
+        seed: 1/D, or 0 where the overlap is planted.
         noise: Sigma.
         response, initial: R_beta(n, :) and R_b0(n).
     """
     weights = response * h
     fed = (c.epsilon / c.alpha) ** 2 * weights @ noise @ weights
-    return jnp.sqrt(c.seed_overlap * (initial**2 + jnp.maximum(fed, 0.0)))
+    return jnp.sqrt(seed * (initial**2 + jnp.maximum(fed, 0.0)))
 
 
-def implicit_seeding_row(c: Couplings, steps: Steps, seeding: Seeding, n: Array, growth: Growth) -> SeedingRow:
+def implicit_seeding(
+    c: Couplings, steps: Steps, seedings: tuple[Seeding, ...], n: Array, growth: tuple[Growth, ...]
+) -> tuple[SeedingRow, ...]:
+    """`implicit_seeding_row` of each direction."""
+    each = zip(c.seed_overlap, seedings, growth, strict=True)
+    return tuple(implicit_seeding_row(c, steps, seed, seeding, n, one) for seed, seeding, one in each)
+
+
+def implicit_seeding_row(
+    c: Couplings, steps: Steps, seed: Array, seeding: Seeding, n: Array, growth: Growth
+) -> SeedingRow:
     """Row n of d_t R_beta = delta - (epsilon/alpha) K_beta R_beta - lambda R_beta, and the source of b that it implies.
 
     Args:
+        seed: 1/D, or 0 where the overlap is planted.
         seeding: the rows before.
         growth: row n of K_beta and Sigma.
     """
@@ -85,15 +101,28 @@ def implicit_seeding_row(c: Couplings, steps: Steps, seeding: Seeding, n: Array,
 
     response, initial = step(seeding.response, at_n), step(seeding.response_initial)
     noise = with_noise(seeding, n, growth.noise).noise
-    linear = linear_overlap(c, steps.weights, noise, response, initial)
+    linear = linear_overlap(c, steps.weights, seed, noise, response, initial)
     # b = b_lin solves the equation of b with this source
     missing = linear - step(seeding.linear_overlap)
     return SeedingRow(response, initial, linear, missing * (1 + steps.weights[n] * (c.weight_decay + gain)))
 
 
+def explicit_seeding(
+    c: Couplings,
+    steps: Steps,
+    seedings: tuple[Seeding, ...],
+    n: Array,
+    growth: tuple[Growth, ...],
+    velocities: tuple[Grown | None, ...],
+) -> tuple[tuple[SeedingRow, Grown | None], ...]:
+    """`explicit_seeding_row` of each direction."""
+    each = zip(c.seed_overlap, seedings, growth, velocities, strict=True)
+    return tuple(explicit_seeding_row(c, steps, seed, of, n, one, velocity) for seed, of, one, velocity in each)
+
+
 def explicit_seeding_row(
-    c: Couplings, steps: Steps, seeding: Seeding, n: Array, growth: Growth, velocity: Any = None
-) -> tuple[SeedingRow, Any]:
+    c: Couplings, steps: Steps, seed: Array, seeding: Seeding, n: Array, growth: Growth, velocity: Grown | None
+) -> tuple[SeedingRow, Grown | None]:
     """Row n + 1 of the same and its velocity, from row n; `velocity` is a `Grown`, or None without momentum."""
 
     def step(rows: Array) -> Array:
@@ -107,5 +136,5 @@ def explicit_seeding_row(
     before = Grown(*(getattr(seeding, name)[n] for name in Grown._fields))
     row, velocity = steps.gliding(n, before, plain, velocity)
     noise = with_noise(seeding, n, growth.noise).noise
-    linear = linear_overlap(c, steps.weights, noise, row.response, row.response_initial)
+    linear = linear_overlap(c, steps.weights, seed, noise, row.response, row.response_initial)
     return SeedingRow(row.response, row.response_initial, linear, linear - row.linear_overlap), velocity

@@ -24,11 +24,11 @@ KERNELS: dict[str, str] = {
 class SampleCurves(NamedTuple):
     """The samples of a replica and their processes."""
 
-    u: np.ndarray  # (S,)
+    u: np.ndarray  # (K, S)
     weight: np.ndarray  # (S,)
     residual: np.ndarray  # Delta, (T, S)
     p: np.ndarray  # (T, S)
-    q: np.ndarray  # (T, S)
+    q: np.ndarray  # (T, K, S)
 
 
 class Replica(NamedTuple):
@@ -37,11 +37,11 @@ class Replica(NamedTuple):
     curves: dict[str, np.ndarray]  # OBSERVABLES, (T,) each, correlations in propagator form
     differential: dict[str, np.ndarray]  # the same with correlations in differential form
     controls: np.ndarray  # (T, 3): zero-mean violations of exact identities, see dmft.wide.consistency
-    kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each
-    second: dict[str, np.ndarray]  # the correlations in differential form, (T, T) each
-    responses: BySector  # R_c, R_d, R_r as the multistep rule has them, (T, T) each
+    kernels: dict[str, np.ndarray]  # KERNELS, (T, T) each; of several directions those of the outlier (K, T, T)
+    second: dict[str, np.ndarray]  # the correlations in differential form, likewise
+    responses: BySector  # R_c, R_d of each kind of direction, R_r as the multistep rule has them, (T, T) each
     samples: SampleCurves
-    bases: Bases  # of the forces in sample space, (K, S) each
+    bases: Bases  # of the forces in sample space, (M, S) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative
     rows: Row | None  # of all kernels, to guide other replicas on the same grid, if it is to be kept
@@ -49,7 +49,7 @@ class Replica(NamedTuple):
     def with_full_bases(self) -> Replica:
         """The same with bases to which no vector is added."""
         vectors = self.bases.vectors
-        return self._replace(bases=Bases(vectors, np.full(2, vectors.shape[1], np.int32)))  # type: ignore[arg-type]
+        return self._replace(bases=Bases(vectors, np.full(len(vectors), vectors.shape[1], np.int32)))  # type: ignore[arg-type]
 
 
 class Like(NamedTuple):

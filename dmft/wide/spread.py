@@ -21,10 +21,11 @@ from dmft.twotime.spread import SOURCES, Spread, Spreads
 from dmft.twotime.steps import multistep
 from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, first_draw
 from dmft.wide.drawn import Draw
-from dmft.wide.observables import wide_observables
-from dmft.wide.replica import couplings, initial_overlap, seed_overlap
+from dmft.wide.observables import of_each, wide_observables
+from dmft.wide.replica import couplings
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica
+from dmft.wide.start import seed_overlaps
 
 #: Samples and coordinates of a data set that is drawn, at least, unless the one asked for is smaller.
 SAMPLES, COORDINATES = 512, 96
@@ -48,10 +49,12 @@ def data_sets(
         sources: what differs from one data set to the next, of SOURCES.
     """
     model, grid = plan.engine.model, plan.grid
-    instant = np.zeros((grid.size, 2))
+    instant = np.zeros((grid.size, 1 + model.directions))
     if not grid.explicit:
-        diagonals = [np.diagonal(response) for response in (replica.responses.common, replica.responses.outlier)]
-        instant = np.maximum(grid.weights[:, None] * np.stack(diagonals, axis=1), 0.0)
+        responses = replica.responses
+        outlier = of_each(np.diagonal(responses.outlier, axis1=1, axis2=2), model.directions)
+        diagonals = np.stack([np.diagonal(responses.common), *outlier], axis=1)
+        instant = np.maximum(grid.weights[:, None] * diagonals, 0.0)
 
     def solve(index: int) -> dict[str, np.ndarray] | None:
         with precision_context("float64"):
@@ -76,12 +79,13 @@ def one_data_set(
         name: np.random.SeedSequence(plan.seed, spawn_key=(place, index if name in sources else 0))
         for place, name in enumerate(("samples", "coordinates"), start=1)
     }
-    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *seeds.values(), dtype=np.float64)
+    of = seeds["samples"], seeds["coordinates"]
+    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *of, np.float64, model.directions)
     if "coordinates" not in sources:
         lengths = np.ones_like(lengths)
-    c = couplings(model, "float64")
-    state = first_draw(model, initial_overlap(model), seed_overlap(model), drawn, lengths, capacity)
-    padded = np.zeros((capacity, 2))
+    c = couplings(model, "float64")._replace(seed_overlap=seed_overlaps(model))
+    state = first_draw(model, drawn, lengths, capacity)
+    padded = np.zeros((capacity, instant.shape[1]))
     padded[: grid.size] = instant
     function, static = (draw_explicit, {}) if grid.explicit else (draw_implicit, {"iteration": plan.iteration})
     arguments = (c, multistep(grid, capacity, np.dtype(np.float64)), state, padded, np.int32(0), np.int32(grid.size))
@@ -93,10 +97,11 @@ def read_draw(model: Model, grid: Grid, state: Draw, accepted: float) -> dict[st
     size = grid.size
     components = np.asarray(state.kernels.components)[:size]
     b = np.asarray(state.kernels.target_overlap)[:size]
-    common, outlier = (components**2).sum(axis=-1).T / (model.alpha**2 * model.kappa)
+    common, *outlier = (components**2).sum(axis=-1).T / (model.alpha**2 * model.kappa)
     bulk = np.diagonal(np.asarray(state.kernels.correlation_bulk))[:size]
     train = (np.asarray(state.fields.residual) ** 2).mean(axis=1)[:size]
-    equal = BySector(*map(np.diag, (common, model.epsilon**2 * outlier + b**2, bulk)))
+    outliers = np.stack([np.diag(model.epsilon**2 * one + own**2) for one, own in zip(outlier, b.T, strict=True)])
+    equal = BySector(np.diag(common), outliers, np.diag(bulk))
     curves = wide_observables(model, train, b, equal)
     solved = np.all(np.asarray(state.mismatch)[:size] <= accepted)
     return curves if solved and all(np.isfinite(curve).all() for curve in curves.values()) else None

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from dmft.wide.averages import all_residuals, extended_bases, forces
 from dmft.wide.history import Block, with_row
 from dmft.wide.row import Sampled
-from dmft.wide.seeding import with_noise
+from dmft.wide.seeding import with_noises
 from dmft.wide.state import Couplings, Fields, Kernels, Row, State, put
 
 
@@ -16,10 +16,10 @@ def store_row(c: Couplings, state: State, n: Array, row: Row, sampled: Sampled) 
     """The state with row n; its seeding has Sigma(n, :) alone."""
     return state._replace(
         kernels=store_kernels(state, n, row, sampled),
-        seeding=with_noise(state.seeding, n, sampled.growth.noise),
+        seeding=with_noises(state.seeding, n, sampled.growth),
         fields=put(state.fields, n, **fields_row(c, sampled)._asdict()),
         bases=extended_bases(state.bases, sampled.force),
-        history=with_row(state.history, n, Block(sampled.local.bath.resolvent, *sampled.tangent)),
+        history=with_row(state.history, n, Block(sampled.local.bath.resolvent, *sampled.tangent[:3], sampled.answer)),
     )
 
 
@@ -48,15 +48,14 @@ def store_kernels(state: State, n: Array, row: Row, sampled: Sampled) -> Kernels
 
 
 def fields_row(c: Couplings, sampled: Sampled) -> Fields:
-    """Row n of all per-sample processes, (S,) each."""
+    """Row n of all per-sample processes."""
     local = sampled.local
-    common, outlier = forces(c, local)
     return Fields(
         p=local.p,
         q=local.q,
         residual=local.residual,
         variance=local.bath.variance,
-        force_common=common,
-        force_outlier=outlier,
+        force_common=forces(c, local)[0],
+        force_outlier=local.q * local.residual,
         **sampled.target._asdict(),
     )

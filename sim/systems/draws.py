@@ -46,35 +46,42 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     dim, width = model.dim, model.width or 0
     assert dim is not None
     with precision_context("float64"):
-        drawn = _normals(seed_words(seed), np.uint32(index), samples=model.samples, dim=dim, width=width)
-        inputs, direction, noise, weights = map(np.asarray, drawn)
+        words, sizes = seed_words(seed), {"samples": model.samples, "dim": dim, "width": width}
+        drawn = _normals(words, np.uint32(index), **sizes, further=model.directions - 1)
+        inputs, direction, noise, weights, *further = map(np.asarray, drawn)
     inputs = inputs / np.sqrt(dim)
-    beta = direction * np.sqrt(dim) / np.linalg.norm(direction)
-    labels = 0.5 * (inputs @ beta) ** 2 + model.label_noise * noise
-    return Replica(inputs, beta[None, :], labels, plant(model, beta, weights))
+    beta = (direction * np.sqrt(dim) / np.linalg.norm(direction))[None, :]
+    if further:
+        beta = orthogonal(np.vstack([beta, *further]))
+    labels = 0.5 * ((inputs @ beta.T) ** 2 @ np.array(model.strengths)) + model.label_noise * noise
+    return Replica(inputs, beta, labels, plant(model, beta, weights))
 
 
 @compilable()
-def _normals(words: Any, index: Any, *, samples: int, dim: int, width: int) -> list[jax.Array]:
-    """Standard normals for inputs, beta, noise and weights."""
+def _normals(words: Any, index: Any, *, samples: int, dim: int, width: int, further: int) -> list[jax.Array]:
+    """Standard normals for inputs, the first beta, noise, weights, and the further beta if there are any."""
     keys = jax.random.split(key_of(words, index), 4)
-    shapes = ((samples, dim), (dim,), (samples,), (width, dim))
-    return [jax.random.normal(key, shape, jnp.float64) for key, shape in zip(keys, shapes, strict=True)]
+    shapes = [(samples, dim), (dim,), (samples,), (width, dim)]
+    drawn = [jax.random.normal(key, shape, jnp.float64) for key, shape in zip(keys, shapes, strict=True)]
+    if further:
+        drawn.append(jax.random.normal(jax.random.fold_in(keys[1], 1), (further, dim), jnp.float64))
+    return drawn
 
 
 def plant(model: Model, beta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """w U(0)^T with U(0) = I + (m0 sqrt(D) - 1) beta beta^T / D if an overlap m0^2 > 0 is planted (THEORY section 3).
+    """w U(0)^T, U(0) = I + sum_k (m_k sqrt(D) - 1) beta_k beta_k^T / D over the planted m_k^2 > 0 (THEORY section 3).
 
     Args:
-        model: gives m0^2 = `initial_overlap`; 0 leaves the weights as they are.
-        beta: (D,) with |beta|^2 = D.
+        model: gives m_k^2 = `initial_overlaps`; 0 leaves the weights as they are.
+        beta: (K, D), orthogonal, |beta_k|^2 = D.
         weights: (n, D), one weight vector a row.
     """
-    if model.initial_overlap == 0.0:
-        return weights
-    dim = beta.size
-    stretch = np.sqrt(model.initial_overlap * dim) - 1.0
-    return weights + (stretch / dim) * np.outer(weights @ beta, beta)
+    dim, start = beta.shape[1], weights
+    for own, overlap in zip(beta, model.initial_overlaps, strict=True):
+        if overlap > 0.0:
+            stretch = np.sqrt(overlap * dim) - 1.0
+            weights = weights + (stretch / dim) * np.outer(start @ own, own)
+    return weights
 
 
 def draw_committee(model: Committee, seed: int, index: int) -> Replica:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError, check_choice
-from dmft.losses.quadratic import OBSERVABLES
+from dmft.losses.quadratic import observables
 from dmft.models.model import Model
 from sim.systems import quadratic
 from sim.systems.draws import draw_replica
@@ -59,7 +59,7 @@ def quadratic_system(model: Model, form: str) -> System:
     return System(
         equations=quadratic.EQUATIONS,
         draw=draw,
-        observables=OBSERVABLES,
+        observables=observables(model),
         samples=samples,
         operations=4.0 * samples * dim * rows,
         # inputs twice (host and device), the state before, after and in between, references and M, fields and forces

@@ -59,7 +59,8 @@ class QuadraticData(NamedTuple):
         linear: a, (n,).
         nonlinear: c.
         speed: s.
-        beta: (D,) with |beta|^2 = D.
+        directions: beta_k, (K, D), |beta_k|^2 = D.
+        strengths: s_k, (K,).
         alpha: output scale.
         epsilon: weight of the quadratic feature.
         rate: P / (alpha kappa): the gradient is s `rate` times a mean over samples.
@@ -73,7 +74,8 @@ class QuadraticData(NamedTuple):
     linear: Any
     nonlinear: Any
     speed: Any
-    beta: Any
+    directions: Any
+    strengths: Any
     alpha: Any
     epsilon: Any
     rate: Any
@@ -84,12 +86,12 @@ class QuadraticData(NamedTuple):
 
 def arrange(model: Model, replica: Replica, form: str) -> Rows:
     """The rows of a replica in the form "network", n = N, or "reduced", n = min(N, D + 1)."""
-    dim = replica.beta.size
+    dim = replica.inputs.shape[1]
     if form == "network":
         width = len(replica.weights)
         return Rows(replica.weights, np.full(width, 1.0 / width), 1.0 / width, float(width))
     if model.width is None:
-        vectors = np.vstack([plant(model, replica.beta, np.eye(dim)), np.zeros(dim)])
+        vectors = np.vstack([plant(model, replica.directions, np.eye(dim)), np.zeros(dim)])
         return Rows(vectors, np.append(np.zeros(dim), 1.0), 1.0, 1.0)
     rows = np.column_stack([replica.weights, np.ones(model.width)]) / np.sqrt(model.width)
     if model.width > dim + 1:  # any D + 1 rows with the same second moments will do
@@ -100,14 +102,15 @@ def arrange(model: Model, replica: Replica, form: str) -> Rows:
 
 def start(model: Model, replica: Replica, form: str) -> tuple[np.ndarray, QuadraticData]:
     """The vectors v(0), (n, D), and the data before `prepare`: nothing is centred yet."""
-    rows, dim = arrange(model, replica, form), replica.beta.size
+    rows, dim = arrange(model, replica, form), replica.inputs.shape[1]
     data = QuadraticData(
         inputs=replica.inputs,
         targets=replica.labels,
         linear=rows.linear,
         nonlinear=np.float64(rows.nonlinear),
         speed=np.float64(rows.speed),
-        beta=replica.beta,
+        directions=replica.directions,
+        strengths=np.array(model.strengths),
         alpha=np.float64(model.alpha),
         epsilon=np.float64(model.epsilon),
         rate=np.float64(replica.labels.size / (model.alpha * model.kappa)),
@@ -165,24 +168,27 @@ def select(data: QuadraticData, indices: jax.Array) -> QuadraticData:
 
 
 def observe(vectors: jax.Array, data: QuadraticData, fields: Fields) -> jax.Array:
-    """All observables at one time, (8,), in the order of `OBSERVABLES`.
+    """All observables at one time, in the order of `OBSERVABLES`; then the overlap of each of several directions.
 
-    E = alpha epsilon M' - beta beta^T with M' = M - M_ref and wbar' = wbar - wbar_ref; the references are M(0) and
-    wbar(0) when the model is centred, and zero otherwise. Trace, overlap and mean_weight_norm are those of M and wbar.
+    E = alpha epsilon M' - sum_k s_k beta_k beta_k^T with M' = M - M_ref and wbar' = wbar - wbar_ref; the references are
+    M(0) and wbar(0) when the model is centred, and zero otherwise. Trace, overlap and mean_weight_norm are those of M
+    and wbar.
     """
     second_moment, mean_weight = moments(vectors, data)
-    beta, dim = data.beta, data.beta.size
-    error = data.alpha * data.epsilon * (second_moment - data.second_moment) - jnp.outer(beta, beta)
+    beta, dim = data.directions, data.directions.shape[1]
+    error = data.alpha * data.epsilon * (second_moment - data.second_moment) - (data.strengths * beta.T) @ beta
     change = mean_weight - data.mean_weight
+    overlaps = jnp.sum((beta @ second_moment) * beta, axis=1) / dim**2
     parts = jnp.trace(error) / dim, jnp.sum(error**2) / dim**2, change @ change / dim
     values = {
         "train_loss": jnp.mean(fields.residual**2),
         **test_loss_terms(data.alpha, *parts)._asdict(),
         "trace": jnp.trace(second_moment) / dim,
-        "overlap": beta @ second_moment @ beta / dim**2,
+        "overlap": jnp.sum(overlaps),
         "mean_weight_norm": mean_weight @ mean_weight / dim,
     }
-    return jnp.stack([values[name] for name in OBSERVABLES])
+    each = overlaps if len(overlaps) > 1 else ()
+    return jnp.stack([*(values[name] for name in OBSERVABLES), *each])
 
 
 EQUATIONS = Equations(forward, gradient, observe, prepare, select, objective=objective)
@@ -193,18 +199,20 @@ def curvature(model: Model, replica: Replica) -> float:
 
     The residuals relax with the tangent kernel K = (1/kappa) (X X^T) o Phi, Phi = (1/N) sum_i phi'(h_i) phi'(h_i)^T.
     At the start lambda_max(K) <= max_mu Phi_mu,mu lambda_max(X X^T) / kappa. At the end, where f is the teacher with
-    M = beta beta^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) u u^T. In rich cases the end is the steeper
-    one: the trace of M grows to 1 / (alpha epsilon). The larger of the two counts.
+    M = sum_k s_k beta_k beta_k^T / (alpha epsilon), Phi = 1 1^T + (epsilon/alpha) sum_k s_k u_k u_k^T. In rich cases
+    the end is the steeper one: the trace of M grows to sum_k s_k / (alpha epsilon). The larger of the two counts.
     """
-    inputs, u = replica.inputs, replica.inputs @ replica.beta
+    inputs, u = replica.inputs, replica.inputs @ replica.directions.T
     if model.width is None:
-        planted = plant(model, replica.beta, inputs)  # U(0)^T x
+        planted = plant(model, replica.directions, inputs)  # U(0)^T x
         features = 1.0 + model.epsilon**2 * np.sum(planted**2, axis=1)
     else:
-        features = np.zeros(u.size)
+        features = np.zeros(len(u))
         for weights in np.array_split(replica.weights, math.ceil(model.width / 1000)):
             features += np.sum((1.0 + model.epsilon * (inputs @ weights.T)) ** 2, axis=1) / model.width
-    one = np.ones((u.size, 1))
+    one = np.ones((len(u), 1))
     begin = features.max() * largest_eigenvalue(inputs, one)
-    end = largest_eigenvalue(inputs, np.column_stack([one, math.sqrt(model.epsilon / model.alpha) * u]))
+    end = largest_eigenvalue(
+        inputs, np.column_stack([one, np.sqrt(model.epsilon / model.alpha * np.array(model.strengths)) * u])
+    )
     return max(begin, end) / model.kappa

@@ -79,10 +79,15 @@ class Experiment:
         for name in ("dim", "width"):
             if getattr(model, name) is None:
                 raise ParameterError(f"Argument `{name}` of the model must be a finite integer here, but is None.")
-        if model.initial_overlap:
+        if model.strengths != (1.0,):
+            raise ParameterError(
+                "Argument `strengths` of the model must be (1.0,) in an experiment, whose target has its own, "
+                f"but is {model.strengths}."
+            )
+        if any(model.initial_overlaps):
             raise ParameterError(
                 "Argument `initial_overlap` of the model must be 0 in an experiment (`interpolation` plants the "
-                f"solution), but is {model.initial_overlap:g}."
+                f"solution), but is {model.initial_overlap}."
             )
 
     def _checked_strengths(self) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,6 +12,7 @@ from dmft.checks import precision_context
 from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import explicit_grid, graded_times, implicit_grid
 from dmft.twotime.loop import solve_one
+from dmft.wide import tangents
 from dmft.wide.engine import Wide
 from dmft.wide.replica import Sampling
 from dmft.wide.solution import KERNELS
@@ -20,6 +22,8 @@ CASES = {
     "planted": PLANTED,
     "random": PLANTED.replace(initial_overlap=0.0, dim=200),
     "centered": PLANTED.replace(centered=True, label_noise=0.3, weight_decay=0.05),
+    "three": PLANTED.replace(strengths=(1.0, 0.5, 0.7), initial_overlap=(0.1, 0.2, 0.0), dim=200),
+    "alike": PLANTED.replace(strengths=(0.7, 0.7, 0.7), centered=True),
 }
 GRIDS = {"descent": explicit_grid(0.2, 6.0), "flow": implicit_grid(graded_times(6.0, 30))}
 REPLICAS = 16
@@ -29,12 +33,17 @@ ITERATION = Iteration(tolerance=1e-9)
 
 @functools.cache
 def runs(case, scheme):
-    sampling = Sampling(128, 31, "float64")
+    sampling = Sampling(128 if CASES[case].directions == 1 else 512, 31, "float64")
     with precision_context("float64"):
         return [
             solve_one(Wide(CASES[case]), GRIDS[scheme], sampling, np.random.SeedSequence(1, spawn_key=(i,)), ITERATION)
             for i in range(REPLICAS)
         ]
+
+
+def of_each(kernels):
+    """A kernel as one of several: those of the outlier have one for each of several directions."""
+    return kernels.reshape(-1, *kernels.shape[-2:])
 
 
 def largest_t(samples):
@@ -63,13 +72,14 @@ def test_both_forms_of_the_correlations_agree(case, scheme, name):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ["correlation_common", "correlation_outlier", "correlation_bulk"])
 def test_both_forms_of_each_correlation_agree_at_all_pairs_of_times(case, scheme, name):
-    differences = np.array([run.second[name] - run.kernels[name] for run in runs(case, scheme)])
+    differences = np.array([of_each(run.second[name] - run.kernels[name]) for run in runs(case, scheme)])
     spread = differences.std(axis=0, ddof=1) / np.sqrt(REPLICAS)
     limit = stats.t.ppf(1 - 0.01 / 2 / spread.size, REPLICAS - 1)
     left = 10 * ITERATION.tolerance * np.abs(runs(case, scheme)[0].kernels[name]).max()  # by the inner iteration
     assert (np.abs(differences.mean(axis=0)) < limit * spread + left).all()
-    scale = np.mean([np.diagonal(run.kernels[name]) for run in runs(case, scheme)], axis=0)
-    assert (spread < 0.04 * np.sqrt(np.outer(scale, scale)) + 4e-3).all()
+    every = [np.diagonal(of_each(run.kernels[name]), axis1=1, axis2=2) for run in runs(case, scheme)]
+    scale = np.sqrt(np.mean(every, axis=0))
+    assert (spread < 0.04 * scale[:, :, None] * scale[:, None] + 4e-3).all()
 
 
 @pytest.mark.parametrize("scheme", GRIDS)
@@ -85,7 +95,7 @@ def test_control_variates_have_zero_mean(case, scheme):
 @pytest.mark.parametrize("case", CASES)
 def test_correlations_are_symmetric_and_positive_and_responses_causal(case, scheme):
     for run in runs(case, scheme)[:3]:
-        for name, kernel in run.kernels.items():
+        for name, kernel in [(name, kernel) for name, array in run.kernels.items() for kernel in of_each(array)]:
             assert np.isfinite(kernel).all()
             if name.startswith("correlation"):
                 np.testing.assert_allclose(kernel, kernel.T, rtol=0, atol=1e-12 * np.abs(kernel).max())
@@ -112,20 +122,26 @@ def mean_answers(model, grid, run):
     """
     h, one, eps = grid.weights, np.eye(grid.size), model.epsilon
     k, e = 1 / (model.alpha * model.kappa), eps / (model.alpha * model.kappa)
-    p, q, delta = (array.T[:, :, None] for array in (run.samples.p, run.samples.q, run.samples.residual))
+    directions = range(model.directions)
+    p, delta = (array.T[:, :, None] for array in (run.samples.p, run.samples.residual))
+    q = [run.samples.q[:, k].T[:, :, None] for k in directions]
+    kinds = len(run.responses.outlier)
+    outlier = [run.responses.outlier[min(k, kinds - 1)] for k in directions]
     f, past = 1 + eps * p, delta.transpose(0, 2, 1)
-    own = [np.linalg.inv(one + e * response * h * past) for response in run.responses]  # H_c, H_d, H
+    responses = [run.responses.common, *outlier, run.responses.bulk]
+    own = [np.linalg.inv(one + e * response * h * past) for response in responses]  # H_c, H_d, H
     by_p = own[0] @ (k * run.responses.common * h * f.transpose(0, 2, 1))
-    by_q = own[1] @ (e * run.responses.outlier * h * q.transpose(0, 2, 1))
-    correlation = own[2] @ run.kernels["correlation_bulk"] @ own[2].transpose(0, 2, 1)
-    by_v = e * own[2] @ run.responses.bulk * correlation * h
-    feedback = one + model.alpha * (f * by_p + eps * q * by_q + eps * by_v)
+    by_q = [own[1 + k] @ (e * outlier[k] * h * q[k].transpose(0, 2, 1)) for k in directions]
+    correlation = own[-1] @ run.kernels["correlation_bulk"] @ own[-1].transpose(0, 2, 1)
+    by_v = e * own[-1] @ run.responses.bulk * correlation * h
+    by_all = sum(q[k] * by_q[k] for k in directions)
+    feedback = one + model.alpha * (f * by_p + eps * by_all + eps * by_v)
     by_c = np.linalg.solve(feedback, model.alpha * f * own[0])
-    by_d = np.linalg.solve(feedback, model.alpha * eps * q * own[1])
+    by_d = [np.linalg.solve(feedback, model.alpha * eps * q[k] * own[1 + k]) for k in range(kinds)]
     answers = (
         f * by_c + eps * delta * (own[0] - by_p @ by_c),
-        q * by_d + delta * (own[1] - by_q @ by_d),
-        delta * own[2],
+        *(q[k] * by_d[k] + delta * (own[1 + k] - by_q[k] @ by_d[k]) for k in range(kinds)),
+        delta * own[-1],
     )
     return [np.tensordot(run.samples.weight, answer, axes=1) for answer in answers]
 
@@ -152,10 +168,40 @@ def response_to(model, grid, kernel):
 @pytest.mark.parametrize("case", CASES)
 def test_responses_are_those_to_the_mean_answer_of_the_samples(case, scheme):
     """Equation 4.7 with K from whole matrices over time: no row, no tangent, no triangular solve of the engine."""
-    model, grid, run = CASES[case], GRIDS[scheme], runs(case, scheme)[0]
-    strengths = (1 / model.alpha, model.epsilon / model.alpha, model.epsilon / model.alpha)
-    for strength, kernel, solved in zip(strengths, mean_answers(model, grid, run), run.responses, strict=True):
-        np.testing.assert_allclose(response_to(model, grid, strength * kernel), solved, atol=1e-5)
+    every_response_is_that_of_the_samples(CASES[case], GRIDS[scheme], runs(case, scheme)[0])
+
+
+def every_response_is_that_of_the_samples(model, grid, run):
+    every = (run.responses.common, *run.responses.outlier, run.responses.bulk)
+    for kernel, solved in zip(mean_answers(model, grid, run), every, strict=True):
+        rate = (1.0 if solved is every[0] else model.epsilon) / model.alpha
+        np.testing.assert_allclose(response_to(model, grid, rate * kernel), solved, atol=1e-5)
+
+
+def without_memory(monkeypatch):
+    """The directions beyond the first do not move the residuals."""
+    monkeypatch.setattr(tangents, "memory", lambda further: 0.0 * further.answer[0])
+
+
+def without_own_answer(monkeypatch):
+    """A direction beyond the first answers to a force on it as the bulk does: q D is dropped."""
+    monkeypatch.setattr(tangents, "own_changes", lambda local, further, *_: local.residual * further.answer)
+
+
+def without_heads(monkeypatch):
+    """A force on a direction beyond the first does not move the residuals."""
+    monkeypatch.setattr(tangents, "heads", lambda further, sources: jnp.zeros((sources, *further.q.shape[1:])))
+
+
+@pytest.mark.parametrize("change", [without_memory, without_own_answer, without_heads])
+@pytest.mark.usefixtures("compiled_anew")
+def test_the_mean_answer_rejects_wrong_terms_between_directions(monkeypatch, change):
+    change(monkeypatch)
+    model, grid = CASES["three"], explicit_grid(0.2, 2.0)
+    with precision_context("float64"):
+        run = solve_one(Wide(model), grid, Sampling(64, 31, "float64"), np.random.SeedSequence(1), ITERATION)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        every_response_is_that_of_the_samples(model, grid, run)
 
 
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")

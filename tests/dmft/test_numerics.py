@@ -64,9 +64,11 @@ def test_residual_root_is_the_bracketed_one_inside_its_domain(couplings, past, d
     largest = max(epsilon / (alpha * kappa) * diagonal for diagonal in diagonals)
     edge = -1 / largest if largest > 0 else -np.inf
     with precision_context("float64"):
-        c = Couplings(*(jnp.asarray(x) for x in (*couplings, 0.0, 0.0)))
+        c = Couplings(*(jnp.asarray(x) for x in (*couplings, 0.0, [0.0])))
         columns = [jnp.asarray(column) for column in np.array(past).T]
-        root = compiled_root(c, jnp.full(4, guess), *columns, BySector(*map(jnp.asarray, diagonals)))
+        columns[1], diagonal = columns[1][None], [jnp.asarray(one) for one in diagonals]
+        instant = BySector(diagonal[0], diagonal[1][None], diagonal[2])
+        root = compiled_root(c, jnp.full(4, guess), *columns, instant)
         root = np.asarray(root)
     assert (root >= edge).all()
     for value, one in zip(root, past, strict=True):
@@ -169,7 +171,7 @@ def draw(samples, modes, seed):
 def test_samples_are_moment_matched_and_reproducible():
     drawn, again, other = draw(128, 20, 5), draw(128, 20, 5), draw(128, 20, 6)
     even = np.vstack([np.ones(128), drawn.u**2 - 1, drawn.label, drawn.common])
-    odd = np.vstack([drawn.u, drawn.outlier])
+    odd = np.vstack([drawn.u, drawn.outlier[0]])
     sizes = np.ones(len(even))
     sizes[1] = 2.0  # E (u^2 - 1)^2
     np.testing.assert_allclose((even * drawn.weight) @ even.T, np.diag(sizes), atol=1e-11)

@@ -52,8 +52,8 @@ class Page:
     def __init__(self, model, *, with_bath_tangent=True):
         self.model, self.with_bath_tangent = model, with_bath_tangent
         drawn = samples()
-        self.weight, self.u = drawn["weight"], drawn["u"]
-        self.modes = {"c": drawn["common"], "d": drawn["outlier"]}
+        self.weight, self.u = drawn["weight"], drawn["u"][0]
+        self.modes = {"c": drawn["common"], "d": drawn["outlier"][0]}
         self.target = 0.5 * self.u**2 + model.label_noise * drawn["label"]  # eq. 1.2
         rows, count = STEPS + 1, len(self.u)
         self.response = {sector: np.zeros((rows, rows)) for sector in "cdr"}
