@@ -26,8 +26,9 @@ def instant_weights(h: Float[Array, " T"], n: Array, row: Row) -> BySector:
 
 def feedback_gains(c: Couplings, instant: BySector, residual: Float[Array, " S"]) -> BySector:
     """a_i = 1/(1 + e h_n R_i(n,n) Delta), (S,) each, of the outliers (G, S)."""
-    common, outlier, bulk = instant
-    return BySector(*(1 / (1 + c.e * weight * residual) for weight in (common, outlier[:, None], bulk)))
+    common, bulk = (1 / (1 + c.e * weight * residual) for weight in (instant.common, instant.bulk))
+    outlier = jnp.stack([1 / (1 + c.e * weight * residual) for weight in instant.outlier])
+    return BySector(common, outlier, bulk)
 
 
 def noise_weights(h: Float[Array, " T"], kernels: Kernels, n: Array, row: Row) -> Float[Array, "cd M"]:

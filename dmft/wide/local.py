@@ -39,4 +39,6 @@ def local_row(c: Couplings, h: Float[Array, " T"], state: State, n: Array, row: 
     delta = solve_residual(c, guess, p_0, q_0, past.variance, offsets(state.labels), instant)
     gain = feedback_gains(c, instant, delta)
     bath = bath_row(past, n, gain.bulk)
-    return Local(common_field(c, p_0, delta, instant), gain.outlier * q_0, delta, gain, bath)
+    shared = len(gain.outlier) - 1
+    q = jnp.stack([gain.outlier[min(k, shared)] * one for k, one in enumerate(q_0)])
+    return Local(common_field(c, p_0, delta, instant), q, delta, gain, bath)

@@ -14,11 +14,12 @@ from dmft.wide.state import Labels, Seeding, State, empty_state
 
 def labels(model: Model, samples: Samples) -> Labels:
     """y = sum_k s_k u_k^2 / 2 + noise, f(0) = (alpha epsilon/2)(sum_k m_k^2 u_k^2 + 1) if centred (eqs 1.2, 4.1)."""
-    gain, overlaps, dtype = model.alpha * model.epsilon * model.centered, start_overlaps(model), samples.u.dtype
+    dtype, gain = samples.u.dtype, model.alpha * model.epsilon * model.centered
+    strengths, overlaps = (np.array(numbers, dtype) for numbers in (model.strengths, start_overlaps(model)))
     squares = np.asarray(samples.u) ** 2
-    target = 0.5 * (np.array(model.strengths)[:, None] * squares).sum(0) + model.label_noise * samples.label
+    target = 0.5 * (strengths[:, None] * squares).sum(0) + model.label_noise * samples.label
     output = 0.5 * gain * ((overlaps[:, None] * squares).sum(0) + 1)
-    slope = samples.u[0] * (model.strengths[0] + gain * overlaps[0])
+    slope = samples.u[0] * (strengths[0] + np.array(gain * overlaps[0], dtype))
     values = (target, output, slope)
     return Labels(*(np.asarray(x, dtype) for x in values))  # type: ignore[arg-type]
 
