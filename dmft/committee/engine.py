@@ -9,11 +9,11 @@ import numpy as np
 
 from dmft.checks import ParameterError
 from dmft.committee import replica
-from dmft.committee.estimate import corrected_member, curves, observables
+from dmft.committee.estimate import corrected_member, curves
 from dmft.committee.explicit import advance_explicit
 from dmft.committee.implicit import advance_implicit
 from dmft.committee.replica import Sampling, Solution
-from dmft.losses.committee import DIMENSIONS
+from dmft.losses.committee import DIMENSIONS, observables
 from dmft.models.committee import Committee
 from dmft.twotime.engine import Curves, Iteration, KernelStack, Plan, Program, Progress, Runs
 from dmft.twotime.grid import Grid
@@ -51,8 +51,9 @@ class CommitteeEngine(Ensemble):
         self.grid_tolerance = FINER if model.width == 1 else FINER_SEVERAL
 
     def check(self, grid: Grid) -> None:
-        """Minibatches need steps, and not too long ones."""
+        """Minibatches need steps, not too long ones; so do losses that may give a row several roots."""
         model = self.model
+        check_flow(model, grid.explicit)
         if model.batch_fraction == 1.0:
             return
         if not grid.explicit:
@@ -87,8 +88,7 @@ class CommitteeEngine(Ensemble):
         samples = check_sample_count(samples, least)
         fitting = max(1.0, TANGENT_BYTES / (np.dtype(precision).itemsize * rows**2))
         tangents = min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
-        size = float(np.sqrt(np.max(np.diagonal(model.initial_overlaps.neurons))))
-        return Sampling(samples, tangents, modes, KINK_WIDTH * (size or 1.0), precision)
+        return Sampling(samples, tangents, modes, KINK_WIDTH * replica.field_size(model), precision)
 
     def fewer(self, sampling: Sampling) -> Sampling:
         """The first of the samples."""
@@ -116,13 +116,13 @@ class CommitteeEngine(Ensemble):
         return Program(advance_implicit, couplings, {"network": network, "iteration": iteration})
 
     def progress(self, state: Any) -> Progress:
-        """From the residuals of all samples."""
+        """From the residuals of all samples, whatever the loss."""
         loss = np.asarray(state.fields.residual) ** 2 @ np.asarray(state.samples.weight)
         return Progress(loss, np.asarray(state.rounds), np.asarray(state.mismatch))
 
     def read(self, state: Any, grid: Grid) -> Solution:
         """See `dmft.committee.replica.read_state`."""
-        return replica.read_state(state, grid)
+        return replica.read_state(state, grid, self.model)
 
     def curves(self, replica: Solution) -> Curves:
         """See `dmft.committee.estimate.curves`."""
@@ -135,7 +135,7 @@ class CommitteeEngine(Ensemble):
     def runs(self, plan: Plan) -> list[Runs]:
         """Beside each replica one of few samples, one more where there are kinks, and a coarser one of the flow."""
         few, size, first = plan.fewer.sampling, plan.grid.size, plan.first_replicas
-        found = [Runs(size, plan.sampling, first), Runs(size, few, first * (2 if self.model.phi.kinks else 1))]
+        found = [Runs(size, plan.sampling, first), Runs(size, few, first * (2 if self.model.kinked else 1))]
         return found if plan.grid.explicit else [*found, Runs(round(size / COARSENING[0]), few, first)]
 
     def kernels(self, replicas: list[Solution], grid: Grid) -> list[KernelStack]:
@@ -157,7 +157,22 @@ class CommitteeEngine(Ensemble):
 
     def extra_attributes(self, plan: Plan, replicas: list[Any]) -> dict[str, Any]:  # noqa: ARG002
         """No width of kinks where there are none."""
-        return {} if self.model.phi.kinks else {"kink_width": 0.0}
+        return {} if self.model.kinked else {"kink_width": 0.0}
+
+
+def check_flow(model: Committee, explicit: bool) -> None:
+    """ParameterError where a row of the flow need not have a single root: h + B a phi'(h) l' = history, B > 0.
+
+    For fields that enter f linearly the left side grows with h if l'' >= 0, whatever the step.
+    """
+    loss = model.criterion
+    if explicit or (loss.convex and not loss.kinks):
+        return
+    why = f"its derivative jumps (at f - y = {loss.kinks[0][1]:.3g})" if loss.convex else "it is not convex in f"
+    raise ParameterError(
+        f"Argument `step` must be given with the loss {loss.name}, since {why}: a row of the gradient flow may then have "
+        "several roots."
+    )
 
 
 def _neurons_first(kernel: np.ndarray) -> np.ndarray:
