@@ -170,8 +170,8 @@ def check_flow(model: Committee, explicit: bool) -> None:
         return
     why = f"its derivative jumps (at f - y = {loss.kinks[0][1]:.3g})" if loss.convex else "it is not convex in f"
     raise ParameterError(
-        f"Argument `step` must be given with the loss {loss.name}, since {why}: a row of the gradient flow may then have "
-        "several roots."
+        f"Argument `step` must be given with the loss {loss.name}, since {why}: a row of the gradient flow may then "
+        "have several roots."
     )
 
 

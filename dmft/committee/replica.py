@@ -220,7 +220,7 @@ def read_state(state: State, grid: Grid, model: Committee) -> Solution:
     label = np.asarray(state.start.label, np.float64)
     with precision_context("float64"):
         losses = np.asarray(model.criterion.reported(residual, label))
-        correct = np.asarray(correctness(residual, label, state.samples.weight.dtype))
+        correct = correctness(outputs(model, kernels.readout, h) - label, label, state.samples.weight.dtype)
     t, n, _ = h.shape
     force_force = ((force * weight).reshape(t * n, -1) @ force.reshape(t * n, -1).T).reshape(t, n, t, n)
     return Solution(
@@ -229,10 +229,16 @@ def read_state(state: State, grid: Grid, model: Committee) -> Solution:
         noise=kernels.noise.reshape(t * n, -1),
         response=kernels.response[:, :, :size],
         train_loss=losses @ weight,
-        train_accuracy=correct @ weight,
+        train_accuracy=np.asarray(correct) @ weight,
         margin=(label * (residual + label)) @ weight,
         force_force=force_force,
         stein=stein,
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch, np.float64)[:size],
     )
+
+
+def outputs(model: Committee, readout: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """f, or f - f(0) if centred, (T, S), with kinks as they are: of dead neurons it is 0, and has no sign."""
+    f = np.einsum("ti,tis->ts", model.alpha / model.width * readout, np.asarray(model.phi.value(h)))
+    return f - f[0] if model.centered else f

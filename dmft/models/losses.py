@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -132,17 +132,6 @@ class _OfResidual:
 
 
 @dataclasses.dataclass(frozen=True)
-class _AtLabel:
-    """l(f, y) as a function of Delta, for one label."""
-
-    function: Known
-    label: float
-
-    def __call__(self, residual: Any) -> Any:
-        return self.function(residual + self.label, jnp.full_like(residual, self.label))
-
-
-@dataclasses.dataclass(frozen=True)
 class _Slope:
     """The derivative in Delta of a function of (Delta, y)."""
 
@@ -171,7 +160,8 @@ def _checked(function: Known, signs: bool) -> Loss:
     slope = _Slope(value)
     with precision_context("float64"):
         _check_traceable(name, function, slope)
-        seen = [_look(name, _AtLabel(function, label)) for label in (SIGNS if signs else REALS)]
+        parts = [jax.jit(part) for part in (value, slope, _Slope(slope))]
+        seen = [_look(name, parts, label) for label in (SIGNS if signs else REALS)]
     kinks = tuple((label, *kink) for label, (found, _) in zip(SIGNS if signs else REALS, seen, strict=True)
                   for kink in found)  # fmt: skip
     if kinks and not signs:
@@ -212,31 +202,35 @@ def _check_traceable(name: str, function: Known, slope: Any) -> None:
         ) from None
 
 
-def _look(name: str, value: _AtLabel) -> tuple[tuple[tuple[float, float], ...], np.ndarray]:
+def _look(
+    name: str, parts: Sequence[Callable[..., Any]], label: float
+) -> tuple[tuple[tuple[float, float], ...], np.ndarray]:
     """Kinks ((place, jump of l'), ...) and l'' on the grid of Delta, for one label; ParameterError if it is no loss."""
-    slope = Derivative(value)
-    parts = [jax.jit(part) for part in (value, slope, Derivative(slope))]
-    on_grid = [np.asarray(part(GRID)) for part in parts]
+    at_label = [functools.partial(_at, part, label) for part in parts]
+    on_grid = [part(GRID) for part in at_label]
     for meaning, array in zip(("values", "first derivatives", "second derivatives"), on_grid, strict=True):
         if not np.all(np.isfinite(array)):
             raise ParameterError(
-                f"Argument `loss` must have finite {meaning} for |f - y| < 8, but {name} has not for y = "
-                f"{value.label:g}."
+                f"Argument `loss` must have finite {meaning} for |f - y| < 8, but {name} has not for y = {label:g}."
             )
-    if not np.allclose(np.asarray(parts[0](GRID[::-7])), on_grid[0][::-7], rtol=1e-9, atol=1e-12):
+    if not np.allclose(at_label[0](GRID[::-7]), on_grid[0][::-7], rtol=1e-9, atol=1e-12):
         raise ParameterError(f"Argument `loss` must be elementwise, but {name} of one entry depends on the others.")
     if np.ptp(on_grid[0]) == 0.0:
-        raise ParameterError(f"Argument `loss` must depend on f, but {name} does not for y = {value.label:g}.")
-    breaks = jumps(parts[0], parts[1])
+        raise ParameterError(f"Argument `loss` must depend on f, but {name} does not for y = {label:g}.")
+    breaks = jumps(at_label[0], at_label[1])
     if breaks:
         raise ParameterError(
             f"Argument `loss` must be continuous in f, but {name} jumps by {breaks[0][1]:.3g} at f - y = "
-            f"{breaks[0][0]:.3g} for y = {value.label:g}."
+            f"{breaks[0][0]:.3g} for y = {label:g}."
         )
-    kinks = jumps(parts[1], parts[2])
+    kinks = jumps(at_label[1], at_label[2])
     if kinks and max(abs(jump) for _, jump in kinks) > STEEPEST:
         raise ParameterError(
             f"Argument `loss` must have a bounded derivative, but that of {name} grows beyond {STEEPEST:g} at f - y = "
-            f"{kinks[0][0]:.3g} for y = {value.label:g}."
+            f"{kinks[0][0]:.3g} for y = {label:g}."
         )
     return kinks, on_grid[2]
+
+
+def _at(part: Callable[[Any, Any], Any], label: float, residual: Any) -> np.ndarray:
+    return np.asarray(part(residual, np.full_like(residual, label)))
