@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 from compare.curves import Side, read_side
-from compare.measured import LOSSES, missing
+from compare.measured import ACCURACIES, LOSSES, missing
 from compare.verdicts import aligned
 from dmft.checks import ParameterError, check_choice, check_real, spelt
 
@@ -155,8 +155,7 @@ def check_threshold(threshold: float, of: str) -> float:
 def _with_losses(source: object, of: str) -> Side:
     """The side that `source` holds; ParameterError unless it has both losses. Wrong signs stand for accuracies."""
     side = read_side("dataset", source)
-    needed = LOSSES if of == "loss" else tuple(name.replace("loss", of) for name in LOSSES)
-    for name in needed:
+    for name in LOSSES if of == "loss" else ACCURACIES:
         if name not in side.observables:
             raise missing("dataset", name, side.observables)
     if of == "loss":
@@ -167,9 +166,9 @@ def _with_losses(source: object, of: str) -> Side:
 
 def wrong_signs(curves: xarray.Dataset) -> dict[str, xarray.DataArray]:
     """1 - accuracy, and its errors, under the names of the losses."""
-    found = {loss: 1.0 - curves[loss.replace("loss", "accuracy")] for loss in LOSSES}
-    for loss in LOSSES:
-        own = loss.replace("loss", "accuracy")
+    found = {}
+    for loss, own in zip(LOSSES, ACCURACIES, strict=True):
+        found[loss] = 1.0 - curves[own]
         errors = [str(name) for name in curves.data_vars if str(name).startswith(f"{own}_")]
         found |= {name.replace(own, loss): curves[name] for name in errors}
     return found

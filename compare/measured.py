@@ -28,6 +28,8 @@ RUN_COLUMNS = ("seed", "run")
 LISTED = 10
 
 LOSSES = ("train_loss", "test_loss")
+#: Those of a classification, in the same order.
+ACCURACIES = ("train_accuracy", "test_accuracy")
 
 
 def gather(
