@@ -27,8 +27,9 @@ CAPACITIES, SMALL = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
 FIRST_REPLICAS, FEW_REPLICAS, LOOSE = 12, 8, 0.02
 #: Samples of a replica for each noise mode, where the tolerance is tight and where not; at least and at most.
 SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
-#: Bytes of tangents that decide how many samples have them, and the fewest samples that do.
-TANGENT_BYTES, LEAST_TANGENTS = 2**26, 128
+#: Bytes of tangents that decide how many samples have them, for the square loss and for others, whose l'' scatters too;
+#: the fewest samples that do.
+TANGENT_BYTES, TANGENT_BYTES_OTHERS, LEAST_TANGENTS = 2**26, 2**28, 128
 #: The replicas that show what the number of samples changes have one in so many.
 FEWER = 4
 #: Width of the smoothed kinks, in standard deviations of the initial fields.
@@ -86,7 +87,8 @@ class CommitteeEngine(Ensemble):
             wanted = modes * (SAMPLES_PER_MODE if rtol < LOOSE else FEW_PER_MODE)
             samples = max(least, int(np.clip(2 ** round(np.log2(wanted)), LEAST, MOST)))
         samples = check_sample_count(samples, least)
-        fitting = max(1.0, TANGENT_BYTES / (np.dtype(precision).itemsize * rows**2))
+        room = TANGENT_BYTES if model.loss == "square" else TANGENT_BYTES_OTHERS
+        fitting = max(1.0, room / (np.dtype(precision).itemsize * rows**2))
         tangents = min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
         return Sampling(samples, tangents, modes, KINK_WIDTH * replica.field_size(model), precision)
 

@@ -44,15 +44,17 @@ def corrected_member(engine: Ensemble, plan: Plan, index: int) -> Member:
         sampling = dataclasses.replace(few_plan.sampling, kink_width=2 * plan.sampling.kink_width)
         wide = order_parameters(solve_replica(dataclasses.replace(plan, sampling=sampling), index))
         for_kinks = {name: (few[name] - wide[name]) / 3 for name in fine}
-    parts = [_sum(fine, for_samples, for_kinks), _sum(fine, for_kinks), _sum(fine, for_samples)]
-    complete, without_samples, without_kinks = (with_test_loss(model, part) for part in parts)
+    complete = with_test_loss(model, _sum(fine, for_samples, for_kinks))
+    without_samples = with_test_loss(model, _sum(fine, for_kinks))
+    without_kinks = with_test_loss(model, _sum(fine, for_samples)) if model.kinked else complete
+    change = None if plan.grid.explicit else step_change(engine, few_plan, index, with_test_loss(model, few))
     return Member(
         value={name: complete[name] for name in observables(model)},
         corrections={
             "bias": _difference(model, complete, without_samples),
             "kinks": _difference(model, complete, without_kinks),
         },
-        step_change=step_change(engine, few_plan, index, with_test_loss(model, few)),
+        step_change=change,
         replica=best,
     )
 
