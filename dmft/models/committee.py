@@ -27,8 +27,8 @@ from dmft.models.losses import Loss
 from dmft.models.teachers import Teacher
 from dmft.models.units import Units
 
-#: Fields that the first files do not have; these have the defaults.
-_LATER = ("loss", "labels", "label_flips")
+#: Fields that the first files do not have, as they were then.
+LATER = {"loss": "square", "labels": "teacher", "label_flips": 0.0}
 #: Fields that may be functions of one's own.
 FUNCTIONS = ("activation", "teacher", "loss")
 #: Values of the teacher that are looked at to see that it takes both signs.
@@ -323,7 +323,7 @@ class Committee(ByContent, Units):
         """
         values: dict[str, Any] = {}
         for name in field_names():
-            if name in _LATER and name not in attributes:
+            if name in LATER and name not in attributes:
                 continue
             value = attributes[name]
             if name in FUNCTIONS and value.startswith("function "):

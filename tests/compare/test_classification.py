@@ -95,6 +95,9 @@ def test_overlay_judges_and_draws_accuracies() -> None:
     other = theory.assign_attrs({"loss": "hinge"})
     with pytest.raises(ParameterError, match="loss is logistic in the first and hinge in the second"):
         overlay(theory, other)
+    older = theory.copy()
+    del older.attrs["label_flips"]
+    overlay(theory, older)
     side = read_side("theory", theory)
     labels = [axes.get_ylabel() for axes in overlay_figure(side, side).axes]
     assert "mean loss" in labels

@@ -62,30 +62,30 @@ def test_without_decay_separable_data_have_no_end() -> None:
 
 
 def compare(model: Committee, t_max: float, **settings: object) -> None:
-    last = solve(model, t_max, times=[t_max], replicas=8, sample_count=2048, **settings).isel(time=-1)  # type: ignore[arg-type]
+    last = solve(model, t_max, times=[t_max], replicas=6, sample_count=1024, **settings).isel(time=-1)  # type: ignore[arg-type]
     expected = logistic(model)
     for name, value in expected.items():
         z = (float(last[name].squeeze()) - value) / float(last[f"{name}_error"].squeeze())
-        assert abs(z) < stats.t.isf(0.01 / 2 / len(expected), 7), (name, z)
-        assert float(last[f"{name}_error"].squeeze()) < 0.02 * abs(value), name
+        assert abs(z) < stats.t.isf(0.01 / 2 / len(expected), 5), (name, z)
+        assert float(last[f"{name}_error"].squeeze()) < 0.03 * max(abs(value), 0.2), name
 
 
 def test_descent_with_ridge_ends_at_the_replica_formula() -> None:
-    compare(STUDENT.replace(weight_decay=0.3), 30.0, step=1.0)
+    compare(STUDENT.replace(weight_decay=0.5), 16.0, step=1.0)
 
 
 @pytest.mark.slow
 def test_flow_with_ridge_ends_at_the_replica_formula() -> None:
-    compare(STUDENT.replace(weight_decay=0.3), 30.0, points=20)
+    compare(STUDENT.replace(weight_decay=0.5), 16.0, points=14)
 
 
 @pytest.mark.slow
 def test_random_labels_are_fitted_below_covers_threshold_alone() -> None:
     """P < 2 D random labels are separable: the loss falls like 1/t. Above, it ends at (14.6) without ridge."""
     above = COINS.replace(kappa=3.5)
-    compare(above, 150.0, points=24)
+    compare(above, 150.0, points=20)
     below = solve(
-        COINS.replace(kappa=1.2), 2000.0, times=[20.0, 200.0, 2000.0], points=32, replicas=4, sample_count=2048
+        COINS.replace(kappa=1.2), 2000.0, times=[20.0, 200.0, 2000.0], points=24, replicas=4, sample_count=1024
     )
     loss = below.train_loss.to_numpy()
     assert np.all(loss[1:] < loss[:-1] / 4.0), loss
