@@ -27,13 +27,13 @@ CAPACITIES, SMALL = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
 FIRST_REPLICAS, FEW_REPLICAS, LOOSE = 12, 8, 0.02
 #: Samples of a replica for each noise mode, where the tolerance is tight and where not; at least and at most.
 SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
-#: Bytes of tangents that decide how many samples have them, for the square loss and for others, whose l'' scatters too;
-#: the fewest samples that do.
+#: Bytes of tangents that decide how many samples have them, for the square loss and for others, whose l'' scatters as
+#: well; the fewest samples that do.
 TANGENT_BYTES, TANGENT_BYTES_OTHERS, LEAST_TANGENTS = 2**26, 2**28, 128
 #: The replicas that show what the number of samples changes have one in so many.
 FEWER = 4
-#: Width of the smoothed kinks, in standard deviations of the initial fields, for the square loss and for others: where a
-#: force jumps a step moves a field by some .1, and the width must be small against that.
+#: Width of the smoothed kinks, in standard deviations of the initial fields, for the square loss and for others: where
+#: a force jumps a step moves a field by some .1, and the width must be small against that.
 KINK_WIDTH, KINK_WIDTH_OTHERS = 0.15, 0.04
 #: The flow starts on the grid for a tolerance this much smaller, for one neuron and for several: fields of few neurons
 #: have several roots in a large step, and a row then is not solved.
