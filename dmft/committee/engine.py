@@ -32,9 +32,8 @@ SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
 TANGENT_BYTES, TANGENT_BYTES_OTHERS, LEAST_TANGENTS = 2**26, 2**28, 128
 #: The replicas that show what the number of samples changes have one in so many.
 FEWER = 4
-#: Width of the smoothed kinks, in standard deviations of the initial fields, for the square loss and for others: where
-#: a force jumps a step moves a field by some .1, and the width must be small against that.
-KINK_WIDTH, KINK_WIDTH_OTHERS = 0.15, 0.04
+#: Width of the smoothed kinks, in standard deviations of the initial fields.
+KINK_WIDTH = 0.15
 #: The flow starts on the grid for a tolerance this much smaller, for one neuron and for several: fields of few neurons
 #: have several roots in a large step, and a row then is not solved.
 FINER, FINER_SEVERAL = 0.25, 0.5
@@ -91,8 +90,7 @@ class CommitteeEngine(Ensemble):
         room = TANGENT_BYTES if model.loss == "square" else TANGENT_BYTES_OTHERS
         fitting = max(1.0, room / (np.dtype(precision).itemsize * rows**2))
         tangents = min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
-        width = KINK_WIDTH if model.loss == "square" else KINK_WIDTH_OTHERS
-        return Sampling(samples, tangents, modes, width * replica.field_size(model), precision)
+        return Sampling(samples, tangents, modes, KINK_WIDTH * replica.field_size(model), precision)
 
     def fewer(self, sampling: Sampling) -> Sampling:
         """The first of the samples."""
