@@ -22,6 +22,9 @@ from dmft.models import labels
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
 
+#: Width of the kinks of the loss, in units of the label, over that of the activation, in standard deviations: a
+#: step moves many samples across the former.
+LOSS_WIDTH = 0.04 / 0.15
 #: Step of the differences that differentiate a teacher.
 TEACHER_STEP = 1e-5
 
@@ -34,8 +37,8 @@ class Sampling:
         samples: S, a power of two.
         tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses.
         modes: L, noise modes.
-        kink_width: w, over which kinks of the activation are smoothed; those of the loss over as many units of the
-            label as w is standard deviations of the initial fields.
+        kink_width: w, over which kinks of the activation are smoothed; those of the loss over LOSS_WIDTH times as many
+            units of the label as w is standard deviations of the initial fields.
         precision: "float64" or "float32".
     """
 
@@ -76,7 +79,7 @@ def field_size(model: Committee) -> float:
 
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
-    widths = sampling.kink_width, sampling.kink_width / field_size(model)
+    widths = sampling.kink_width, LOSS_WIDTH * sampling.kink_width / field_size(model)
     numbers = (model.alpha, model.kappa, model.weight_decay, *widths, model.epsilon or 0.0)
     return Couplings(*(np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
