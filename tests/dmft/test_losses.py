@@ -193,7 +193,7 @@ def test_the_general_quadrature_meets_the_closed_form_of_the_square() -> None:
     neurons = Neurons(np.array([0.7, -0.4]), np.array([[0.5], [-0.2]]), np.array([[1.1, 0.3], [0.3, 0.8]]))
     with precision_context("float64"):
         exact = float(committee.test_loss(model.phi, model.psi)(Neurons(*map(jnp.asarray, neurons))))
-    assert on_new_inputs(model, neurons)[0] == pytest.approx(exact, abs=1e-4)
+    assert on_new_inputs(model, neurons)[0] == pytest.approx(exact, abs=5e-4)  # of 8192 lines
 
 
 def one_replica(model: Committee, grid: Grid, samples: int, index: int = 0) -> Solution:
