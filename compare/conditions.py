@@ -56,7 +56,9 @@ def _physics(attributes: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if attributes.get("model") == "committee":
         fields = [name for name in committee.field_names() if name != "dim"]
-        return {"model": "committee"} | {name: attributes[name] for name in fields if name in attributes}
+        return (
+            {"model": "committee"} | committee.LATER | {name: attributes[name] for name in fields if name in attributes}
+        )
     fields = {field.name: field.default for field in dataclasses.fields(model.Model) if field.name not in SIZES}
     fields["strengths"] = _EXPERIMENT["strengths"]
     if "target" in attributes:  # an experiment: a model with more to choose

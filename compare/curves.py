@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import xarray
 
-from compare.measured import LOSSES, gather, missing
+from compare.measured import ACCURACIES, LOSSES, gather, missing
 from dmft.checks import ParameterError
 from dmft.losses.quadratic import OBSERVABLES, is_observable
 
@@ -230,7 +230,11 @@ def _observables(dataset: xarray.Dataset) -> list[str]:
         if "time" in variable.dims
         and "time2" not in variable.dims
         and variable.dtype.kind in "fiub"
-        and (is_observable(str(name)) or (f"{name}_stderr" in dataset and not str(name).startswith(parts)))
+        and (
+            is_observable(str(name))
+            or name in ACCURACIES
+            or (f"{name}_stderr" in dataset and not str(name).startswith(parts))
+        )
     ]
 
 

@@ -40,6 +40,7 @@ FIELDS = {
     "teacher_dim": Field(int, "K", "K", "directions of the teacher"),
     "initial_overlap": Field(float, "m_0^2", "m₀²", "planted overlap", usual=0.0),
     "label_noise": Field(float, r"\sigma", "σ", "standard deviation of the label noise", usual=0.0),
+    "label_flips": Field(float, "p", "p", "share of flipped labels", usual=0.0),
     "weight_decay": Field(float, r"\lambda", "λ", "rate of weight decay", usual=0.0),
     "batch_fraction": Field(float, "b", "b", "share of samples in a batch", usual=1.0),
 }

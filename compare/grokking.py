@@ -10,10 +10,12 @@ import numpy as np
 import xarray
 
 from compare.curves import Side, read_side
-from compare.measured import LOSSES, missing
+from compare.measured import ACCURACIES, LOSSES, missing
 from compare.verdicts import aligned
-from dmft.checks import check_real, spelt
+from dmft.checks import ParameterError, check_choice, check_real, spelt
 
+#: What the times are those of.
+MEASURES = ("loss", "accuracy")
 #: The loss that counts as learnt, and the factor between the threshold times from which a run groks, if not given.
 THRESHOLD, RATIO = 0.1, 3.0
 
@@ -59,8 +61,11 @@ class Regime(enum.StrEnum):
 
 
 @spelt
-def grokking_delay(dataset: object, threshold: float = THRESHOLD) -> GrokkingDelay:
+def grokking_delay(dataset: object, threshold: float = THRESHOLD, *, of: str = "loss") -> GrokkingDelay:
     """Times to reach a loss of `threshold`, and the delay of the test loss behind the train loss.
+
+    With of="accuracy" the share of wrong signs, 1 - accuracy, stands for the loss: a threshold of 0.1 is an accuracy of
+    0.9.
 
     A crossing is the first time at which the curve is at or below the threshold, interpolated linearly in log t
     (in t for the first interval, which begins at t = 0). A loss that never gets there has time NaN and
@@ -75,12 +80,13 @@ def grokking_delay(dataset: object, threshold: float = THRESHOLD) -> GrokkingDel
     Args:
         dataset: train_loss and test_loss over time, or runs and time, in any form that `compare.overlay` takes.
         threshold: L* > 0.
+        of: "loss" or "accuracy"; then the dataset must have train_accuracy and test_accuracy too.
 
     Raises:
-        ParameterError: the threshold is no positive number, or the dataset lacks a loss or increasing times.
+        ParameterError: the threshold is no positive number, or the dataset lacks a curve or increasing times.
     """
-    threshold = check_real("threshold", threshold, above=0.0)
-    return _delay(_with_losses(dataset), threshold)
+    threshold = check_threshold(threshold, of)
+    return _delay(_with_losses(dataset, of), threshold)
 
 
 @spelt
@@ -88,6 +94,7 @@ def regime(
     dataset: object,
     threshold: float = THRESHOLD,
     *,
+    of: str = "loss",
     ratio: float = RATIO,
     plateau_change: float = 0.05,
     plateau_span: float = 3.0,
@@ -106,6 +113,7 @@ def regime(
     Args:
         dataset: as in `grokking_delay`.
         threshold: L* > 0.
+        of: as there.
         ratio: > 0.
         plateau_change: > 0.
         plateau_span: > 1.
@@ -116,8 +124,8 @@ def regime(
     ratio = check_real("ratio", ratio, above=0.0)
     plateau_change = check_real("plateau_change", plateau_change, above=0.0)
     plateau_span = check_real("plateau_span", plateau_span, above=1.0)
-    threshold = check_real("threshold", threshold, above=0.0)
-    means = dataclasses.replace(_with_losses(dataset), each=None)
+    threshold = check_threshold(threshold, of)
+    means = dataclasses.replace(_with_losses(dataset, of), each=None)
     times = _delay(means, threshold)
     if times.t_train.reached and times.t_test.reached:
         return Regime.GROKS if times.t_test.value > ratio * times.t_train.value else Regime.GENERALISES
@@ -134,13 +142,36 @@ def _has_levelled_off(time: np.ndarray, curve: np.ndarray, *, change: float, spa
     return bool(np.ptp(late) < change * abs(curve[-1]))
 
 
-def _with_losses(source: object) -> Side:
-    """The side that `source` holds; ParameterError unless it has both losses."""
+def check_threshold(threshold: float, of: str) -> float:
+    """The threshold; ParameterError unless it is > 0, and of accuracies < 1."""
+    threshold = check_real("threshold", threshold, above=0.0)
+    if check_choice("of", of, MEASURES) == "accuracy" and threshold >= 1.0:
+        raise ParameterError(
+            f"Argument `threshold` must be < 1 with of = 'accuracy', a share of wrong signs, but is {threshold:g}."
+        )
+    return threshold
+
+
+def _with_losses(source: object, of: str) -> Side:
+    """The side that `source` holds; ParameterError unless it has both losses. Wrong signs stand for accuracies."""
     side = read_side("dataset", source)
-    for name in LOSSES:
+    for name in LOSSES if of == "loss" else ACCURACIES:
         if name not in side.observables:
             raise missing("dataset", name, side.observables)
-    return side
+    if of == "loss":
+        return side
+    each = None if side.each is None else side.each.assign(wrong_signs(side.each))
+    return dataclasses.replace(side, curves=side.curves.assign(wrong_signs(side.curves)), each=each)
+
+
+def wrong_signs(curves: xarray.Dataset) -> dict[str, xarray.DataArray]:
+    """1 - accuracy, and its errors, under the names of the losses."""
+    found = {}
+    for loss, own in zip(LOSSES, ACCURACIES, strict=True):
+        found[loss] = 1.0 - curves[own]
+        errors = [str(name) for name in curves.data_vars if str(name).startswith(f"{own}_")]
+        found |= {name.replace(own, loss): curves[name] for name in errors}
+    return found
 
 
 def _known(curves: xarray.Dataset, *names: str) -> tuple[np.ndarray, list[np.ndarray]]:

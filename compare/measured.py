@@ -28,6 +28,8 @@ RUN_COLUMNS = ("seed", "run")
 LISTED = 10
 
 LOSSES = ("train_loss", "test_loss")
+#: Those of a classification, in the same order.
+ACCURACIES = ("train_accuracy", "test_accuracy")
 
 
 def gather(
@@ -232,13 +234,13 @@ def _is_error(name: str) -> bool:
 
 def _of_columns(argument: str, source: Any, needed: Sequence[str]) -> tuple[xarray.Dataset, list[str]]:
     """The known observables of a mapping, or of the attributes of an object, with their errors."""
-    from dmft.losses.committee import DIMENSIONS
+    from dmft.losses.committee import CLASSIFICATION, DIMENSIONS
 
     by_name = isinstance(source, Mapping)
     if by_name and "time" not in source:  # the variables of a dataset have it with them
         arrays = [value for value in source.values() if isinstance(value, xarray.DataArray) and "time" in value.coords]
         source = {**source, "time": arrays[0]["time"]} if arrays else source
-    known = (*OBSERVABLES, *DIMENSIONS)
+    known = (*OBSERVABLES, *DIMENSIONS, *CLASSIFICATION)
     wanted = ("time", *(f"{name}{ending}" for name in known for ending in ("", "_stderr", "_error", "_spread")))
     held = list(source) if by_name else [name for name in wanted if hasattr(source, name)]
     for name in needed:

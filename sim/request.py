@@ -129,6 +129,10 @@ def make_plan(system: System, request: Request) -> Plan:
                 "Argument `step` must be given where the model's `batch_fraction` is below 1: batches have a meaning "
                 "for steps of gradient descent alone."
             )
+        if system.steps_only is not None:
+            raise ParameterError(
+                f"Argument `step` must be given, since {system.steps_only}: gradient flow slides along such jumps."
+            )
         time = request.times
         if time is None:
             spacing = output_spacing(initial_rate(system, request.seed), t_max)

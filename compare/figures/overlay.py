@@ -22,6 +22,7 @@ from compare.figures.style import (
     draw_points,
     finish,
     house_style,
+    loss_title,
     model_in_words,
     seeds_in_words,
     span,
@@ -47,6 +48,13 @@ ORDER_PARAMETERS = (
         "overlap": Style("overlap", *SECOND),
         "mean_weight_norm": Style("mean weight", *THIRD),
         **{f"overlap_{k}": Style(f"overlap {k}", *look) for k, look in enumerate(OTHERS, start=1)},
+    },
+)
+SIGNS = (
+    "accuracy",
+    {
+        "train_accuracy": Style("train accuracy", *FIRST),
+        "test_accuracy": Style("test accuracy", *SECOND),
     },
 )
 DECOMPOSITION = (
@@ -76,15 +84,19 @@ def overlay_figure(first: Side, second: Side, beside: Sequence[Side] = ()) -> Fi
         figure = Picture(figsize=(7.2, 6.4), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, hspace=0.02)  # type: ignore[union-attr]
         lower = [panel for panel in (ORDER_PARAMETERS, DECOMPOSITION) if _shown(panel[1], sides)]
-        arrays = [panel for name in ARRAYS if (panel := _array_panel(name, sides))[1]]
-        lower += arrays
+        linear = [panel for name in ARRAYS if (panel := _array_panel(name, sides))[1]]
+        linear += [SIGNS] if _shown(SIGNS[1], sides) else []
+        lower += linear
         rows = 2 if lower else 1
         grid = figure.add_gridspec(rows, max(len(lower), 1), height_ratios=[1.25, 1.0][:rows])
-        places = [(grid[0, :], LOSSES), *((grid[1, column], panel) for column, panel in enumerate(lower))]
+        places = [
+            (grid[0, :], (loss_title(first.attributes | second.attributes), LOSSES[1])),
+            *((grid[1, column], panel) for column, panel in enumerate(lower)),
+        ]
         start, end = time_range(sides)
         for place, (title, styles) in places:
             axes = figure.add_subplot(place)
-            _draw_panel(axes, styles, sides, others, start, logarithmic=(title, styles) not in arrays)
+            _draw_panel(axes, styles, sides, others, start, logarithmic=(title, styles) not in linear)
             axes.set(ylabel=title, xscale="log", xlim=(start / 1.08, end * 1.08))
             axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
             axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.0, 0.4)))

@@ -213,6 +213,11 @@ def model_in_words(*models: Mapping[str, Any], without: tuple[str, ...] = ()) ->
     return parts
 
 
+def loss_title(attributes: Mapping[str, Any]) -> str:
+    """Of an axis of losses, by the attributes of a model."""
+    return "mean squared error" if attributes.get("loss", "square") == "square" else "mean loss"
+
+
 def seeds_in_words(seeds: Any) -> str:
     """Such as "mean of 8 seeds"."""
     return "one seed" if int(seeds) == 1 else f"mean of {int(seeds)} seeds"

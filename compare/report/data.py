@@ -120,9 +120,10 @@ def _so_far(folder: Path, phase: xarray.Dataset) -> tuple[xarray.Dataset, str]:
                 continue
             done += 1
             met = {"tolerance_met": curves.attrs.get("tolerance_met", 0)} if not prefix else {}
-            found = measure(curves, phase.attrs["threshold"], phase.attrs["ratio"]) | met | {"state": State.DONE}
+            asked = phase.attrs["threshold"], phase.attrs["ratio"]
+            found = measure(curves, *asked, phase.attrs.get("of", "loss")) | met | {"state": State.DONE}
             if f"{prefix}grok_probability" in phase:
-                found |= grok_probability(curves, phase.attrs["threshold"], phase.attrs["ratio"])
+                found |= grok_probability(curves, *asked)
             for key, value in found.items():
                 phase[prefix + key].to_numpy()[place] = value
     return phase, f"{done} of {all_points} points so far"
@@ -254,7 +255,7 @@ def _cell(
 
 
 #: What no option of the command line asks for: committees, further arguments of a sweep.
-_NO_OPTION = ("activation", "model_activation", "solve_options", "simulate_options")
+_NO_OPTION = ("activation", "model_activation", "solve_options", "simulate_options", "of")
 
 
 def _record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ ABSENT: dict[str, Any] = {
 CHANCE: dict[str, Any] = {"grok_probability": np.nan, "grok_probability_error": np.nan}
 
 
-def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str, Any]:
+def measure(curves: xarray.Dataset, threshold: float, ratio: float, of: str = "loss") -> dict[str, Any]:
     """The values named in ABSENT for the curves of one point.
 
     A time that was not reached (by every seed) is NaN and its `_reached` 0. Errors are one standard error: for theory
@@ -67,8 +67,9 @@ def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str,
         curves: a dataset of `dmft.solve` or `sim.simulate`.
         threshold: L* > 0.
         ratio: a run groks if t_test > ratio * t_train.
+        of: "loss" or "accuracy", what times and regime are those of.
     """
-    times = grokking_delay(curves, threshold)
+    times = grokking_delay(curves, threshold, of=of)
     means = curves.mean("seed") if "seed" in curves.dims else curves
     peak = int(np.argmax(means["test_loss"].to_numpy()))
     values: dict[str, Any] = {}
@@ -79,9 +80,9 @@ def measure(curves: xarray.Dataset, threshold: float, ratio: float) -> dict[str,
         values[f"{name}_reached"] = np.int8(duration.reached)
     for name, loss, at in zip(_LOSSES, ("train_loss", "test_loss", "test_loss"), (-1, -1, peak), strict=True):
         values[name], values[f"{name}_error"] = float(means[loss][at]), float(_errors(curves, loss)[at])
-    kind = regime(means, threshold, ratio=ratio)
+    kind = regime(means, threshold, ratio=ratio, of=of)
     values["regime"] = np.int8(REGIMES[kind])
-    values["regime_certain"] = np.int8(_is_certain(curves, means, kind, threshold, ratio))
+    values["regime_certain"] = np.int8(_is_certain(curves, means, kind, threshold, ratio, of))
     return values
 
 
@@ -91,9 +92,11 @@ def _errors(curves: xarray.Dataset, name: str) -> np.ndarray:
     return np.full(curves.sizes["time"], np.nan) if error is None else error.to_numpy()
 
 
-def _is_certain(curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, threshold: float, ratio: float) -> bool:
-    """Whether the regime is the same with each loss moved by MARGIN errors, either way."""
-    losses = ("train_loss", "test_loss")
+def _is_certain(
+    curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, threshold: float, ratio: float, of: str
+) -> bool:
+    """Whether the regime is the same with each loss (or accuracy) moved by MARGIN errors, either way."""
+    losses = (f"train_{of}", f"test_{of}")
     errors = {name: _errors(curves, name) for name in losses}
     if not all(np.isfinite(error).all() for error in errors.values()):
         return False
@@ -102,7 +105,7 @@ def _is_certain(curves: xarray.Dataset, means: xarray.Dataset, kind: Regime, thr
             name: ("time", means[name].to_numpy() + sign * errors[name])
             for name, sign in zip(losses, signs, strict=True)
         }
-        if regime(means.assign(moved), threshold, ratio=ratio) is not kind:
+        if regime(means.assign(moved), threshold, ratio=ratio, of=of) is not kind:
             return False
     return True
 

@@ -46,6 +46,7 @@ def phase_diagram(
     *,
     t_max: float,
     threshold: float = Sweep.threshold,
+    of: str = Sweep.of,
     ratio: float = Sweep.ratio,
     step: float | None = None,
     rtol: float = Sweep.rtol,
@@ -73,11 +74,12 @@ def phase_diagram(
     have other names. A point that fails is recorded and does not stop the others.
 
     Args:
-        base_model: what the points share; a committee must know its activation and teacher by name.
+        base_model: what the points share; a committee must know its activation, teacher and loss by name.
         x: a numeric field of the model and its values, as ("alpha", [0.5, 1, 2]).
         y: a second one; None for a sweep along a line.
         t_max: last time of every point, > 0.
         threshold: L* > 0, the loss that counts as learnt (THEORY section 10).
+        of: "loss", or "accuracy": times and regime are then those of the share of wrong signs, 1 - accuracy.
         ratio: a run groks if t_test > ratio * t_train, and generalises at once if not.
         step: None for gradient flow, or the step of discrete gradient descent.
         rtol, atol: tolerance of the theory, see `dmft.solve`; looser than there, as thresholds and delays need it.
@@ -242,7 +244,7 @@ def _side_variables(
             continue
         arrays["state"][at] = State.DONE
         arrays["tolerance_met"][at] = curves.attrs.get("tolerance_met", 0)
-        found = measure(curves, sweep.threshold, sweep.ratio)
+        found = measure(curves, sweep.threshold, sweep.ratio, sweep.of)
         if sweep.spread:
             found |= grok_probability(curves, sweep.threshold, sweep.ratio)
         for name, value in found.items():
@@ -275,6 +277,7 @@ def _attributes(sweep: Sweep) -> dict[str, Any]:
         **{name: "flow" if value is None else value for name, value in settings.items()},
         **{name: json.dumps(value, sort_keys=True) for name, value in options.items() if value},
         "threshold": sweep.threshold,
+        **({"of": sweep.of} if sweep.of != "loss" else {}),
         "ratio": sweep.ratio,
         "simulate_every": sweep.simulate_every,
         **({"spread": 1} if sweep.spread else {}),

@@ -11,7 +11,7 @@ from typing import Any
 from compare.sweep.point_file import encode
 from dmft import solve
 from dmft.checks import MemoryLimitError, ParameterError, RunError
-from dmft.models.committee import Committee
+from dmft.models.committee import FUNCTIONS, Committee
 from dmft.models.model import Model
 from dmft.twotime.prediction import ToleranceWarning
 from dmft.version import numerics
@@ -40,7 +40,7 @@ class Point:
     def __post_init__(self) -> None:
         if self.side == "theory" and isinstance(self.model, Model):
             object.__setattr__(self, "model", self.model.replace(width=None))
-        for name in ("activation", "teacher"):
+        for name in FUNCTIONS:
             if callable(getattr(self.model, name, None)):
                 raise ParameterError(
                     f"Argument `{name}` must be a name in a sweep, whose points are kept by what they are called, but "

@@ -33,6 +33,7 @@ class Sweep:
     axes: tuple[Axis, ...]
     t_max: float
     threshold: float = 0.1
+    of: str = "loss"
     ratio: float = 3.0
     step: float | None = None
     rtol: float = 0.03
@@ -59,6 +60,7 @@ class Sweep:
         values: dict[str, Any] = {
             "t_max": t_max,
             "threshold": check_real("threshold", self.threshold, above=0.0),
+            "of": self._check_of(),
             "ratio": check_real("ratio", self.ratio, above=0.0),
             "step": check_step("step", self.step, t_max),
             "rtol": check_real("rtol", self.rtol, above=0.0),
@@ -103,6 +105,21 @@ class Sweep:
             raise ParameterError("Argument `spread` must be False with momentum or a schedule, where it is not known.")
         if any(model.dim is None for model in self.models.values()):
             raise ParameterError("Argument `dim` must be given with `spread`: data sets have a size.")
+
+    def _check_of(self) -> str:
+        """What times are those of; ParameterError unless the models have it."""
+        if check_choice("of", self.of, ("loss", "accuracy")) == "accuracy":
+            if not getattr(self.base_model, "classifies", False):
+                raise ParameterError(
+                    "Argument `of` must be loss unless labels are signs (a Committee with labels = 'sign' or "
+                    "'probability'), but is 'accuracy'."
+                )
+            if self.threshold >= 1.0:
+                raise ParameterError(
+                    f"Argument `threshold` must be < 1 with of = 'accuracy', a share of wrong signs, but is "
+                    f"{self.threshold:g}."
+                )
+        return self.of
 
     @functools.cached_property
     def models(self) -> dict[tuple[int, ...], Any]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from dmft.checks import ParameterError
 from dmft.committee import replica
-from dmft.committee.estimate import corrected_member, curves, observables
+from dmft.committee.estimate import corrected_member, curves
 from dmft.committee.explicit import advance_explicit
 from dmft.committee.implicit import advance_implicit
 from dmft.committee.replica import Sampling, Solution
-from dmft.losses.committee import DIMENSIONS
+from dmft.losses.committee import DIMENSIONS, observables
 from dmft.models.committee import Committee
 from dmft.twotime.engine import Curves, Iteration, KernelStack, Plan, Program, Progress, Runs
 from dmft.twotime.grid import Grid
@@ -27,8 +27,9 @@ CAPACITIES, SMALL = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
 FIRST_REPLICAS, FEW_REPLICAS, LOOSE = 12, 8, 0.02
 #: Samples of a replica for each noise mode, where the tolerance is tight and where not; at least and at most.
 SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
-#: Bytes of tangents that decide how many samples have them, and the fewest samples that do.
-TANGENT_BYTES, LEAST_TANGENTS = 2**26, 128
+#: Bytes of tangents that decide how many samples have them, for the square loss and for others, whose l'' scatters as
+#: well; the fewest samples that do.
+TANGENT_BYTES, TANGENT_BYTES_OTHERS, LEAST_TANGENTS = 2**26, 2**28, 128
 #: The replicas that show what the number of samples changes have one in so many.
 FEWER = 4
 #: Width of the smoothed kinks, in standard deviations of the initial fields.
@@ -51,8 +52,9 @@ class CommitteeEngine(Ensemble):
         self.grid_tolerance = FINER if model.width == 1 else FINER_SEVERAL
 
     def check(self, grid: Grid) -> None:
-        """Minibatches need steps, and not too long ones."""
+        """Minibatches need steps, not too long ones; so do losses that may give a row several roots."""
         model = self.model
+        check_flow(model, grid.explicit)
         if model.batch_fraction == 1.0:
             return
         if not grid.explicit:
@@ -85,10 +87,10 @@ class CommitteeEngine(Ensemble):
             wanted = modes * (SAMPLES_PER_MODE if rtol < LOOSE else FEW_PER_MODE)
             samples = max(least, int(np.clip(2 ** round(np.log2(wanted)), LEAST, MOST)))
         samples = check_sample_count(samples, least)
-        fitting = max(1.0, TANGENT_BYTES / (np.dtype(precision).itemsize * rows**2))
+        room = TANGENT_BYTES if model.loss == "square" else TANGENT_BYTES_OTHERS
+        fitting = max(1.0, room / (np.dtype(precision).itemsize * rows**2))
         tangents = min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
-        size = float(np.sqrt(np.max(np.diagonal(model.initial_overlaps.neurons))))
-        return Sampling(samples, tangents, modes, KINK_WIDTH * (size or 1.0), precision)
+        return Sampling(samples, tangents, modes, KINK_WIDTH * replica.field_size(model), precision)
 
     def fewer(self, sampling: Sampling) -> Sampling:
         """The first of the samples."""
@@ -116,13 +118,13 @@ class CommitteeEngine(Ensemble):
         return Program(advance_implicit, couplings, {"network": network, "iteration": iteration})
 
     def progress(self, state: Any) -> Progress:
-        """From the residuals of all samples."""
+        """From the residuals of all samples, whatever the loss."""
         loss = np.asarray(state.fields.residual) ** 2 @ np.asarray(state.samples.weight)
         return Progress(loss, np.asarray(state.rounds), np.asarray(state.mismatch))
 
     def read(self, state: Any, grid: Grid) -> Solution:
         """See `dmft.committee.replica.read_state`."""
-        return replica.read_state(state, grid)
+        return replica.read_state(state, grid, self.model)
 
     def curves(self, replica: Solution) -> Curves:
         """See `dmft.committee.estimate.curves`."""
@@ -135,7 +137,7 @@ class CommitteeEngine(Ensemble):
     def runs(self, plan: Plan) -> list[Runs]:
         """Beside each replica one of few samples, one more where there are kinks, and a coarser one of the flow."""
         few, size, first = plan.fewer.sampling, plan.grid.size, plan.first_replicas
-        found = [Runs(size, plan.sampling, first), Runs(size, few, first * (2 if self.model.phi.kinks else 1))]
+        found = [Runs(size, plan.sampling, first), Runs(size, few, first * (2 if self.model.kinked else 1))]
         return found if plan.grid.explicit else [*found, Runs(round(size / COARSENING[0]), few, first)]
 
     def kernels(self, replicas: list[Solution], grid: Grid) -> list[KernelStack]:
@@ -157,7 +159,22 @@ class CommitteeEngine(Ensemble):
 
     def extra_attributes(self, plan: Plan, replicas: list[Any]) -> dict[str, Any]:  # noqa: ARG002
         """No width of kinks where there are none."""
-        return {} if self.model.phi.kinks else {"kink_width": 0.0}
+        return {} if self.model.kinked else {"kink_width": 0.0}
+
+
+def check_flow(model: Committee, explicit: bool) -> None:
+    """ParameterError where a row of the flow need not have a single root: h + B a phi'(h) l' = history, B > 0.
+
+    For fields that enter f linearly the left side grows with h if l'' >= 0, whatever the step.
+    """
+    loss = model.criterion
+    if explicit or (loss.convex and not loss.kinks):
+        return
+    why = f"its derivative jumps (at f - y = {loss.kinks[0][1]:.3g})" if loss.convex else "it is not convex in f"
+    raise ParameterError(
+        f"Argument `step` must be given with the loss {loss.name}, since {why}: a row of the gradient flow may then "
+        "have several roots."
+    )
 
 
 def _neurons_first(kernel: np.ndarray) -> np.ndarray:

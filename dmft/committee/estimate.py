@@ -13,6 +13,7 @@ step. What the corrections leave counts as an error (`dmft.twotime.members`).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,8 @@ import numpy as np
 from dmft.checks import precision_context
 from dmft.committee.replica import Solution
 from dmft.compiled.executables import compilable
-from dmft.losses.committee import OBSERVABLES, READOUTS, Neurons, centered, test_loss
+from dmft.losses.committee import Neurons, centered, observables, test_loss
+from dmft.losses.new_inputs import Task, scores, task_of
 from dmft.models.activations import Activation
 from dmft.models.committee import Committee
 from dmft.models.teachers import Teacher
@@ -38,19 +40,21 @@ def corrected_member(engine: Ensemble, plan: Plan, index: int) -> Member:
     factor = plan.sampling.samples / few_plan.sampling.samples
     for_samples = {name: (fine[name] - few[name]) / (factor - 1) for name in fine}
     for_kinks = {name: np.zeros_like(fine[name]) for name in fine}
-    if model.phi.kinks:
+    if model.kinked:
         sampling = dataclasses.replace(few_plan.sampling, kink_width=2 * plan.sampling.kink_width)
         wide = order_parameters(solve_replica(dataclasses.replace(plan, sampling=sampling), index))
         for_kinks = {name: (few[name] - wide[name]) / 3 for name in fine}
-    parts = [_sum(fine, for_samples, for_kinks), _sum(fine, for_kinks), _sum(fine, for_samples)]
-    complete, without_samples, without_kinks = (with_test_loss(model, part) for part in parts)
+    complete = with_test_loss(model, _sum(fine, for_samples, for_kinks))
+    without_samples = with_test_loss(model, _sum(fine, for_kinks))
+    without_kinks = with_test_loss(model, _sum(fine, for_samples)) if model.kinked else complete
+    change = None if plan.grid.explicit else step_change(engine, few_plan, index, with_test_loss(model, few))
     return Member(
         value={name: complete[name] for name in observables(model)},
         corrections={
             "bias": _difference(model, complete, without_samples),
             "kinks": _difference(model, complete, without_kinks),
         },
-        step_change=step_change(engine, few_plan, index, with_test_loss(model, few)),
+        step_change=change,
         replica=best,
     )
 
@@ -68,16 +72,13 @@ def _difference(model: Committee, first: Curves, second: Curves) -> Curves:
     return {name: first[name] - second[name] for name in observables(model)}
 
 
-def observables(model: Committee) -> dict[str, str]:
-    """Names and meanings of what the model's dataset holds."""
-    return OBSERVABLES | (READOUTS if model.train_readout else {})
-
-
 def order_parameters(solution: Solution) -> Curves:
-    """What the extrapolations are linear in: train loss, overlaps, readouts and, for centred test losses, C(t, 0)."""
+    """What the extrapolations are linear in: means over samples, overlaps, readouts and, if centred, C(t, 0)."""
     correlation = solution.correlation
     return {
         "train_loss": solution.train_loss,
+        "train_accuracy": solution.train_accuracy,
+        "margin": solution.margin,
         "teacher_overlap": solution.target_overlap,
         "self_overlap": np.einsum("titj->tij", correlation),
         "across": correlation[:, :, 0],
@@ -86,24 +87,42 @@ def order_parameters(solution: Solution) -> Curves:
 
 
 def with_test_loss(model: Committee, curves: Curves) -> Curves:
-    """The same with the test loss that the overlaps imply."""
+    """The same with the test loss, and of a classification the accuracy, that the overlaps imply."""
     with precision_context("float64"):
-        parts = (curves[name] for name in ("readouts", "teacher_overlap", "self_overlap", "across"))
+        parts = [curves[name] for name in ("readouts", "teacher_overlap", "self_overlap", "across")]
         scale = np.asarray(model.alpha / model.width)
-        loss = _test_losses(model.phi, scale, *parts, psi=model.psi, of_change=model.centered)
-        return curves | {"test_loss": np.asarray(loss)}
+        task = task_of(model)
+        if task is None:
+            loss = _test_losses(model.phi, scale, *parts, psi=model.psi, of_change=model.centered)
+            return curves | {"test_loss": np.asarray(loss)}
+        found = np.asarray(_test_scores(model.phi, scale, *parts, task=task, of_change=model.centered))
+        return curves | {"test_loss": found[:, 0], "test_accuracy": found[:, 1]}
 
 
 @compilable()
 def _test_losses(
     phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any, *, psi: Teacher, of_change: bool
 ) -> jax.Array:
-    """Test losses (T,) of a, m, C(t, t) and C(t, 0), time first; of f - f(0) where `of_change`; scale = alpha / N."""
-    loss = test_loss(phi, psi)
+    """Test losses (T,) of the square loss, see `_at_all_times`."""
+    return _at_all_times(test_loss(phi, psi), scale, readout, m, c, across, of_change=of_change)
+
+
+@compilable()
+def _test_scores(
+    phi: Activation, scale: Any, readout: Any, m: Any, c: Any, across: Any, *, task: Task, of_change: bool
+) -> jax.Array:
+    """Test losses and accuracies (T, 2), see `_at_all_times`."""
+    return _at_all_times(scores(phi, task), scale, readout, m, c, across, of_change=of_change)
+
+
+def _at_all_times(
+    function: Callable[[Neurons], jax.Array], scale: Any, readout: Any, m: Any, c: Any, across: Any, *, of_change: bool
+) -> jax.Array:
+    """`function` of a, m, C(t, t) and C(t, 0), time first; of f - f(0) where `of_change`; scale = alpha / N."""
     start = Neurons(scale * readout[0], m[0], c[0])
 
     def one(part: tuple[jax.Array, ...]) -> jax.Array:
         now = Neurons(scale * part[0], part[1], part[2])
-        return loss(centered(now, start, part[3]) if of_change else now)
+        return function(centered(now, start, part[3]) if of_change else now)
 
     return jax.lax.map(one, (readout, m, c, across))

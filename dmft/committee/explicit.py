@@ -52,7 +52,7 @@ def next_row(
     factor, basis = factor_rows(local.force, state.basis, weight, state.modes)
     kick = (jnp.arange(capacity) == n + 1)[:, None] * jnp.eye(width)[:, None, :]
     weighted = local.force * weight
-    learned = (local.value * state.presence[n]) @ (weight * local.residual)
+    learned = (local.value * state.presence[n]) @ (weight * local.push)
     following = Row(
         response=keep * row.response + kick - rate * jnp.einsum("s,iscj->icj", tangent_weight(state), tangent),
         target_overlap=keep * row.target_overlap - rate * weighted @ state.samples.u.T,

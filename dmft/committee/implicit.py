@@ -188,7 +188,7 @@ def implied_row(c: Couplings, network: Network, steps: Steps, state: State, n: A
     weighted = local.force * weight
     factor, _ = factor_rows(local.force, state.basis, weight, state.modes)
     kick = (jnp.arange(capacity) == n)[:, None] * jnp.eye(width)[:, None, :]
-    learned = (local.value * state.presence[n]) @ (weight * local.residual)
+    learned = (local.value * state.presence[n]) @ (weight * local.push)
     return Row(
         response=newton(past.response + kick, jnp.einsum("s,iscj->icj", few, tangent), row.response),
         target_overlap=newton(past.target_overlap, weighted @ state.samples.u.T, row.target_overlap),

@@ -1,4 +1,4 @@
-"""What the committee engine needs to know of the network, and the kinks smoothed.
+"""What the committee engine needs to know of the network and its loss, and the kinks smoothed.
 
 A kink of phi (ReLU's at 0) puts delta functions into phi''. They enter dg_i(t) and, through a sample's own later
 tangents, everything after. So the whole theory is solved for a network whose kinks are smoothed over a width w: exact
@@ -8,6 +8,8 @@ for that network, and it differs from the kinked one by O(w^2), which two widths
 The step theta(h) becomes theta_w(h) = Phi(x) + c x Phi'(x), x = h/w, with Phi the normal distribution function. Any
 symmetric smoothing keeps int (theta_w - theta) = 0; but the noise Gamma_ii(t, t) = E[theta_w^2 ...] would be off by
 -w p(0) int theta_w (1 - theta_w) dx. With c = 2 sqrt(2) - 2 that integral, (1 - c - c^2/4)/sqrt(pi), is zero as well.
+
+A kink of the loss (hinge's at y f = 1) is the same in l'', and smoothed likewise, over a width in units of the labels.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from dmft.models.activations import Activation
+from dmft.models.losses import Loss
 
 #: c of the smoothed step.
 OVERSHOOT = 2.0 * math.sqrt(2.0) - 2.0
@@ -28,6 +31,7 @@ class Network(NamedTuple):
     """All of the network that is compiled in (hashable: a static argument); epsilon is a number like others."""
 
     activation: Activation
+    loss: Loss
     centered: bool
     train_readout: bool
 
@@ -39,6 +43,22 @@ def smoothed(activation: Activation, h: Any, width: Any) -> tuple[Any, Any, Any]
         x = (h - place) / width
         density, step = norm.pdf(x), norm.cdf(x)
         value += jump * (width * (x * step + (1 - OVERSHOOT) * density) - jnp.maximum(h - place, 0.0))
-        slope += jump * (step + OVERSHOOT * x * density - jnp.where(x > 0, 1.0, 0.0))
-        curvature += jump * density * (1 + OVERSHOOT * (1 - x**2)) / width
+        more, delta = smoothed_jump(x, jump, width)
+        slope, curvature = slope + more, curvature + delta
     return value, slope, curvature
+
+
+def smoothed_loss(loss: Loss, residual: Any, label: Any, width: Any) -> tuple[Any, Any]:
+    """l', l'' at (Delta, y), with every kink smoothed over `width`."""
+    slope, curvature = loss.slope(residual, label), loss.curvature(residual, label)
+    for where, place, jump in loss.kinks:
+        more, delta = smoothed_jump((residual - place) / width, jnp.where(label == where, jump, 0.0), width)
+        slope, curvature = slope + more, curvature + delta
+    return slope, curvature
+
+
+def smoothed_jump(x: Any, jump: Any, width: Any) -> tuple[Any, Any]:
+    """What is added to a slope that jumps at x = 0, and to its derivative, which has a delta function there."""
+    density, step = norm.pdf(x), norm.cdf(x)
+    more = jump * (step + OVERSHOOT * x * density - jnp.where(x > 0, 1.0, 0.0))
+    return more, jump * density * (1 + OVERSHOOT * (1 - x**2)) / width

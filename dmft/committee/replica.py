@@ -9,15 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import ndtr
 
+from dmft.checks import precision_context
 from dmft.committee.implicit import initial_fields
 from dmft.committee.network import Network, smoothed
 from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state
 from dmft.compiled.executables import ONCE, compilable
+from dmft.losses.new_inputs import correctness
+from dmft.models import labels
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
 
+#: Width of the kinks of the loss, in units of the label, over that of the activation, in standard deviations: a
+#: step moves many samples across the former.
+LOSS_WIDTH = 0.04 / 0.15
 #: Step of the differences that differentiate a teacher.
 TEACHER_STEP = 1e-5
 
@@ -30,7 +37,8 @@ class Sampling:
         samples: S, a power of two.
         tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses.
         modes: L, noise modes.
-        kink_width: w, over which kinks of the activation are smoothed.
+        kink_width: w, over which kinks of the activation are smoothed; those of the loss over LOSS_WIDTH times as many
+            units of the label as w is standard deviations of the initial fields.
         precision: "float64" or "float32".
     """
 
@@ -49,8 +57,10 @@ class Solution(NamedTuple):
     noise: np.ndarray  # (T, N L), rows (t, i): C - m m^T = noise noise^T
     response: np.ndarray  # (T, N, T, N)
     train_loss: np.ndarray  # (T,)
+    train_accuracy: np.ndarray  # (T,), and the mean margin y f, both of labels that are signs
+    margin: np.ndarray  # (T,)
     force_force: np.ndarray  # (T, N, T, N) Gamma = E[g_i(t) g_j(t')]
-    stein: np.ndarray  # (T, N, K) E[dg_i/du] - E[g_i u], over the samples with tangents
+    stein: np.ndarray  # (T, N, K) E[dg_i/du + g_i d log P(y|u)/du] - E[g_i u], over the samples with tangents
     rounds: np.ndarray  # (T,)
     mismatch: np.ndarray  # (T,)
 
@@ -62,15 +72,21 @@ class Solution(NamedTuple):
         return (m @ m.T + noise @ noise.T).reshape(t, n, t, n)
 
 
+def field_size(model: Committee) -> float:
+    """The largest standard deviation of the initial fields; 1 if they are 0."""
+    return float(np.sqrt(np.max(np.diagonal(model.initial_overlaps.neurons)))) or 1.0
+
+
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
-    numbers = (model.alpha, model.kappa, model.weight_decay, sampling.kink_width, model.epsilon or 0.0)
+    widths = sampling.kink_width, LOSS_WIDTH * sampling.kink_width / field_size(model)
+    numbers = (model.alpha, model.kappa, model.weight_decay, *widths, model.epsilon or 0.0)
     return Couplings(*(np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def network(model: Committee) -> Network:
     """What of the model is compiled in."""
-    return Network(model.phi.at(0.0), model.centered, model.train_readout)
+    return Network(model.phi.at(0.0), model.criterion, model.centered, model.train_readout)
 
 
 def state_shapes(model: Committee, sampling: Sampling, rows: int, capacity: int) -> State:
@@ -82,7 +98,8 @@ def state_shapes(model: Committee, sampling: Sampling, rows: int, capacity: int)
 
     s = sampling.samples
     samples = Samples(array(s), array(directions, s), array(s), array(sampling.modes, s))
-    start = Start(array(s), array(s, directions), array(s), array(s, width), array(s, directions))
+    along = array(s, directions)
+    start = Start(array(s), along, along, array(s), array(s, width), along)
     return jax.eval_shape(
         lambda a, b, c: empty_state(a, b, c, width, capacity, sampling.tangent_samples), samples, array(rows, s), start
     )
@@ -102,8 +119,7 @@ def start_state(
     switch = None if model.persistence is None else float(grid.weights[0]) / model.persistence
     presence = draw_presence(sampling.samples, rows, model.batch_fraction, switch, flags)
     u = np.asarray(samples.u, np.float64)
-    label = model.psi.values(u.T) + model.label_noise * np.asarray(samples.label, np.float64)
-    arrays = (presence, label, teacher_slopes(model, u), m, model.readouts, noise)
+    arrays = (presence, *training_labels(model, u, np.asarray(samples.label, np.float64)), m, model.readouts, noise)
     return first_state(
         c,
         samples,
@@ -122,6 +138,7 @@ def first_state(
     presence: Array,
     label: Array,
     label_slope: Array,
+    score: Array,
     m: Array,
     readout: Array,
     noise: Array,
@@ -136,7 +153,7 @@ def first_state(
     value, slope, _ = smoothed(network.activation.at(c.epsilon), m @ samples.u + noise @ samples.modes, c.kink_width)
     scale = c.alpha / width * float(network.centered)
     output_slope = scale * readout[:, None] * slope
-    start = Start(label, label_slope, scale * (readout @ value), output_slope.T, output_slope.T @ m)
+    start = Start(label, label_slope, score, scale * (readout @ value), output_slope.T, output_slope.T @ m)
     state = empty_state(samples, presence, start, width, capacity, tangent_samples)
     kernels = state.kernels
     kernels = kernels._replace(
@@ -147,6 +164,20 @@ def first_state(
     )
     state = state._replace(kernels=kernels)
     return initial_fields(c, network, state) if flow else state
+
+
+def training_labels(model: Committee, u: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """y, (S,), dy/du and d log P(y | u)/du, (S, K), at u (K, S); `noise` are standard normals, (S,).
+
+    A label that is drawn does not move with u at a fixed draw; its probability does. Nothing but the check of
+    `Solution.stein` asks for either: the overlaps follow from E[g u].
+    """
+    psi, slopes = model.psi.values(u.T), teacher_slopes(model, u)
+    if not model.classifies:
+        return psi + model.label_noise * noise, slopes, np.zeros_like(slopes)
+    label = labels.draw(model.labels, model.label_flips, psi, ndtr(noise))
+    score = labels.score(model.labels, model.label_flips, psi, label)
+    return label, np.zeros_like(slopes), score[:, None] * slopes
 
 
 def teacher_slopes(model: Committee, u: np.ndarray) -> np.ndarray:
@@ -170,7 +201,7 @@ def matrix_root(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def read_state(state: State, grid: Grid) -> Solution:
+def read_state(state: State, grid: Grid, model: Committee) -> Solution:
     """Order parameters and sample sums of a solved state."""
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
@@ -186,7 +217,13 @@ def read_state(state: State, grid: Grid) -> Solution:
     target_tangent = np.asarray(state.history.target_tangent, np.float64)[shift:size]
     u = np.asarray(state.samples.u, np.float64)[:, : len(few)]
     stein[: size - shift] = np.einsum("s,tisk->tik", few, target_tangent)
+    score = np.asarray(state.start.score, np.float64)[: len(few)]
+    stein += np.einsum("tis,s,sk->tik", force[..., : len(few)], few, score)
     stein -= np.einsum("tis,s,ks->tik", force[..., : len(few)], few, u)
+    label = np.asarray(state.start.label, np.float64)
+    with precision_context("float64"):
+        losses = np.asarray(model.criterion.reported(residual, label))
+        correct = correctness(outputs(model, kernels.readout, h) - label, label, state.samples.weight.dtype)
     t, n, _ = h.shape
     force_force = ((force * weight).reshape(t * n, -1) @ force.reshape(t * n, -1).T).reshape(t, n, t, n)
     return Solution(
@@ -194,9 +231,17 @@ def read_state(state: State, grid: Grid) -> Solution:
         target_overlap=kernels.target_overlap,
         noise=kernels.noise.reshape(t * n, -1),
         response=kernels.response[:, :, :size],
-        train_loss=residual**2 @ weight,
+        train_loss=losses @ weight,
+        train_accuracy=np.asarray(correct) @ weight,
+        margin=(label * (residual + label)) @ weight,
         force_force=force_force,
         stein=stein,
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch, np.float64)[:size],
     )
+
+
+def outputs(model: Committee, readout: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """f, or f - f(0) if centred, (T, S), with kinks as they are: of dead neurons it is 0, and has no sign."""
+    f = np.einsum("ti,tis->ts", model.alpha / model.width * readout, np.asarray(model.phi.value(h)))
+    return f - f[0] if model.centered else f

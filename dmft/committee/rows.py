@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmft.committee.network import Network, smoothed
+from dmft.committee.network import Network, smoothed, smoothed_loss
 from dmft.committee.state import Couplings, Row, State
 from dmft.twotime.noise import factor_row
 
@@ -32,10 +32,11 @@ class Local(NamedTuple):
 
     h: Float[Array, "N S"]
     residual: Float[Array, " S"]  # Delta
-    force: Float[Array, "N S"]  # g_i = s a_i phi'(h_i) Delta
+    push: Float[Array, " S"]  # l': Delta of the square loss
+    force: Float[Array, "N S"]  # g_i = s a_i phi'(h_i) l'
     value: Float[Array, "N S"]  # phi(h_i)
-    own: Float[Array, "N S"]  # s a_i phi''(h_i) Delta
-    shared: Float[Array, "N S"]  # s a_i phi'(h_i)
+    own: Float[Array, "N S"]  # s a_i phi''(h_i) l'
+    shared: Float[Array, "N S"]  # s a_i phi'(h_i) l''
     slope: Float[Array, "N S"]  # dDelta/dh_i = (alpha/N) a_i phi'(h_i)
 
 
@@ -62,14 +63,16 @@ def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Arra
     value, first, second = smoothed(network.activation.at(c.epsilon), h, c.kink_width)
     amplitude = c.alpha / h.shape[0] * row.readout
     residual = amplitude @ value - state.start.output - state.start.label
-    shared = state.presence[n] * row.readout[:, None] * first
+    push, stiffness = smoothed_loss(network.loss, residual, state.start.label, c.loss_width)
+    pull = state.presence[n] * row.readout[:, None] * first
     return Local(
         h=h,
         residual=residual,
-        force=shared * residual,
+        push=push,
+        force=pull * push,
         value=value,
-        own=state.presence[n] * row.readout[:, None] * second * residual,
-        shared=shared,
+        own=state.presence[n] * row.readout[:, None] * second * push,
+        shared=pull * stiffness,
         slope=amplitude[:, None] * first,
     )
 
@@ -88,7 +91,7 @@ def tangent_weight(state: State) -> Float[Array, " Q"]:
 
 
 def force_tangents(state: State, local: Local, under_force: Array, under_target: Array) -> tuple[Array, Array]:
-    """dg_i = s a_i (phi'' Delta dh_i + phi' dDelta), dDelta = sum_l slope_l dh_l - df(0) - dy."""
+    """dg_i = s a_i (phi'' l' dh_i + phi' l'' dDelta), dDelta = sum_l slope_l dh_l - df(0) - dy."""
     start, few = state.start, under_force.shape[1]
     slope, own, shared = (part[:, :few] for part in (local.slope, local.own[..., None], local.shared[..., None]))
     residual_force = jnp.einsum("is,iscj->scj", slope, under_force).at[:, 0].add(-start.output_slope[:few])

@@ -24,6 +24,7 @@ class Couplings(NamedTuple):
     kappa: Float[Array, ""]
     weight_decay: Float[Array, ""]
     kink_width: Float[Array, ""]
+    loss_width: Float[Array, ""]  # over which kinks of the loss are smoothed
     epsilon: Float[Array, ""]  # of the quadratic activation; others have none
 
     @property
@@ -65,7 +66,7 @@ class Row(NamedTuple):
 class History(NamedTuple):
     """Per-sample forces g_j, by slot, and their derivatives for the first Q samples, which are enough for R."""
 
-    force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) Delta, s = presence / b
+    force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) l', s = presence / b
     tangent: Float[Array, "T N Q T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
     target_tangent: Float[Array, "T N Q K"]  # dg_l(slot)/du
 
@@ -74,7 +75,8 @@ class Start(NamedTuple):
     """What a sample keeps from t = 0: labels, and f(0) with its derivatives (zero unless centred)."""
 
     label: Float[Array, " S"]  # y
-    label_slope: Float[Array, "S K"]  # dy/du
+    label_slope: Float[Array, "S K"]  # dy/du; 0 of labels that are drawn
+    score: Float[Array, "S K"]  # d log P(y | u)/du of labels that are drawn; 0 of others
     output: Float[Array, " S"]  # f(0)
     output_slope: Float[Array, "S N"]  # df(0)/dw_j(0)
     output_target_slope: Float[Array, "S K"]  # df(0)/du

@@ -9,11 +9,14 @@ limits of infinite dimension D and width N: the fields `dim` and `width` of the 
     lazy        alpha -> infinity, centred: kernel regression with the initial tangent kernel
     population  kappa -> infinity: infinitely many samples
     ridge       one linear neuron on a linear target, gradient flow or discrete gradient descent
+
+`logistic` is the end of logistic regression, t -> infinity, in numbers (THEORY section 14).
 """
 
+from dmft.limits.classification import logistic
 from dmft.limits.infinite_samples import population
 from dmft.limits.regression import linear, ridge
 from dmft.limits.spectrum import marchenko_pastur
 from dmft.limits.tangent_kernel import lazy
 
-__all__ = ["lazy", "linear", "marchenko_pastur", "population", "ridge"]
+__all__ = ["lazy", "linear", "logistic", "marchenko_pastur", "population", "ridge"]

@@ -1,4 +1,6 @@
-"""Observables of a committee: their names and dimensions, and the test loss as a function of the overlaps.
+"""Observables of a committee: their names and dimensions, and the square test loss as a function of the overlaps.
+
+Other losses and accuracies: `dmft.losses.new_inputs`.
 
 The preactivations of a new input are jointly Gaussian with u: h_i = w_i.x and u_k = beta_k.x have covariances
 C_ij = w_i.w_j / D, m_ik = w_i.beta_k / D and the identity. With amplitudes c_i = alpha a_i / N the test loss
@@ -32,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmft.models.activations import Activation
+from dmft.models.committee import Committee
 from dmft.models.teachers import Teacher
 
 #: Every observable: its meaning, as written on axes and in files. All are dimensionless.
@@ -43,6 +46,17 @@ OBSERVABLES: dict[str, str] = {
 }
 #: With trained readouts, this one too.
 READOUTS: dict[str, str] = {"readouts": "readout a_i"}
+#: What the losses are called where the loss is another than the square.
+MEAN_LOSSES: dict[str, str] = {
+    "train_loss": "mean loss on the training set",
+    "test_loss": "mean loss on new inputs, clean labels",
+}
+#: With labels that are signs, these too; f = 0 counts half.
+CLASSIFICATION: dict[str, str] = {
+    "train_accuracy": "share of the training set where f has the sign of the label",
+    "test_accuracy": "share of new inputs where f has the sign of the clean label",
+    "margin": "mean of y f on the training set",
+}
 
 #: Dimensions of the observables that are arrays, beside those of every observable.
 DIMENSIONS: dict[str, tuple[str, ...]] = {
@@ -55,6 +69,13 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 _INNER, _PANEL_NODES, _PANELS, _REACH = 40, 8, 20, 10.0
 #: Points of the grid over u in each of K directions, its reach, and points where a grid would be too large.
 _POINTS, _GRID_REACH, _SOBOL = {1: 513, 2: 129, 3: 33}, 8.0, 15
+
+
+def observables(model: Committee) -> dict[str, str]:
+    """Names and meanings of what a committee's dataset holds."""
+    losses = {} if model.loss == "square" else MEAN_LOSSES
+    signs = CLASSIFICATION if model.classifies else {}
+    return OBSERVABLES | losses | (READOUTS if model.train_readout else {}) | signs
 
 
 class Neurons(NamedTuple):

@@ -40,13 +40,13 @@ POLYNOMIALS: dict[str, tuple[float, ...]] = {
 }
 
 #: A function of one's own is looked at on this grid, which no round number is part of.
-_GRID = np.linspace(-8.0123, 8.0077, 4001)
+GRID = np.linspace(-8.0123, 8.0077, 4001)
 #: A jump of a value or a slope within a cell, relative to the largest of them, that is looked into.
 _SUSPICIOUS = 1e-6
 #: Halvings of a cell, and how much of a jump must be left after them for it to be one.
 _HALVINGS, _LEFT = 26, 1e-4
 #: A larger jump of a slope means that it grows without bound.
-_STEEPEST = 1e4
+STEEPEST = 1e4
 
 
 @functools.partial(
@@ -176,22 +176,22 @@ def _checked_kinks(value: Known) -> tuple[tuple[float, float], ...]:
         value_at, slope_at, curvature_at = (jax.jit(part) for part in (value, slope, Derivative(slope)))
         for meaning, part in (("values", value_at), ("first", slope_at), ("second", curvature_at)):
             meaning += "" if part is value_at else " derivatives"
-            if not np.all(np.isfinite(np.asarray(part(_GRID)))):
+            if not np.all(np.isfinite(np.asarray(part(GRID)))):
                 raise ParameterError(
                     f"Argument `activation` must have finite {meaning} for |h| < 8, but {describe(function)} has not."
                 )
         _check_elementwise(function, value_at)
-        jumps = _jumps(value_at, slope_at)
-        if jumps:
+        breaks = jumps(value_at, slope_at)
+        if breaks:
             raise ParameterError(
-                f"Argument `activation` must be continuous, but {describe(function)} jumps by {jumps[0][1]:.3g} at "
-                f"h = {jumps[0][0]:.3g}."
+                f"Argument `activation` must be continuous, but {describe(function)} jumps by {breaks[0][1]:.3g} at "
+                f"h = {breaks[0][0]:.3g}."
             )
-        kinks = _jumps(slope_at, curvature_at)
-        if kinks and max(abs(jump) for _, jump in kinks) > _STEEPEST:
+        kinks = jumps(slope_at, curvature_at)
+        if kinks and max(abs(jump) for _, jump in kinks) > STEEPEST:
             raise ParameterError(
                 f"Argument `activation` must have a bounded derivative, but that of {describe(function)} grows beyond "
-                f"{_STEEPEST:g} at h = {kinks[0][0]:.3g}."
+                f"{STEEPEST:g} at h = {kinks[0][0]:.3g}."
             )
     return kinks
 
@@ -227,20 +227,20 @@ def first_line(error: Exception) -> str:
 
 
 def _check_elementwise(function: Callable[[Any], Any], value_at: Callable[[Any], Any]) -> None:
-    whole, part = np.asarray(value_at(_GRID)), np.asarray(value_at(_GRID[::-7]))
+    whole, part = np.asarray(value_at(GRID)), np.asarray(value_at(GRID[::-7]))
     if not np.allclose(part, whole[::-7], rtol=1e-9, atol=1e-12):
         raise ParameterError(
             f"Argument `activation` must be elementwise, but {describe(function)} of one entry depends on the others."
         )
 
 
-def _jumps(function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
+def jumps(function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
     """((place, jump), ...): where `function` changes by more than its derivative says, however small the cell."""
-    value, rate, width = np.asarray(function(_GRID)), np.asarray(slope(_GRID)), np.diff(_GRID)
+    value, rate, width = np.asarray(function(GRID)), np.asarray(slope(GRID)), np.diff(GRID)
     excess = np.diff(value) - 0.5 * width * (rate[1:] + rate[:-1])
     scale = max(1.0, float(np.max(np.abs(value))))
     found = []
-    left, right = _GRID[:-1], _GRID[1:]
+    left, right = GRID[:-1], GRID[1:]
     suspicious = np.abs(excess) > _SUSPICIOUS * scale
     left, right, excess = left[suspicious], right[suspicious], excess[suspicious]
     for _ in range(_HALVINGS if left.size else 0):

@@ -6,7 +6,8 @@ THEORY section 1:
 
     dw_i/dt = -(1/(alpha kappa)) sum_mu Delta_mu a_i phi'(h_i,mu) x_mu - lambda w_i,
 
-and one explicit step of size `dt` is one step of gradient descent.
+with l'(f_mu, y_mu) in place of Delta_mu where the loss is another than the square (THEORY section 14), and one explicit
+step of size `dt` is one step of gradient descent.
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_real, spelt_fields
-from dmft.models import activations, teachers
+from dmft.models import activations, labels, losses, teachers
 from dmft.models.activations import Activation
 from dmft.models.fingerprint import ByContent, describe, short_code
+from dmft.models.losses import Loss
 from dmft.models.teachers import Teacher
 from dmft.models.units import Units
+
+#: Fields that the first files do not have, as they were then.
+LATER = {"loss": "square", "labels": "teacher", "label_flips": 0.0}
+#: Fields that may be functions of one's own.
+FUNCTIONS = ("activation", "teacher", "loss")
+#: Values of the teacher that are looked at to see that it takes both signs.
+_LOOKS = 4096
 
 #: Eigenvalues of the joint overlap matrix may be as far below zero as this, relative to its largest.
 _ROUNDING = 1e-10
@@ -61,7 +70,7 @@ class Committee(ByContent, Units):
             drawn from N(0, I): their overlaps differ from zeros and the identity by terms of order D^-1/2, which
             theory averages over if `dim` is set.
         centered: train f - f(t=0) instead of f.
-        label_noise: standard deviation >= 0 of the Gaussian noise on the training labels.
+        label_noise: standard deviation >= 0 of the Gaussian noise on the training labels, with labels = "teacher".
         weight_decay: rate lambda >= 0 of dw/dt = ... - lambda w, and of trained readouts likewise.
         dim: input dimension D >= 2, or None for infinite.
         batch_fraction: b in (0, 1]: in every step each sample is present with probability b, and the gradient is
@@ -74,7 +83,17 @@ class Committee(ByContent, Units):
         train_readout: train the readouts too, from `readout`, D times more slowly than the weights:
             da_i/dt = -(1/(alpha P)) sum_mu Delta_mu phi(h_i,mu) - lambda a_i. This is gradient descent on
             (1/2P) sum Delta^2 with rate N / alpha^2 per unit time, where weights have N D / alpha^2: then both change
-            by terms of order one in a time of order one, at any D. Batches concern them as they do the weights.
+            by terms of order one in a time of order one, at any D. Batches concern them as they do the weights. With
+            another loss than the square, l' takes the place of Delta.
+        loss: l(f, y), by name (`dmft.models.losses`: square, logistic, huber, hinge; logistic and hinge need labels
+            that are signs) or an elementwise function of two arrays that jax can differentiate twice. The force on a
+            sample is l' = dl/df: Delta = f - y for the square loss l = Delta^2 / 2. Train and test loss are means of l;
+            for the square loss those of Delta^2.
+        labels: how labels arise (`dmft.models.labels`): "teacher", y = psi(u); "sign", y = 1 where psi(u) > 0, else -1;
+            "probability", y = 1 with probability 1 / (1 + exp(-psi(u))), else -1. Signs make it a classification, with
+            accuracies and the mean margin y f among the observables. Test labels are clean.
+        label_flips: share in [0, 0.5] of the training labels that is flipped at random, if they are signs; at 0.5 they
+            are fair coins.
 
     Raises:
         ParameterError: a field is out of range or does not fit the others; the message names it, what it is and what
@@ -103,6 +122,9 @@ class Committee(ByContent, Units):
     batch_fraction: float = 1.0
     persistence: float | None = None
     train_readout: bool = False
+    loss: str | Callable[[Any, Any], Any] = "square"
+    labels: str = "teacher"
+    label_flips: float = 0.0
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -124,6 +146,7 @@ class Committee(ByContent, Units):
         if self.persistence is not None:
             put("persistence", check_real("persistence", self.persistence, above=0.0))
         self._check_functions(put)
+        self._check_labels(put)
         self._check_arrays(put)
         self._check_dim(put)
 
@@ -139,7 +162,42 @@ class Committee(ByContent, Units):
             )
         if not callable(self.teacher):
             check_choice("teacher", self.teacher, teachers.NAMES)
-        _ = self.phi, self.psi  # functions of one's own are checked
+        check_choice("labels", self.labels, labels.NAMES)
+        if not callable(self.loss):
+            check_choice("loss", self.loss, losses.NAMES)
+        _ = self.phi, self.psi, self.criterion  # functions of one's own are checked
+
+    def _check_labels(self, put: Callable[[str, object], None]) -> None:
+        put("label_flips", check_real("label_flips", self.label_flips, at_least=0.0))
+        if self.label_flips > 0.5:
+            raise ParameterError(
+                f"Argument `label_flips` must be a number >= 0 and <= 0.5, but is {self.label_flips:g}."
+            )
+        if not self.classifies:
+            if self.label_flips:
+                raise ParameterError(
+                    "Argument `label_flips` must be 0 unless labels are signs (labels = 'sign' or 'probability'), "
+                    f"but is {self.label_flips:g} with labels = 'teacher'."
+                )
+            if self.loss in losses.OF_SIGNS:
+                raise ParameterError(
+                    f"Argument `loss` must be square, huber or a function of one's own where labels are real numbers "
+                    f"(labels = 'teacher'), but is {self.loss!r}, which needs labels -1 and 1: labels = 'sign' or "
+                    "'probability'."
+                )
+            return
+        if self.label_noise:
+            raise ParameterError(
+                f"Argument `label_noise` must be 0 with labels = {self.labels!r}, but is {self.label_noise:g}; "
+                "`label_flips` is the noise of labels that are signs."
+            )
+        if self.labels == "sign":
+            positive = self.psi.values(np.random.default_rng(0).standard_normal((_LOOKS, self.teacher_dim))) > 0.0
+            if positive.all() or not positive.any():
+                raise ParameterError(
+                    f"Argument `teacher` must take both signs with labels = 'sign', but {self.psi.name} is "
+                    f"{'always' if positive.all() else 'never'} above 0."
+                )
 
     def _check_arrays(self, put: Callable[[str, object], None]) -> None:
         count, directions = self.width, self.teacher_dim
@@ -191,6 +249,21 @@ class Committee(ByContent, Units):
         return teachers.named(self.teacher, self.teacher_dim)
 
     @property
+    def criterion(self) -> Loss:
+        """The loss with its derivatives and kinks."""
+        return losses.custom(self.loss, signs=self.classifies) if callable(self.loss) else losses.named(self.loss)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether labels are signs."""
+        return self.labels != "teacher"
+
+    @property
+    def kinked(self) -> bool:
+        """Whether activation or loss has kinks."""
+        return bool(self.phi.kinks or self.criterion.kinks)
+
+    @property
     def readouts(self) -> np.ndarray:
         """a_i at t = 0, (N,)."""
         return np.ones(self.width) if self.readout is None else np.array(self.readout)
@@ -237,27 +310,30 @@ class Committee(ByContent, Units):
         return attributes
 
     @classmethod
-    def from_attributes(cls, attributes: Any, **functions: Callable[[Any], Any]) -> Committee:
+    def from_attributes(cls, attributes: Any, **functions: Callable[..., Any]) -> Committee:
         """The model whose `to_attributes` wrote these.
 
         Args:
             attributes: a mapping of all fields.
-            **functions: `activation` and `teacher`, where these were functions of one's own: a file does not hold them.
+            **functions: `activation`, `teacher` and `loss`, where these were functions of one's own: a file does not
+                hold them.
 
         Raises:
             ParameterError: such a function is missing.
         """
         values: dict[str, Any] = {}
         for name in field_names():
+            if name in LATER and name not in attributes:
+                continue
             value = attributes[name]
-            if name in ("activation", "teacher") and value.startswith("function "):
+            if name in FUNCTIONS and value.startswith("function "):
                 if name not in functions:
                     raise ParameterError(f"Argument `{name}` must be given: it was the {value}, which no file holds.")
                 value = functions[name]
             elif name in ("readout", "initial_teacher_overlap", "initial_self_overlap"):
                 value = None if value == "none" else json.loads(value)
             elif isinstance(value, str):
-                value = value if name in ("activation", "teacher") else None
+                value = value if name in (*FUNCTIONS, "labels") else None
             else:
                 value = _plain(name, value)
             values[name] = value

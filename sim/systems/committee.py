@@ -1,11 +1,13 @@
-"""Gradient descent of a committee: any activation, any teacher (THEORY section 8).
+"""Gradient descent of a committee: any activation, teacher and loss (THEORY sections 8 and 14).
 
     f(x) = (alpha/N) sum_i a_i phi(h_i),  h_i = w_i.x,  Delta = f - y   (centred: f - f(t=0) - y),
     w_i <- (1 - dt lambda) w_i - (dt/(alpha kappa)) sum_mu s_mu Delta_mu a_i phi'(h_i,mu) x_mu,
     a_i <- (1 - dt lambda) a_i - (dt/(alpha P)) sum_mu s_mu Delta_mu phi(h_i,mu)   if readouts are trained.
 
+Another loss than the square has l'(f, y) in place of Delta.
 s_mu is 1, or presence / b where the model's `batch_fraction` b is below 1: then each sample is present in a step with
-probability b. All observables are exact for the weights reached: overlaps, and the test loss as a function of them.
+probability b. All observables are exact for the weights reached: overlaps, and test loss and accuracy as functions of
+them.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import numpy as np
 
 from dmft.checks import ParameterError, check_choice
 from dmft.losses import committee as committee_observables
-from dmft.losses.committee import DIMENSIONS, OBSERVABLES, READOUTS, Neurons
+from dmft.losses.committee import DIMENSIONS, Neurons, observables
+from dmft.losses.new_inputs import Task, correctness, scores, task_of
 from dmft.models.activations import Activation
-from dmft.models.committee import Committee
+from dmft.models.committee import FUNCTIONS, Committee
+from dmft.models.losses import Loss
 from dmft.models.teachers import Teacher
 from sim.systems.draws import Replica, draw_committee
 from sim.systems.state import Fields, Parameters, With
@@ -34,7 +38,8 @@ class CommitteeData(NamedTuple):
 
     Attributes:
         inputs: x, (P, D).
-        targets: labels, (P,); plus f(t=0) when centred, so that Delta = f - targets either way.
+        labels: y, (P,).
+        targets: y; plus f(t=0) when centred, so that Delta = f - targets either way.
         presence: s_mu, (P,), or a single 1.
         directions: beta, (K, D).
         readouts: a(0), (N,).
@@ -42,9 +47,11 @@ class CommitteeData(NamedTuple):
         rate: P / (alpha kappa): the gradient is `rate` times a mean over samples.
         start: w(0), (N, D), when centred; None otherwise.
         phi: the activation.
+        loss: the loss.
     """
 
     inputs: Any
+    labels: Any
     targets: Any
     presence: Any
     directions: Any
@@ -53,6 +60,7 @@ class CommitteeData(NamedTuple):
     rate: Any
     start: Any
     phi: Activation
+    loss: Loss
 
 
 def amplitudes(parameters: Parameters, data: CommitteeData) -> jax.Array:
@@ -73,7 +81,8 @@ def forward(parameters: Parameters, data: CommitteeData) -> Fields:
 
 def gradient(parameters: Parameters, data: CommitteeData, fields: Fields) -> Parameters:
     """Minus the velocities of weights and readouts, as a mean over the samples of `data`."""
-    force, samples = data.presence * fields.residual, fields.residual.size
+    push = data.loss.slope(fields.residual, data.labels)
+    force, samples = data.presence * push, push.size
     pull = amplitudes(parameters, data)[:, None] * (force * data.phi.slope(fields.h))
     weights = (data.rate / samples) * (pull @ data.inputs)
     if parameters.readouts is None:
@@ -82,9 +91,9 @@ def gradient(parameters: Parameters, data: CommitteeData, fields: Fields) -> Par
 
 
 def objective(parameters: Parameters, data: CommitteeData, fields: Fields) -> jax.Array:
-    """(N P/(alpha^2 kappa)) <s Delta^2> / 2, whose gradient is `gradient` where readouts stay."""
-    scale = 0.5 * len(parameters.vectors) * data.rate / data.alpha
-    return scale * jnp.mean(data.presence * fields.residual**2)
+    """(N P/(alpha^2 kappa)) <s l>, whose gradient is `gradient` where readouts stay."""
+    scale = len(parameters.vectors) * data.rate / data.alpha / data.loss.factor
+    return scale * jnp.mean(data.presence * data.loss.reported(fields.residual, data.labels))
 
 
 def neurons(readouts: jax.Array, weights: jax.Array, data: CommitteeData) -> Neurons:
@@ -99,23 +108,28 @@ def prepare(parameters: Parameters, data: CommitteeData) -> CommitteeData:
     return data._replace(targets=data.targets + f, start=parameters.vectors)
 
 
-def observe(psi: Teacher, parameters: Parameters, data: CommitteeData, fields: Fields) -> jax.Array:
+def observe(psi: Teacher, task: Task | None, parameters: Parameters, data: CommitteeData, fields: Fields) -> jax.Array:
     """All observables one after the other; the network is centred if the data hold its start."""
     now = neurons(amplitudes(parameters, data), parameters.vectors, data)
     seen = now
     if data.start is not None:
         cross = parameters.vectors @ data.start.T / data.start.shape[1]
         seen = committee_observables.centered(now, neurons(data.readouts, data.start, data), cross)
-    test_loss = committee_observables.test_loss(data.phi, psi)
-    parts = [jnp.mean(fields.residual**2), test_loss(seen), now.teacher, now.neurons]
+    tested = committee_observables.test_loss(data.phi, psi)(seen) if task is None else scores(data.phi, task)(seen)
+    train_loss = jnp.mean(data.loss.reported(fields.residual, data.labels))
+    parts = [train_loss, tested if task is None else tested[0], now.teacher, now.neurons]
     if parameters.readouts is not None:
         parts.append(parameters.readouts)
+    if task is not None and task.labels != "teacher":
+        correct = correctness(fields.residual, data.labels, fields.residual.dtype)
+        parts += [jnp.mean(correct), tested[1], jnp.mean(data.labels * (fields.residual + data.labels))]
     return jnp.concatenate([jnp.ravel(part) for part in parts])
 
 
 def select(data: CommitteeData, indices: jax.Array) -> CommitteeData:
     """The data of the samples `indices`, (B,)."""
-    return data._replace(inputs=data.inputs[indices], targets=data.targets[indices])
+    part = {name: getattr(data, name)[indices] for name in ("inputs", "labels", "targets")}
+    return data._replace(**part)
 
 
 def weigh(data: CommitteeData, weights: jax.Array) -> CommitteeData:
@@ -128,7 +142,7 @@ def equations(model: Committee) -> Equations:
     return Equations(
         forward,
         gradient,
-        With(observe, (model.psi,)),
+        With(observe, (model.psi, task_of(model))),
         prepare if model.centered else keep,
         select,
         weigh,
@@ -140,8 +154,8 @@ def start(model: Committee, replica: Replica) -> tuple[Parameters, CommitteeData
     """Parameters at t = 0, and the data before `prepare`: nothing is centred yet."""
     readouts = model.readouts
     alpha, rate = np.float64(model.alpha), np.float64(model.samples / (model.alpha * model.kappa))
-    fixed = replica.directions, readouts, alpha, rate, None, model.phi
-    data = CommitteeData(replica.inputs, replica.labels, np.float64(1.0), *fixed)
+    fixed = replica.directions, readouts, alpha, rate, None, model.phi, model.criterion
+    data = CommitteeData(replica.inputs, replica.labels, replica.labels, np.float64(1.0), *fixed)
     return Parameters(replica.weights, readouts if model.train_readout else None), data
 
 
@@ -155,7 +169,7 @@ def committee_system(model: Committee, form: str) -> System:
     if model.dim is None:
         raise ParameterError("Argument `dim` of the model must be an integer >= 2 to simulate, but is None (infinite).")
     dim, samples, width = model.dim, model.samples, model.width
-    observables = OBSERVABLES | (READOUTS if model.train_readout else {})
+    meanings = observables(model)
     sizes = {"neuron": width, "neuron2": width, "direction": model.teacher_dim}
 
     def draw(seed: int, index: int) -> tuple[Parameters, CommitteeData]:
@@ -170,8 +184,8 @@ def committee_system(model: Committee, form: str) -> System:
     return System(
         equations=equations(model),
         draw=draw,
-        observables=observables,
-        shapes={name: {dim: sizes[dim] for dim in DIMENSIONS[name]} for name in observables if name in DIMENSIONS},
+        observables=meanings,
+        shapes={name: {dim: sizes[dim] for dim in DIMENSIONS[name]} for name in meanings if name in DIMENSIONS},
         samples=samples,
         operations=4.0 * samples * dim * width,
         # inputs twice (host and device), weights in all roles, preactivations, slopes and forces, the test loss's grid
@@ -180,7 +194,8 @@ def committee_system(model: Committee, form: str) -> System:
         sizes=f"dim = {dim}, samples = {samples}, width = {width}",
         description=model.to_attributes(),
         decay=model.weight_decay,
-        functions={name: own for name in ("activation", "teacher") if callable(own := getattr(model, name))},
+        functions={name: own for name in FUNCTIONS if callable(own := getattr(model, name))},
+        steps_only=f"the derivative of the loss {model.criterion.name} jumps" if model.criterion.kinks else None,
         presence=None if model.batch_fraction == 1.0 else Presence(model.batch_fraction, model.persistence),
         curvature=steepest,
     )
@@ -193,7 +208,7 @@ def curvature(model: Committee, replica: Replica) -> float:
     Phi = (1/N) sum_i a_i^2 phi'(h_i) phi'(h_i)^T, plus (1/(N P)) sum_i phi(h_i) phi(h_i)^T if readouts are trained. Its
     largest eigenvalue is taken at the start, and where all neurons lie along one direction of the teacher, with lengths
     up to that at which the network is as large as the labels (at most 10): for a quadratic activation and target that
-    is the end of training.
+    is the end of training. Another loss than the square multiplies all of it by l'', at most its largest.
     """
     phi, inputs, readouts = model.phi, replica.inputs, model.readouts
     u = inputs @ replica.beta
@@ -211,4 +226,4 @@ def curvature(model: Committee, replica: Replica) -> float:
         if model.train_readout:
             rate += float(np.mean(np.asarray(phi.value(h)) ** 2))
         rates.append(rate)
-    return max(rates)
+    return max(rates) * model.criterion.steepest

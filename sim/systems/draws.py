@@ -10,6 +10,7 @@ import numpy as np
 
 from dmft.checks import precision_context
 from dmft.compiled.executables import compilable
+from dmft.models import labels
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from sim.training.batches import key_of, seed_words
@@ -21,7 +22,7 @@ class Replica(NamedTuple):
     Attributes:
         inputs: x, (P, D), independent N(0, 1/D).
         directions: beta_k, (K, D), orthogonal, |beta_k|^2 = D, uniformly distributed.
-        labels: y with label noise, (P,).
+        labels: y with label noise or flips, (P,).
         weights: w(0), (N, D), with the model's overlaps; (0, D) at infinite width.
     """
 
@@ -53,8 +54,8 @@ def draw_replica(model: Model, seed: int, index: int) -> Replica:
     beta = (direction * np.sqrt(dim) / np.linalg.norm(direction))[None, :]
     if further:
         beta = orthogonal(np.vstack([beta, *further]))
-    labels = 0.5 * ((inputs @ beta.T) ** 2 @ np.array(model.strengths)) + model.label_noise * noise
-    return Replica(inputs, beta, labels, plant(model, beta, weights))
+    y = 0.5 * ((inputs @ beta.T) ** 2 @ np.array(model.strengths)) + model.label_noise * noise
+    return Replica(inputs, beta, y, plant(model, beta, weights))
 
 
 @compilable()
@@ -104,8 +105,12 @@ def draw_committee(model: Committee, seed: int, index: int) -> Replica:
         beta, weights = frame[:directions], plant_overlaps(model, frame[:directions], frame[directions:])
     else:
         beta = orthogonal(drawn)
-    labels = model.psi.values(inputs @ beta.T) + model.label_noise * noise
-    return Replica(inputs, beta, labels, weights)
+    psi = model.psi.values(inputs @ beta.T)
+    if model.classifies:
+        y = labels.draw(model.labels, model.label_flips, psi, for_noise.random(model.samples))
+    else:
+        y = psi + model.label_noise * noise
+    return Replica(inputs, beta, y, weights)
 
 
 def orthogonal(rows: np.ndarray) -> np.ndarray:

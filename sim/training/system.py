@@ -103,6 +103,7 @@ class System:
         functions: the user's own functions in it, by argument, whose code decides whether a checkpoint fits.
         decay: rate of weight decay of the whole state.
         presence: with which probability samples take part in a step; None: all do.
+        steps_only: why there is no gradient flow, in words; None: there is.
         curvature: (seed, index, batch size or None) -> largest rate of the replica's dynamics: steps below
             2 / curvature are stable. None if unknown: then a step must be given.
     """
@@ -120,6 +121,7 @@ class System:
     functions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     decay: float = 0.0
     presence: Presence | None = None
+    steps_only: str | None = None
     curvature: Callable[[int, int, int | None], float] | None = None
 
     @property

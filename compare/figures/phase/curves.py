@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from compare.figures.phase.axes import BORDER_WIDTHS, CellAxis, cell_corners, regime_borders
 from compare.figures.phase.words import LOOKS, explain, settle, write_words
-from compare.figures.style import FIRST, PURPLE, SECOND, THIRD, Style, finish, key_to, shown_below, span
+from compare.figures.style import FIRST, PURPLE, SECOND, THIRD, Style, finish, key_to, loss_title, shown_below, span
 from compare.sweep.measures import PREFIXES, State
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def draw_curves(figure: Figure, phase: xarray.Dataset, kinds: list[str]) -> None
     panels[-1].set_xlabel(axis.title)
     _draw_strip(strip, axis, runs)
     t_max = float(phase.attrs["t_max"])
-    for axes, styles, title in ((times, TIMES, "training time"), (losses, LOSSES, "mean squared error")):
+    of_losses = loss_title({"loss": phase.attrs.get("model_loss", "square")})
+    for axes, styles, title in ((times, TIMES, "training time"), (losses, LOSSES, of_losses)):
         limits = [1.5 * limit for run in runs for _, limit in run.limits(t_max)] if styles is TIMES else []
         _set_range(axes, [*(run[name] for run in runs for name in styles), *limits])
         for run in runs:

@@ -53,7 +53,7 @@ def _title(phase: xarray.Dataset, kinds: list[str]) -> str:
     settings = [
         *model_in_words(model, without=(attributes["x"], attributes["y"])),
         rf"$t_\mathrm{{max}} = {number(attributes['t_max'])}$",
-        f"threshold {number(attributes['threshold'])}",
+        f"threshold {number(attributes['threshold'])}{' of wrong signs' if 'of' in attributes else ''}",
         "gradient flow" if step == "flow" else f"step {number(step)}",
     ]
     surface, over = ("map", "marks") if attributes["y"] else ("lines", "points")
