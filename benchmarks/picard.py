@@ -105,6 +105,7 @@ def picard(
     seed = np.random.SeedSequence(0, spawn_key=(0,)) if seed is None else seed
     with precision_context("float64"):
         drawn = draw_samples(samples, min(count, samples // 2), seed, jnp.float64)
+        drawn = drawn._replace(u=drawn.u[0], outlier=drawn.outlier[0])  # one direction
         numbers = tuple(jnp.float64(x) for x in (model.alpha, model.epsilon, model.kappa, model.initial_overlap, step))
         memory = first_guess(model, drawn, step * np.arange(count))
         previous, change, sweeps = None, np.inf, 0

@@ -86,7 +86,8 @@ def test_every_reference_is_as_exact_as_it_must_be(script: ModuleType) -> None:
         record = json.loads(file.read_text())
         case = script.CASES[file.stem.removeprefix("committee_")]
         assert record["step"] == case.step
-        theirs, ours = record["model"], case.model.to_attributes()
+        older = {"loss": "square", "labels": "teacher", "label_flips": 0.0}  # than these
+        theirs, ours = older | record["model"], case.model.to_attributes()
         assert {**theirs, "teacher": ""} == {**ours, "teacher": ""}
         assert len(record["time"]) == script.STEPS + 1
         for name, row in record["observables"].items():

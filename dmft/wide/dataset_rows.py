@@ -29,10 +29,10 @@ def draw_numbers(
     samples: int,
     dim: float,
     modes: int,
+    directions: int,
     seed: np.random.SeedSequence,
     coordinates: np.random.SeedSequence,
     dtype: Any,
-    directions: int,
 ) -> tuple[Samples, np.ndarray]:
     """P independent samples with u > 0 (each stands for a mirror pair), and the lengths t_m, (1 + K, M).
 

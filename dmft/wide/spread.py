@@ -79,8 +79,9 @@ def one_data_set(
         name: np.random.SeedSequence(plan.seed, spawn_key=(place, index if name in sources else 0))
         for place, name in enumerate(("samples", "coordinates"), start=1)
     }
-    of = seeds["samples"], seeds["coordinates"]
-    drawn, lengths = draw_numbers(samples, samples / model.kappa, modes, *of, np.float64, model.directions)
+    drawn, lengths = draw_numbers(
+        samples, samples / model.kappa, modes, model.directions, seeds["samples"], seeds["coordinates"], np.float64
+    )
     if "coordinates" not in sources:
         lengths = np.ones_like(lengths)
     c = couplings(model, "float64")._replace(seed_overlap=seed_overlaps(model))

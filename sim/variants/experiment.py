@@ -227,7 +227,7 @@ class Experiment:
         """The experiment whose `to_attributes` wrote these."""
         numbers = {name: int(attributes[name]) for name in ("eigenvector", "test_samples") if name in attributes}
         return cls(
-            model=Model.from_attributes(attributes),
+            model=Model.from_attributes({name: attributes[name] for name in attributes if name != "strengths"}),
             activation=str(attributes["activation"]),
             target=str(attributes["target"]),
             strengths=tuple(json.loads(str(attributes["strengths"]))),

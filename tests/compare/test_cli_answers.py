@@ -93,7 +93,7 @@ def test_solve_answers_a_program(tmp_path, fake_runs, capsys) -> None:
     assert found["settings"] == BUILT_IN_CASE | {
         **{"centered": False, "label_noise": 0.0, "weight_decay": 0.0, "t_max": 7.0, "precision": "float64", "seed": 0},
         **{"out": str(tmp_path), "rtol": 0.01, "atol": 1e-5, "kernels": False, "spread": False},
-        **{"optimizer": "gd", "schedule": "constant", "warmup": 0},
+        **{"optimizer": "gd", "schedule": "constant", "warmup": 0, "strengths": [1.0]},
     }
     result = found["result"]
     assert set(result["final"]) == set(OBSERVABLES)
