@@ -147,7 +147,7 @@ def test_a_missing_column_is_named_with_its_neighbour(names, message, runs, make
 def test_columns_that_are_not_used_are_named(runs, make_theory):
     table = single(runs, 0) | {"accuracy": runs["time"], "overlp": runs["time"]}
     notes = overlay(make_theory(), table).notes
-    assert "Not used: accuracy, overlp (is overlap meant?)." in notes
+    assert "Not used: accuracy (is test_accuracy meant?), overlp (is overlap meant?)." in notes
 
 
 def test_variables_of_a_dataset_that_are_not_used_are_named(runs, make_theory, make_simulation):

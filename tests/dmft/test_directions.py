@@ -155,7 +155,7 @@ def scores_of(case, **settings):
     "name", ["two", *(pytest.param(one, marks=pytest.mark.slow) for one in REFERENCE if "two" != one != "two random")]
 )
 def test_simulations_extrapolated_in_1_over_d_meet_the_theory(name):
-    scores = scores_of(REFERENCE[name], replicas=4)
+    scores = scores_of(REFERENCE[name], replicas=4, sample_count=256)
     assert np.abs(scores).max() < stats.norm.ppf(1 - 0.01 / 2 / scores.size), scores
 
 
@@ -188,6 +188,7 @@ def test_the_reference_rejects_a_wrong_theory(monkeypatch, change):
     assert np.abs(scores).max() > 5.0, scores
 
 
+@pytest.mark.slow
 def test_random_initialisation_seeds_each_direction():
     """Where nothing is planted each overlap begins at 1/D."""
     model = Model(alpha=1.0, epsilon=0.25, kappa=5.5, strengths=(1.0, 0.6), dim=200)
@@ -243,6 +244,7 @@ def test_forms_of_the_simulation_agree():
         np.testing.assert_allclose(network[name], reduced[name], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_kernels_and_spread_of_each_direction():
     found = solve(PAIR.replace(dim=100), 1.0, step=0.2, replicas=4, sample_count=64, kernels=True, spread=True)
     assert found["correlation_outlier"].dims == ("direction", "time", "time2")
