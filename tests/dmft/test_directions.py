@@ -105,6 +105,7 @@ def test_fields_of_several_directions_have_exact_moments(directions, samples):
     np.testing.assert_allclose((common * weight) @ (u**2).T, 0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_directions_is_a_matter_of_form():
     """The first answers through its own tangents, the second through its resolvent: the same physics, two forms."""
     about = {"step": 0.2, "replicas": 8, "sample_count": 256}

@@ -99,7 +99,8 @@ def drawn(model, step, count, sources=BOTH, deadline=math.inf):
     return wide_spread.data_sets(on, evidence.replicas[0], count, sources, silent), evidence.grid.times
 
 
-@pytest.mark.parametrize("step", [pytest.param(None, marks=pytest.mark.slow), 0.3])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [None, 0.3])
 def test_data_sets_drawn_have_the_law_of_real_ones(step):
     """epsilon = 0, where all is vectors and nothing is approximated: mean and spread at finite D."""
     curves, times = drawn(LINEAR, step, 200)

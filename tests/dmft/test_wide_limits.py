@@ -57,6 +57,7 @@ def test_linear_network_by_gradient_flow_keeps_its_tolerance(changes):
         assert (np.abs(theory[name] - exact[name]) <= allowed).all(), name
 
 
+@pytest.mark.slow
 def test_lazy_limit():
     model = Model(alpha=1e4, epsilon=1.0, kappa=3.0, centered=True)
     theory = solve(model, 20.0, sample_count=64, replicas=4, points=62)

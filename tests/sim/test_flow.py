@@ -120,7 +120,8 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("planted", "wide") else name for name in NETWORKS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("planted", "wide", "relu") else name for name in NETWORKS],
 )
 def test_it_is_what_small_steps_of_descent_tend_to(name: str) -> None:
     """Descent at two steps, extrapolated: what is left of its error is of second order in the step."""
@@ -230,7 +231,7 @@ class Stopped(Exception):
     """The run was stopped on purpose."""
 
 
-@pytest.mark.parametrize(("precision", "groups"), [("float64", 1), ("float32", 3)])
+@pytest.mark.parametrize(("precision", "groups"), [("float64", 1), pytest.param("float32", 3, marks=pytest.mark.slow)])
 def test_a_flow_goes_on_as_if_it_had_never_stopped(
     precision: str, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_random_initialisation_reproduces_the_table() -> None:
         assert_means_agree(result, time, row, seeds=100)
 
 
+@pytest.mark.slow
 def test_planted_overlap_reproduces_the_table() -> None:
     """THEORY section 9b, D = 400."""
     model = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=400, initial_overlap=0.1)
@@ -109,7 +110,7 @@ def test_planted_overlap_reproduces_the_table() -> None:
         assert_means_agree(result, time, row, seeds=40)
 
 
-@pytest.mark.parametrize("width", [None, 500])
+@pytest.mark.parametrize("width", [None, pytest.param(500, marks=pytest.mark.slow)])
 def test_grokking_case_reproduces_the_table(width: int | None) -> None:
     """THEORY section 9d, D = 100; by section 4 a width of 500 differs from an infinite one by less than a per cent."""
     model = Model(alpha=1.0, epsilon=0.25, kappa=5.5, dim=100, width=width)
