@@ -157,7 +157,7 @@ def scores_of(case, **settings):
     "name", ["two", *(pytest.param(one, marks=pytest.mark.slow) for one in REFERENCE if "two" != one != "two random")]
 )
 def test_simulations_extrapolated_in_1_over_d_meet_the_theory(name):
-    scores = scores_of(REFERENCE[name], replicas=4, sample_count=256)
+    scores = scores_of(REFERENCE[name], replicas=4)
     assert np.abs(scores).max() < stats.norm.ppf(1 - 0.01 / 2 / scores.size), scores
 
 
@@ -186,7 +186,7 @@ def without_other_outliers(monkeypatch):
 @pytest.mark.usefixtures("compiled_anew")
 def test_the_reference_rejects_a_wrong_theory(monkeypatch, change):
     change(monkeypatch)
-    scores = scores_of(REFERENCE["two"], replicas=4, sample_count=128)
+    scores = scores_of(REFERENCE["two"], replicas=4)
     assert np.abs(scores).max() > 5.0, scores
 
 
