@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 
+from compare.sizes import line
 from dmft import Committee, solve
 from sim import simulate
 
@@ -50,13 +51,6 @@ SIZES |= {"erf": SIZES["linear"], "relu": SIZES["linear"], "hinge": SIZES["huber
 NAMES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "margin", "teacher_overlap", "self_overlap")
 
 
-def limit(dims: list[int], means: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Value at 1/D = 0 of a weighted straight line, and its standard error."""
-    design = np.stack([np.ones(len(dims)), 1.0 / np.array(dims)], axis=1) / errors[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    return float((covariance @ design.T @ (means / errors))[0]), float(covariance[0, 0] ** 0.5)
-
-
 def main() -> None:
     warnings.simplefilter("ignore")
     for case in sys.argv[1:] or CASES:
@@ -71,10 +65,11 @@ def main() -> None:
             own, error = (theory[f"{name}{ending}"].to_numpy().ravel() for ending in ("", "_error"))
             means = np.array([run[name].mean("seed").to_numpy().ravel() for run in runs.values()])
             scatter = np.array([run[f"{name}_stderr"].to_numpy().ravel() for run in runs.values()])
+            value, own_error = line(1 / np.array(list(runs)), means, np.maximum(scatter, 1e-9))[:2]
+            z = (own - value) / np.hypot(error, own_error)
             for k in range(own.size):
-                value, own_error = limit(list(runs), means[:, k], np.maximum(scatter[:, k], 1e-9))
-                z = (own[k] - value) / np.hypot(error[k], own_error)
-                print(f"{case} {name} {k}: {own[k]:.4f}({error[k]:.4f}) {value:.4f}({own_error:.4f}) z {z:+.1f}")
+                found = f"{own[k]:.4f}({error[k]:.4f}) {value[k]:.4f}({own_error[k]:.4f}) z {z[k]:+.1f}"
+                print(f"{case} {name} {k}: {found}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from compare.sizes import line
 from dmft import Committee, solve
 from sim import simulate
 
@@ -52,13 +53,7 @@ def limits(model: Committee, t_max: float, step: float) -> dict[str, tuple[np.nd
     for name in NAMES:
         means = np.array([run[name].mean("seed").to_numpy().ravel() for run in runs])
         errors = np.maximum([run[f"{name}_stderr"].to_numpy().ravel() for run in runs], 1e-12)
-        design = np.stack([np.ones(len(sizes)), 1.0 / np.array(list(sizes))], axis=1)
-        value, error = np.empty((2, means.shape[1]))
-        for k in range(means.shape[1]):
-            weighted = design / errors[:, k, None]
-            covariance = np.linalg.inv(weighted.T @ weighted)
-            value[k], error[k] = (covariance @ weighted.T @ (means[:, k] / errors[:, k]))[0], covariance[0, 0] ** 0.5
-        found[name] = value, error
+        found[name] = line(1.0 / np.array(list(sizes)), means, errors)[:2]
     return found
 
 

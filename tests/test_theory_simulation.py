@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from compare.sizes import line
 from dmft import Model, solve
 from dmft.wide import fields
 from dmft.wide import row as samples
@@ -151,9 +152,7 @@ def test_escape_from_random_initialisation():
 
 def extrapolate(dims, means, errors):
     """Weighted straight-line fit of means against 1/D: value at 1/D = 0 and its standard error."""
-    design = np.stack([np.ones(len(dims)), 1 / np.array(dims)], axis=1) / np.array(errors)[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    return (covariance @ design.T @ (np.array(means) / np.array(errors)))[0], np.sqrt(covariance[0, 0])
+    return line(1 / np.array(dims), np.array(means), np.array(errors))[:2]
 
 
 @pytest.mark.slow

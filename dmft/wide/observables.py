@@ -50,5 +50,5 @@ def wide_observables(
 
 
 def of_each(kinds: np.ndarray, directions: int) -> np.ndarray:
-    """What directions that are alike share, for each of them; (K, T)."""
-    return np.broadcast_to(kinds, (directions, kinds.shape[1]))
+    """What directions that are alike share, for each of them; (K, ...)."""
+    return np.broadcast_to(kinds, (directions, *kinds.shape[1:]))

@@ -25,7 +25,7 @@ from dmft.wide.consistency import (
 )
 from dmft.wide.explicit import advance_explicit
 from dmft.wide.implicit import advance_implicit
-from dmft.wide.observables import wide_observables
+from dmft.wide.observables import of_each, wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
 from dmft.wide.start import first_state, kinds, seed_overlaps, start_overlaps
@@ -122,7 +122,7 @@ def by_sector(every: np.ndarray) -> BySector:
 def named(model: Model, kernels: BySector, kind: str) -> dict[str, np.ndarray]:
     """Under the names of the dataset; those of the outlier (T, T), or (K, T, T) of several directions."""
     outlier = kernels.outlier
-    each = outlier[0] if model.directions == 1 else np.broadcast_to(outlier, (model.directions, *outlier.shape[1:]))
+    each = outlier[0] if model.directions == 1 else of_each(outlier, model.directions)
     return kernels._replace(outlier=each).named(kind)
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
 
+from compare.sizes import line
 from dmft import Model, ParameterError, solve
 from dmft.checks import precision_context
 from dmft.limits import lazy, linear, population
@@ -134,12 +135,7 @@ def limit(rows, name):
     """Value at 1/D = 0 and its standard error, at each time."""
     dims = np.array(sorted(map(int, rows)))
     means, errors = np.array([rows[str(dim)][name] for dim in dims]).swapaxes(0, 1)
-    found = []
-    for mean, error in zip(means.T, errors.T, strict=True):
-        design = np.stack([np.ones(len(dims)), 1 / dims], axis=1) / error[:, None]
-        covariance = np.linalg.inv(design.T @ design)
-        found.append(((covariance @ design.T @ (mean / error))[0], covariance[0, 0] ** 0.5))
-    return np.array(found).T
+    return line(1 / dims, means, errors)[:2]
 
 
 def scores_of(case, **settings):
