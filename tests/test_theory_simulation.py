@@ -18,6 +18,7 @@ from dmft.wide import row as samples
 from sim import Optimizer, simulate
 
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
+OVERLAPS = ("overlap_1", "overlap_2")
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 STEP = 0.2
 
@@ -145,6 +146,23 @@ def test_escape_from_random_initialisation():
         assert relative_stderr(theory, ("overlap",)) < 0.02
     scores = beyond_allowance(theories, ESCAPE, power=ESCAPE_POWER, names=("overlap",))
     assert np.abs(scores).max() < limit_of(scores.size), scores
+
+
+@pytest.mark.slow
+def test_random_initialisation_of_two_directions():
+    """As of one; the overlaps once they have escaped: before, they are 15 % above the theory at every D."""
+    case = json.loads((Path(__file__).parent / "reference" / "directions.json").read_text())["two random"]
+    model, times, names = Model.from_attributes(case["model"]), case["times"], ("test_loss", "trace", *OVERLAPS)
+    runs = {
+        int(dim): {time: [tuple(np.array(row[name])[:, k]) for name in names] for k, time in enumerate(times)}
+        for dim, row in case["rows"].items()
+    }
+    about = {"step": case["step"], "times": times, "replicas": 4, "sample_count": 256}
+    theories = {dim: solve(model.replace(dim=dim), times[-1], **about) for dim in runs}
+    scores = beyond_allowance(theories, runs, power=RANDOM_POWER, names=names)
+    every = np.concatenate([scores[:, :2].ravel(), scores[1:, 2:].ravel()])
+    assert np.abs(every).max() < limit_of(every.size), scores
+    assert (theories[400]["overlap_1"][-1] > 2 * theories[400]["overlap_2"][-1]).item()  # the stronger is learnt first
 
 
 # Finite-size scaling
