@@ -42,9 +42,9 @@ ERF = Committee(
 CASES = {
     "linear": (LINEAR, 1.0, 2**13, 16),
     "erf": (ERF, 1.0, 2**15, 16),
-    "relu": (ERF.replace(activation="relu", readout=[1.0, -1.0], label_flips=0.0), 1.0, 2**13, 16),
+    "relu": (ERF.replace(activation="relu", readout=[1.0, -1.0], label_flips=0.0), 1.0, 2**14, 16),
     "huber": (ERF.replace(loss="huber"), 0.5, 2**13, 8),
-    "hinge": (ERF.replace(loss="hinge"), 0.5, 2**13, 8),
+    "hinge": (ERF.replace(loss="hinge"), 0.5, 2**14, 8),
 }
 SIZES = {"linear": {500: 200, 1000: 120, 2000: 60, 4000: 24}, "huber": {500: 60, 1000: 40, 2000: 20}}
 SIZES |= {"erf": SIZES["linear"], "relu": SIZES["linear"], "hinge": SIZES["huber"]}

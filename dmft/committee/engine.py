@@ -87,15 +87,15 @@ class CommitteeEngine(Ensemble):
             wanted = modes * (SAMPLES_PER_MODE if rtol < LOOSE else FEW_PER_MODE)
             samples = max(least, int(np.clip(2 ** round(np.log2(wanted)), LEAST, MOST)))
         samples = check_sample_count(samples, least)
-        room = TANGENT_BYTES if model.loss == "square" else TANGENT_BYTES_OTHERS
-        fitting = max(1.0, room / (np.dtype(precision).itemsize * rows**2))
-        tangents = min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
+        if grid.explicit:
+            return Sampling(samples, 0, modes, None, precision)
+        tangents = tangent_samples(model, rows, samples, precision)
         return Sampling(samples, tangents, modes, KINK_WIDTH * replica.field_size(model), precision)
 
     def fewer(self, sampling: Sampling) -> Sampling:
         """The first of the samples."""
         few = sampling.samples // FEWER
-        tangents = min(few, max(sampling.tangent_samples // FEWER, 64))
+        tangents = min(few, sampling.tangent_samples, max(sampling.tangent_samples // FEWER, 64))
         return dataclasses.replace(sampling, samples=few, tangent_samples=tangents)
 
     def first_replicas(self, rtol: float) -> int:
@@ -124,7 +124,9 @@ class CommitteeEngine(Ensemble):
 
     def read(self, state: Any, grid: Grid) -> Solution:
         """See `dmft.committee.replica.read_state`."""
-        return replica.read_state(state, grid, self.model)
+        count, dtype = state.samples.weight.shape[0], state.samples.weight.dtype
+        rows = self.model.width * len(state.mismatch)
+        return replica.read_state(state, grid, self.model, tangent_samples(self.model, rows, count, str(dtype)))
 
     def curves(self, replica: Solution) -> Curves:
         """See `dmft.committee.estimate.curves`."""
@@ -135,16 +137,20 @@ class CommitteeEngine(Ensemble):
         return corrected_member(self, plan, index)
 
     def runs(self, plan: Plan) -> list[Runs]:
-        """Beside each replica one of few samples, one more where there are kinks, and a coarser one of the flow."""
+        """Beside each replica one of few samples; of the flow one more where there are kinks, and a coarser one."""
         few, size, first = plan.fewer.sampling, plan.grid.size, plan.first_replicas
-        found = [Runs(size, plan.sampling, first), Runs(size, few, first * (2 if self.model.kinked else 1))]
-        return found if plan.grid.explicit else [*found, Runs(round(size / COARSENING[0]), few, first)]
+        found = [Runs(size, plan.sampling, first), Runs(size, few, first)]
+        if plan.grid.explicit:
+            return found
+        return [*found, *[Runs(size, few, first)] * self.model.kinked, Runs(round(size / COARSENING[0]), few, first)]
 
     def kernels(self, replicas: list[Solution], grid: Grid) -> list[KernelStack]:
         """C_ij(t, s) and R_ij(t, s), means over replicas."""
         layout, dims = ("neuron", "neuron2", "time", "time2"), ("time", "neuron", "time2", "neuron2")
         correlation = np.stack([_neurons_first(one.correlation) for one in replicas])
-        response = np.stack([_response(grid, one.response) for one in replicas])
+        width = KINK_WIDTH * replica.field_size(self.model)
+        answers = [replica.responses_of(self.model, grid, one, width) for one in replicas]
+        response = np.stack([_response(grid, one.response) for one in answers])
         about = {"dims": dims, "layout": layout, "scatter": False}
         return [
             KernelStack("correlation", arrays=correlation, meaning="C_ij(t, s) = w_i(t).w_j(s) / D", **about),
@@ -158,8 +164,15 @@ class CommitteeEngine(Ensemble):
         ]
 
     def extra_attributes(self, plan: Plan, replicas: list[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """No width of kinks where there are none."""
-        return {} if self.model.kinked else {"kink_width": 0.0}
+        """No width of kinks where there are none, or where they are not smoothed."""
+        return {} if self.model.kinked and not plan.grid.explicit else {"kink_width": 0.0}
+
+
+def tangent_samples(model: Committee, rows: int, samples: int, precision: str) -> int:
+    """Q, how many of a replica's samples have tangents, of (N T)^2 numbers each."""
+    room = TANGENT_BYTES if model.loss == "square" else TANGENT_BYTES_OTHERS
+    fitting = max(1.0, room / (np.dtype(precision).itemsize * rows**2))
+    return min(samples, max(LEAST_TANGENTS, 2 ** int(np.log2(fitting))))
 
 
 def check_flow(model: Committee, explicit: bool) -> None:

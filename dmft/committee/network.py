@@ -1,9 +1,9 @@
 """What the committee engine needs to know of the network and its loss, and the kinks smoothed.
 
-A kink of phi (ReLU's at 0) puts delta functions into phi''. They enter dg_i(t) and, through a sample's own later
-tangents, everything after. So the whole theory is solved for a network whose kinks are smoothed over a width w: exact
-for that network, and it differs from the kinked one by O(w^2), which two widths on the same samples extrapolate away
-(dmft.committee.replica).
+Steps need no derivative of the forces, and leave kinks as they are. The flow does, and a kink of phi (ReLU's at 0) puts
+delta functions into phi''. They enter dg_i(t) and, through a sample's own later tangents, everything after. So the flow
+is solved for a network whose kinks are smoothed over a width w: exact for that network, and it differs from the kinked
+one by O(w^2), which two widths on the same samples extrapolate away (dmft.committee.estimate).
 
 The step theta(h) becomes theta_w(h) = Phi(x) + c x Phi'(x), x = h/w, with Phi the normal distribution function. Any
 symmetric smoothing keeps int (theta_w - theta) = 0; but the noise Gamma_ii(t, t) = E[theta_w^2 ...] would be off by
@@ -37,9 +37,9 @@ class Network(NamedTuple):
 
 
 def smoothed(activation: Activation, h: Any, width: Any) -> tuple[Any, Any, Any]:
-    """phi, phi', phi'' at h, with every kink smoothed over `width`."""
+    """phi, phi', phi'' at h, with every kink smoothed over `width`; if that is None as it is, without its delta."""
     value, slope, curvature = activation.value(h), activation.slope(h), activation.curvature(h)
-    for place, jump in activation.kinks:
+    for place, jump in activation.kinks if width is not None else ():
         x = (h - place) / width
         density, step = norm.pdf(x), norm.cdf(x)
         value += jump * (width * (x * step + (1 - OVERSHOOT) * density) - jnp.maximum(h - place, 0.0))
@@ -49,9 +49,9 @@ def smoothed(activation: Activation, h: Any, width: Any) -> tuple[Any, Any, Any]
 
 
 def smoothed_loss(loss: Loss, residual: Any, label: Any, width: Any) -> tuple[Any, Any]:
-    """l', l'' at (Delta, y), with every kink smoothed over `width`."""
+    """l', l'' at (Delta, y), with every kink smoothed over `width`; if that is None as it is."""
     slope, curvature = loss.slope(residual, label), loss.curvature(residual, label)
-    for where, place, jump in loss.kinks:
+    for where, place, jump in loss.kinks if width is not None else ():
         more, delta = smoothed_jump((residual - place) / width, jnp.where(label == where, jump, 0.0), width)
         slope, curvature = slope + more, curvature + delta
     return slope, curvature

@@ -14,13 +14,15 @@ from scipy.special import ndtr
 from dmft.checks import precision_context
 from dmft.committee.implicit import initial_fields
 from dmft.committee.network import Network, smoothed
-from dmft.committee.sampling import Samples, draw_presence, draw_samples
+from dmft.committee.response import respond_explicit, some_samples
+from dmft.committee.sampling import STRETCH, STRETCH_ONE, Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state
-from dmft.compiled.executables import ONCE, compilable
+from dmft.compiled.executables import ONCE, compilable, executable
 from dmft.losses.new_inputs import correctness
 from dmft.models import labels
 from dmft.models.committee import Committee
 from dmft.twotime.grid import Grid
+from dmft.twotime.steps import multistep
 
 #: Width of the kinks of the loss, in units of the label, over that of the activation, in standard deviations: a
 #: step moves many samples across the former.
@@ -35,18 +37,25 @@ class Sampling:
 
     Attributes:
         samples: S, a power of two.
-        tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses.
+        tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses; 0 for steps.
         modes: L, noise modes.
         kink_width: w, over which kinks of the activation are smoothed; those of the loss over LOSS_WIDTH times as many
-            units of the label as w is standard deviations of the initial fields.
+            units of the label as w is standard deviations of the initial fields. None for steps: they are not smoothed.
         precision: "float64" or "float32".
     """
 
     samples: int
     tangent_samples: int
     modes: int
-    kink_width: float
+    kink_width: float | None
     precision: str
+
+
+class Responses(NamedTuple):
+    """What the tangents of some samples tell; NumPy float64."""
+
+    response: np.ndarray  # (T, N, T, N)
+    stein: np.ndarray  # (T, N, K) E[dg_i/du + g_i d log P(y|u)/du] - E[g_i u]
 
 
 class Solution(NamedTuple):
@@ -55,12 +64,12 @@ class Solution(NamedTuple):
     readout: np.ndarray  # (T, N)
     target_overlap: np.ndarray  # (T, N, K)
     noise: np.ndarray  # (T, N L), rows (t, i): C - m m^T = noise noise^T
-    response: np.ndarray  # (T, N, T, N)
     train_loss: np.ndarray  # (T,)
     train_accuracy: np.ndarray  # (T,), and the mean margin y f, both of labels that are signs
     margin: np.ndarray  # (T,)
     force_force: np.ndarray  # (T, N, T, N) Gamma = E[g_i(t) g_j(t')]
-    stein: np.ndarray  # (T, N, K) E[dg_i/du + g_i d log P(y|u)/du] - E[g_i u], over the samples with tangents
+    responses: Responses | None  # of the flow; steps know none
+    few: State | None  # of steps: what `responses_of` finds them from
     rounds: np.ndarray  # (T,)
     mismatch: np.ndarray  # (T,)
 
@@ -79,9 +88,10 @@ def field_size(model: Committee) -> float:
 
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
-    widths = sampling.kink_width, LOSS_WIDTH * sampling.kink_width / field_size(model)
+    width = sampling.kink_width
+    widths = (None, None) if width is None else (width, LOSS_WIDTH * width / field_size(model))
     numbers = (model.alpha, model.kappa, model.weight_decay, *widths, model.epsilon or 0.0)
-    return Couplings(*(np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
+    return Couplings(*(None if x is None else np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
 
 def network(model: Committee) -> Network:
@@ -112,7 +122,8 @@ def start_state(
     c = couplings(model, sampling)
     dtype, width = c.alpha.dtype, model.width
     sobol, flags, weights = seed.spawn(3)
-    samples = draw_samples(sampling.samples, model.teacher_dim, sampling.modes, sobol, dtype)
+    stretch = STRETCH if grid.explicit or model.teacher_dim > 1 else STRETCH_ONE
+    samples = draw_samples(sampling.samples, model.teacher_dim, sampling.modes, sobol, dtype, stretch)
     m, neurons = initial_overlaps(model, weights)
     noise = np.zeros((width, sampling.modes))
     noise[:, :width] = matrix_root(neurons - m @ m.T)
@@ -201,8 +212,12 @@ def matrix_root(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def read_state(state: State, grid: Grid, model: Committee) -> Solution:
-    """Order parameters and sample sums of a solved state."""
+def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solution:
+    """Order parameters and sample sums of a solved state.
+
+    Args:
+        kept: samples that steps keep for `responses_of`.
+    """
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
     weight = np.asarray(state.samples.weight, np.float64)
@@ -211,15 +226,6 @@ def read_state(state: State, grid: Grid, model: Committee) -> Solution:
     shift = int(grid.explicit)  # the slot of row n
     force = np.zeros_like(h)
     force[: size - shift] = np.asarray(state.history.force, np.float64)[shift:size]
-    few = weight[: state.history.tangent.shape[2]]
-    few = few / few.sum()
-    stein = np.zeros((*h.shape[:2], state.samples.u.shape[0]))
-    target_tangent = np.asarray(state.history.target_tangent, np.float64)[shift:size]
-    u = np.asarray(state.samples.u, np.float64)[:, : len(few)]
-    stein[: size - shift] = np.einsum("s,tisk->tik", few, target_tangent)
-    score = np.asarray(state.start.score, np.float64)[: len(few)]
-    stein += np.einsum("tis,s,sk->tik", force[..., : len(few)], few, score)
-    stein -= np.einsum("tis,s,ks->tik", force[..., : len(few)], few, u)
     label = np.asarray(state.start.label, np.float64)
     with precision_context("float64"):
         losses = np.asarray(model.criterion.reported(residual, label))
@@ -230,15 +236,47 @@ def read_state(state: State, grid: Grid, model: Committee) -> Solution:
         readout=kernels.readout,
         target_overlap=kernels.target_overlap,
         noise=kernels.noise.reshape(t * n, -1),
-        response=kernels.response[:, :, :size],
         train_loss=losses @ weight,
         train_accuracy=np.asarray(correct) @ weight,
         margin=(label * (residual + label)) @ weight,
         force_force=force_force,
-        stein=stein,
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch, np.float64)[:size],
+        responses=None if grid.explicit else read_responses(state, grid),
+        few=some_samples(state, kept) if grid.explicit else None,
     )
+
+
+def read_responses(state: State, grid: Grid) -> Responses:
+    """Responses and Stein's identity in u, over the samples with tangents."""
+    size, shift = grid.size, int(grid.explicit)
+    force, tangent = (np.asarray(array, np.float64) for array in (state.history.force, state.history.target_tangent))
+    count = tangent.shape[2]
+    arrays = (state.samples.weight, state.start.score, state.samples.u.T)
+    weight, score, u = (np.asarray(array, np.float64)[:count] for array in arrays)
+    stein = np.zeros((size, *tangent.shape[1::2]))
+    mean = tangent[shift:size] + force[shift:size, :, :count, None] * (score - u)
+    stein[: size - shift] = np.einsum("s,tisk->tik", weight / weight.sum(), mean)
+    return Responses(np.asarray(state.kernels.response, np.float64)[:size, :, :size], stein)
+
+
+def responses_of(model: Committee, grid: Grid, solution: Solution, kink_width: float) -> Responses:
+    """Responses of a solved replica.
+
+    Args:
+        kink_width: as in `Sampling`, for the responses of steps.
+    """
+    if solution.responses is not None:
+        return solution.responses
+    assert solution.few is not None
+    capacity, precision = len(solution.few.mismatch), str(solution.few.samples.weight.dtype)
+    c = couplings(model, Sampling(0, 0, 0, kink_width, precision))
+    steps = multistep(grid, capacity, np.dtype(precision))
+    with precision_context(precision):
+        state = jax.tree.map(jnp.asarray, solution.few)
+        arguments = (c, steps, state, np.int32(0), np.int32(grid.size))
+        state = executable(respond_explicit, arguments, {"network": network(model)})(*arguments)
+    return read_responses(state, grid)
 
 
 def outputs(model: Committee, readout: np.ndarray, h: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """One time point of the committee (THEORY section 8), given all earlier ones: fields, forces, tangents, averages.
 
-Everything follows from row n of the order parameters. Where that row's own force acts on the fields of the same row
-(implicit steps: R(n; n) > 0) the fields are the root of h + B g(h) = history, B = k h_n R(n; n), and all tangents pass
-through P = (1 + B A)^-1 with A_il = dg_i/dh_l; in an explicit step B = 0.
+Everything follows from row n of the order parameters.
 
 *Noise.* With zeta_i(n) = sum_l noise(n, i, l) z_l on orthonormal modes, the equation of R gives
 
@@ -10,8 +8,16 @@ through P = (1 + B A)^-1 with A_il = dg_i/dh_l; in an explicit step B = 0.
 
 K the response of g to the fields. By Stein's identity the last sum is E[g_i(n) z_l], which needs no tangents: taken
 from the samples, it makes noise noise^T obey the equation of motion of C, d_t C = -(1/alpha) E[g h], on the samples
-exactly. So errors of the sampled tangents enter through the reaction -k R g alone: measured, the standard error of C
-is up to 25 times smaller than with noise = R h F.
+exactly. Measured, the standard error of C is up to 25 times smaller than with noise = R h F.
+
+*Reaction.* Nor does -k R g, what a sample's own past forces add to its fields, need R. The sample's forces are
+g = F e, with e its coordinates in the basis that Gram-Schmidt makes of all forces, and k R g = k R F e is
+
+    k R g = kappa^-1/2 noise e                                                                                  (8.4)
+
+So steps need no derivative at all, and networks with kinks are as good as others. In the flow row n's own force acts on
+the fields of the same row (R(n; n) > 0): they are the root of h + B g(h) = history, B = k h_n R(n; n), and all tangents
+pass through P = (1 + B A)^-1 with A_il = dg_i/dh_l.
 """
 
 from __future__ import annotations
@@ -38,6 +44,11 @@ class Local(NamedTuple):
     own: Float[Array, "N S"]  # s a_i phi''(h_i) l'
     shared: Float[Array, "N S"]  # s a_i phi'(h_i) l''
     slope: Float[Array, "N S"]  # dDelta/dh_i = (alpha/N) a_i phi'(h_i)
+
+
+def free_fields(c: Couplings, state: State, row: Row) -> Float[Array, "N S"]:
+    """m_i.u + zeta_i and the response to the sample's own past forces, by equation 8.4."""
+    return row.target_overlap @ state.samples.u + row.noise @ (state.samples.modes - state.basis / jnp.sqrt(c.kappa))
 
 
 def past_sum(weights: Float[Array, "N T N"], history: Array) -> Array:

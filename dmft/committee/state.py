@@ -9,7 +9,7 @@ R(n; c) h_c v_c in both schemes. Slots not filled yet are zero.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -23,8 +23,8 @@ class Couplings(NamedTuple):
     alpha: Float[Array, ""]
     kappa: Float[Array, ""]
     weight_decay: Float[Array, ""]
-    kink_width: Float[Array, ""]
-    loss_width: Float[Array, ""]  # over which kinks of the loss are smoothed
+    kink_width: Float[Array, ""] | None  # over which kinks of the activation are smoothed, None where they are not
+    loss_width: Float[Array, ""] | None  # the same for those of the loss
     epsilon: Float[Array, ""]  # of the quadratic activation; others have none
 
     @property
@@ -64,7 +64,10 @@ class Row(NamedTuple):
 
 
 class History(NamedTuple):
-    """Per-sample forces g_j, by slot, and their derivatives for the first Q samples, which are enough for R."""
+    """Per-sample forces g_j, by slot, and their derivatives for the first Q samples, which are enough for R.
+
+    Steps do without R: Q is 0 unless it is wanted for itself.
+    """
 
     force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) l', s = presence / b
     tangent: Float[Array, "T N Q T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
@@ -108,17 +111,24 @@ def empty_state(
     def zeros(*shape: int) -> Array:
         return jnp.zeros(shape, dtype)
 
-    t, n, few = capacity, width, tangent_samples
+    t, n = capacity, width
     return State(
         samples=samples,
         presence=presence,
         start=start,
         kernels=Kernels(zeros(t, n, t, n), zeros(t, n, directions), zeros(t, n), zeros(t, n, modes)),
         fields=Fields(zeros(t, n, count), zeros(t, count)),
-        history=History(zeros(t, n, count), zeros(t, n, few, t, n), zeros(t, n, few, directions)),
+        history=empty_history(t, n, count, tangent_samples, directions, dtype),
         basis=zeros(modes, count),
         modes=jnp.int32(width),
         velocity=Row(zeros(n, t, n), zeros(n, directions), zeros(n), zeros(n, modes)),
         rounds=jnp.zeros(t, jnp.int32),
         mismatch=zeros(t),
     )
+
+
+def empty_history(capacity: int, width: int, samples: int, tangents: int, directions: int, dtype: Any) -> History:
+    """No forces yet, and no tangents."""
+    t, n, few = capacity, width, tangents
+    shapes = ((t, n, samples), (t, n, few, t, n), (t, n, few, directions))
+    return History(*(jnp.zeros(shape, dtype) for shape in shapes))

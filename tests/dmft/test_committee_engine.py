@@ -12,7 +12,7 @@ from dmft.checks import MemoryLimitError, precision_context
 from dmft.committee import rows, sampling
 from dmft.committee.engine import CommitteeEngine
 from dmft.committee.network import OVERSHOOT, smoothed
-from dmft.committee.replica import Sampling, Solution
+from dmft.committee.replica import Responses, Sampling, Solution, responses_of
 from dmft.limits.regression import ridge
 from dmft.models.activations import Activation
 from dmft.twotime.engine import Iteration
@@ -43,14 +43,21 @@ PAIR = Committee(
     initial_teacher_overlap=[[0.5, 0.1], [0.0, -0.3]],
     label_noise=0.1,
 )
+#: Over which kinks are smoothed where they are.
+WIDTH = 0.15
 
 
 def one_replica(model: Committee, grid: Grid, samples: int, *, index: int = 0, tangents: int | None = None) -> Solution:
     modes = model.width * (grid.size + 1)
-    drawn = Sampling(samples, tangents or samples, modes, 0.15, "float64")
+    flow = (tangents or samples, modes, WIDTH)
+    drawn = Sampling(samples, *((0, modes, None) if grid.explicit else flow), "float64")
     with precision_context("float64"):
         seed = np.random.SeedSequence(3, spawn_key=(index,))
         return solve_one(CommitteeEngine(model), grid, drawn, seed, Iteration())
+
+
+def responses(model: Committee, grid: Grid, solution: Solution) -> Responses:
+    return responses_of(model, grid, solution, WIDTH)
 
 
 def norms(solution: Solution) -> np.ndarray:
@@ -117,14 +124,14 @@ def test_linear_pair_correlations_in_both_forms() -> None:
     grid = explicit_grid(0.4, 3.2)
     solution = one_replica(model, grid, 256)
     np.testing.assert_allclose(solution.correlation, propagated(model, grid, solution), atol=1e-10)
-    np.testing.assert_allclose(solution.stein, 0.0, atol=1e-10)
+    np.testing.assert_allclose(responses(model, grid, solution).stein, 0.0, atol=1e-10)
 
 
 def propagated(model: Committee, grid: Grid, solution: Solution) -> np.ndarray:
     """m m^T + R_0 (C(0) - m m^T) R_0^T + (1/(alpha^2 kappa)) R h Gamma h R^T: the correlation that responses imply."""
     m, c = model.initial_overlaps
     count, width, _ = solution.target_overlap.shape
-    response = solution.response.reshape(count * width, count, width)
+    response = responses(model, grid, solution).response.reshape(count * width, count, width)
     start = response[:, 0] @ (c - m @ m.T) @ response[:, 0].T
     later = response[:, 1:].reshape(count * width, -1)
     force = solution.force_force[:-1, :, :-1] if grid.explicit else solution.force_force[1:, :, 1:]
@@ -145,7 +152,7 @@ def test_two_forms_of_the_correlation_and_stein_in_u(grid: Grid) -> None:
     """Both differences vanish on average over independent replicas."""
     solutions = [one_replica(PAIR, grid, 2048, index=index) for index in range(12)]
     twice = [np.einsum("titj->tij", one.correlation - propagated(PAIR, grid, one)) for one in solutions]
-    for difference in (np.array(twice), np.array([one.stein for one in solutions])):
+    for difference in (np.array(twice), np.array([responses(PAIR, grid, one).stein for one in solutions])):
         stderr = difference.std(axis=0, ddof=1) / np.sqrt(len(solutions))
         z = difference.mean(axis=0)[stderr > 1e-12] / stderr[stderr > 1e-12]
         assert z.size > 10
@@ -157,7 +164,8 @@ def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch, compiled_anew: Ca
     """E[dg/du] = E[g u] holds with the kink's delta function in phi'', and fails without it."""
     model = PAIR.replace(activation="relu", teacher="half_square", initial_teacher_overlap=[[0.6, 0.0], [0.0, 0.6]])
     grid = explicit_grid(0.5, 1.5)
-    complete = one_replica(model, grid, 4096)
+    solution = one_replica(model, grid, 4096)
+    complete = responses(model, grid, solution)
 
     def dropped(activation: Activation, h: jax.Array, width: jax.Array) -> tuple:
         value, slope, curvature = smoothed(activation, h, width)
@@ -165,7 +173,7 @@ def test_relu_needs_its_delta(monkeypatch: pytest.MonkeyPatch, compiled_anew: Ca
 
     monkeypatch.setattr(rows, "smoothed", dropped)
     compiled_anew()  # what was compiled has the delta in it
-    without = one_replica(model, grid, 4096)
+    without = responses(model, grid, solution)
     assert np.abs(complete.stein).max() < 0.015
     assert np.abs(without.stein).max() > 0.06
 
