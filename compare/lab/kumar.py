@@ -115,7 +115,7 @@ def _mnist(full: bool) -> dict[str, Run]:
 
     task = tasks.mnist(train=1000, test=1000)
     network = networks.scaled(networks.mlp((200, 200, 200)), 6.0)
-    steps, decay = (100_000, 0.01) if full else (2000, 0.25)
+    steps, decay = (100_000, 0.01) if full else (3000, 0.25)
     alphas = (1e-3, 1e-2, 0.1, 0.5) if full else (1e-2, 0.1, 0.5)
     return {
         f"alpha-{alpha:g}": Run(
@@ -185,7 +185,7 @@ def presets() -> list[LabPreset]:
         make(
             name="kumar-mnist",
             title="MNIST: the delay grows with the output scale (figure 6a)",
-            reduced="initial weights x 6 of PyTorch's scale, decay .25, 2000 steps, in place of the paper's 100,000",
+            reduced="initial weights x 6 of PyTorch's scale, decay .25, 3000 steps, in place of the paper's 100,000",
             runs=_mnist,
             claims=_mnist_claims,
             draw=draw,

@@ -117,7 +117,7 @@ def _mnist(full: bool) -> dict[str, Run]:
 
     task = tasks.mnist(train=1000, test=1000)
     network = networks.scaled(networks.mlp((200, 200)), 8.0)
-    steps, decay = (100_000, 0.01) if full else (4000, 0.25)
+    steps, decay = (100_000, 0.01) if full else (10_000, 0.1)
     settings = {"optimizer": optax.adamw(1e-3, weight_decay=decay), "batch_size": 200}
     return {"alpha-8": Run(network, task, steps, settings)}
 
@@ -216,7 +216,7 @@ def presets() -> list[LabPreset]:
         make(
             name="omnigrok-mnist",
             title="MNIST from eight times the usual norm",
-            reduced="decay .25, 4000 steps in place of .01, 100,000",
+            reduced="decay .1, 10,000 steps in place of .01, 100,000",
             runs=_mnist,
             claims=_mnist_claims,
             draw=partial(curves, names=("weight_norm",)),
