@@ -302,11 +302,11 @@ def _theory_rule(optimizer: Optimizer, step: float | None, t_max: float) -> dict
     from dmft.twotime.momentum import momentum_of
 
     schedule: Any = optimizer.schedule
-    if optimizer.warmup and step is None:
-        raise ParameterError(
-            f"Argument `warmup` must be left out of gradient flow, but is {optimizer.warmup}; give `step`."
-        )
     if optimizer.warmup:
+        if step is None:
+            raise ParameterError(
+                f"Argument `warmup` must be left out of gradient flow, but is {optimizer.warmup}; give `step`."
+            )
         count = max(1, round(t_max / step))
         schedule = schedule_factors(optimizer, count)
     momentum = optimizer.momentum or 0.0
