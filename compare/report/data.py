@@ -192,6 +192,7 @@ def _common(settings: Mapping[str, Any], sides: list[str], cells: list[dict[str,
         "regimes": [str(kind) for kind in REGIMES],
         "t_max": settings["t_max"],
         "threshold": settings["threshold"],
+        "counted": "share of wrong signs" if settings.get("of") == "accuracy" else "loss",
         "cells": cells,
     }
 
