@@ -115,13 +115,19 @@ def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
 
 
 def _rule(attributes: Mapping[str, Any]) -> str:
-    """Such as "momentum 0.9, cosine", from the attributes of a dataset."""
+    """Such as "momentum 0.9, cosine to t = 10", from the attributes of a dataset."""
     words = [str(attributes.get("optimizer", "gd"))]
     if "momentum" in attributes:
-        words.append(f"{attributes['momentum']:g}")
+        words[0] += f" {attributes['momentum']:g}"
     if attributes.get("schedule", "constant") != "constant":
         words.append(str(attributes["schedule"]))
-    return " ".join(words)
+        if "t_max" in attributes:
+            words[-1] += f" to t = {attributes['t_max']:g}"
+    if attributes.get("warmup", 0):
+        words.append(f"{attributes['warmup']} steps of warmup")
+    if "batch_size" in attributes:
+        words.append(f"minibatches of {attributes['batch_size']}")
+    return ", ".join(words)
 
 
 def _optimizers(first: Side, second: Side) -> list[str]:

@@ -254,13 +254,14 @@ def regime_record(times: GrokkingDelay, ending: Regime) -> dict[str, Any]:
     return {"threshold": times.threshold, **named, "regime": str(ending)}
 
 
-def grokking_table(sides: dict[str, tuple[GrokkingDelay, Regime]]) -> str:
-    """Threshold times, delay and regime, one column for each side."""
+def grokking_table(sides: dict[str, tuple[GrokkingDelay, Regime]], of: str = "loss") -> str:
+    """Threshold times, delay and regime, one column for each side; `of` as in `grokking_delay`."""
+    curve = "loss" if of == "loss" else "share of wrong signs"
     threshold = next(iter(sides.values()))[0].threshold
     rows: list[tuple[str, ...]] = [("", *sides)]
     for label, name in (
-        (f"train loss reaches {threshold:g} at", "t_train"),
-        (f"test loss reaches {threshold:g} at", "t_test"),
+        (f"train {curve} reaches {threshold:g} at", "t_train"),
+        (f"test {curve} reaches {threshold:g} at", "t_test"),
         ("delay", "delay"),
     ):
         rows.append((label, *(_duration(getattr(times, name)) for times, _ in sides.values())))

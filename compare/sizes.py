@@ -31,7 +31,7 @@ from compare.curves import read_side
 from compare.files import finished, load_dataset, number, output_folder, write_dataset, write_picture
 from compare.sweep.request import check_step
 from dmft import Model, ParameterError, solve
-from dmft.checks import check_integer, check_real, check_seed, check_times, spelt
+from dmft.checks import check_integer, check_real, check_seed, check_times, plain, spelt
 from dmft.progress import progress_report
 from dmft.version import numerics
 from sim import simulate
@@ -211,6 +211,8 @@ class Request:
             raise ParameterError(f"Argument `dims` must be several integers, but is {dims!r}.") from None
         if len(sizes) < 2 or any(b <= a for a, b in itertools.pairwise(sizes)):
             raise ParameterError(f"Argument `dims` must be at least two sizes, increasing, but is {dims!r}.")
+        model.replace(dim=sizes[0])  # refused before anything is run
+        seeds = plain(seeds)
         if isinstance(seeds, Sequence | np.ndarray):
             counts = tuple(check_integer("seeds", one, at_least=2) for one in seeds)
             if len(counts) != len(sizes):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -136,7 +136,7 @@ def check_parameters(argument: str, given: Any, model: Any, beside: tuple[str, .
     Raises:
         ParameterError: there is none, or one is unknown, named twice, or 0.
     """
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
     allowed = [name for name in SMOOTH if isinstance(getattr(model, name, None), float)]
     allowed += beside
     if not names or len(set(names)) < len(names):

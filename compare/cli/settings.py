@@ -129,6 +129,7 @@ def check_second_dim(options: CompareOptions, model: Model) -> int | None:
     dim = check_integer("second_dim", given["second_dim"], at_least=2)
     if dim == model.dim:
         raise ParameterError(f"Argument `second_dim` must be another size than dim = {dim}, but is the same.")
+    model.replace(dim=dim)  # refused before anything is run
     return dim
 
 
@@ -301,7 +302,11 @@ def _theory_rule(optimizer: Optimizer, step: float | None, t_max: float) -> dict
     from dmft.twotime.momentum import momentum_of
 
     schedule: Any = optimizer.schedule
-    if optimizer.warmup and step is not None:
+    if optimizer.warmup:
+        if step is None:
+            raise ParameterError(
+                f"Argument `warmup` must be left out of gradient flow, but is {optimizer.warmup}; give `step`."
+            )
         count = max(1, round(t_max / step))
         schedule = schedule_factors(optimizer, count)
     momentum = optimizer.momentum or 0.0

@@ -19,7 +19,7 @@ from compare.figures.overlay import time_range
 from compare.figures.phase.axes import CellAxis
 from compare.figures.style import thin
 from compare.files import load_dataset, number
-from compare.report.repeat import command, settings_of
+from compare.report.repeat import command, sayable, settings_of
 from compare.sweep.measures import PREFIXES, REGIMES, State, grok_probability, measure
 from compare.sweep.phase import UNFINISHED
 from compare.sweep.point_file import Damaged, decode
@@ -192,6 +192,7 @@ def _common(settings: Mapping[str, Any], sides: list[str], cells: list[dict[str,
         "regimes": [str(kind) for kind in REGIMES],
         "t_max": settings["t_max"],
         "threshold": settings["threshold"],
+        "counted": "share of wrong signs" if settings.get("of") == "accuracy" else "loss",
         "cells": cells,
     }
 
@@ -235,7 +236,7 @@ def _cell(
     ]
     datasets = {side: run for side, run in loaded.items() if not isinstance(run, str)}
     asked = {side: side in records and int(records[side]["state"]) != State.ABSENT for side in PREFIXES}
-    said = not any(name in settings for name in _NO_OPTION)
+    said = not any(name in settings for name in _NO_OPTION) and sayable(settings, theory=asked["theory"])
     cell["command"] = command(settings, **asked) if said and any(asked.values()) else None
     if not datasets:
         return cell

@@ -15,7 +15,7 @@ import dmft
 from compare.curves import Side, read_side
 from compare.figures.overlay import time_range
 from compare.files import number
-from compare.grokking import grokking_delay, grokking_table, regime
+from compare.grokking import RATIO, THRESHOLD, grokking_delay, grokking_table, regime
 from compare.measured import LOSSES
 from compare.report.data import DIGITS, POINTS, load_point, load_sweep, shown_curves
 from compare.sweep.measures import PREFIXES
@@ -46,12 +46,14 @@ class Knobs(Protocol):
         about: what else is known of the curves, by name.
         sliders: their values are those that `curves` is asked for.
         stages: how often a curve can be asked for, each time better.
+        asked: threshold, ratio, and whether of "loss" or "accuracy", which times and regimes are told by.
     """
 
     title: str
     about: dict[str, Any]
     sliders: list[Slider]
     stages: int
+    asked: dict[str, Any]
 
     def curves(self, values: Mapping[str, float], stage: int) -> dict[str, xarray.Dataset]:
         """Datasets by side, "theory" and perhaps "simulation".
@@ -85,6 +87,7 @@ class Live:
         }
         if isinstance(model.initial_overlap, float):
             moved["initial_overlap"] = _from_zero(model.initial_overlap)
+        self.asked = {"threshold": THRESHOLD, "ratio": RATIO, "of": "loss"}
         begins = {**vars(model), "t_max": float(t_max)}
         self.sliders = [Slider(name, values, values.index(begins[name])) for name, values in moved.items()]
         self.about = {name: value for name, value in vars(model).items() if value and name not in moved}
@@ -114,6 +117,9 @@ class Stored:
         phase, so_far = found
         self.swept = [str(phase.attrs[name]) for name in ("x", "y") if phase.attrs[name]]
         self.folder, self.phase = folder, phase.sortby(self.swept)
+        self.asked = {name: phase.attrs[name] for name in ("threshold", "ratio")} | {
+            "of": phase.attrs.get("of", "loss")
+        }
         last = float(phase.attrs["t_max"])
         axes = {name: self.phase[name].to_numpy().tolist() for name in self.swept}
         axes["t_max"] = [*np.geomspace(last / WIDE**2, last, 2 * POSITIONS + 1)[:-1].tolist(), last]
@@ -153,11 +159,15 @@ def answer(knobs: Knobs, values: Mapping[str, float], stage: int) -> dict[str, A
     drawn = {
         name: {"curves": shown_curves(side, begin, POINTS[name]), "runs": side.runs} for name, side in sides.items()
     }
-    measures = {side: (grokking_delay(dataset), regime(dataset)) for side, dataset in datasets.items()}
+    asked = knobs.asked
+    measures = {
+        side: (grokking_delay(dataset, asked["threshold"], of=asked["of"]), regime(dataset, **asked))
+        for side, dataset in datasets.items()
+    }
     return {
         **drawn,
         "range": [number(begin, DIGITS), number(end, DIGITS)],
-        "numbers": grokking_table(measures),
+        "numbers": grokking_table(measures, asked["of"]),
         "error": number(largest_error(sides["theory"]), 2) if "theory" in sides else None,
         "seconds": number(seconds, 2),
     }

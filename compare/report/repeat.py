@@ -8,10 +8,14 @@ from typing import Any
 
 from dmft import Model
 from dmft.models.model import field_names
+from sim.training.optimizers import LINEAR_RULES, RULES, SCHEDULES
 
 #: Options beside the model's, by who takes them.
 COMMON = ("t_max", "step", "rtol", "precision", "seed")
 OF_SIDE = {"theory": ("atol",), "simulation": ("seeds", "form")}
+#: How descent moves, for all commands and for a simulation alone; and what is left out, as it is so without options.
+RULE, BATCHES = ("optimizer", "momentum", "schedule", "warmup"), ("batch_size", "replacement")
+USUAL = {"optimizer": "gd", "schedule": "constant", "warmup": 0, "replacement": 0}
 
 
 def settings_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
@@ -29,6 +33,13 @@ def settings_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     if "form_requested" in plain:
         plain["form"] = plain["form_requested"]
     return plain
+
+
+def sayable(settings: Mapping[str, Any], *, theory: bool) -> bool:
+    """Whether options can say how descent moves: rules and schedules by name and, of a theory, without batches."""
+    rules = LINEAR_RULES if theory else RULES
+    named = settings.get("optimizer", "gd") in rules and settings.get("schedule", "constant") in SCHEDULES
+    return named and not (theory and "batch_size" in settings)
 
 
 def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> str:
@@ -60,6 +71,11 @@ def command(settings: Mapping[str, Any], *, theory: bool, simulation: bool) -> s
         value = settings.get(option)
         if value is not None and not (option == "step" and value == "flow"):
             words += _option(option, value)
+    for option in (*RULE, *(BATCHES if simulation else ())):
+        value = settings.get(option)
+        if value is not None and value != USUAL.get(option):
+            words += ["--replacement"] if option == "replacement" else _option(option, value)
+    words += ["--spread"] if theory and "spread_draws" in settings else []
     return shlex.join(words)
 
 

@@ -90,6 +90,7 @@ class Sweep:
             )
         if self.spread:
             self._check_spread()
+        self._check_requests()
         for model in self.simulated.values():
             check_simulated(model, self.form)
 
@@ -101,10 +102,23 @@ class Sweep:
             )
         if not self.theory:
             raise ParameterError("Argument `spread` must be False without theory, which predicts it.")
-        if any((self.solve_options or {}).get(name) for name in ("momentum", "schedule")):
+        asked = self.solve_options or {}
+        if asked.get("momentum") or asked.get("schedule", "constant") != "constant":
             raise ParameterError("Argument `spread` must be False with momentum or a schedule, where it is not known.")
         if any(model.dim is None for model in self.models.values()):
             raise ParameterError("Argument `dim` must be given with `spread`: data sets have a size.")
+
+    def _check_requests(self) -> None:
+        """ParameterError where `dmft.solve` or `sim.simulate` refuses one of its further arguments."""
+        if self.theory and self.solve_options:
+            from dmft.twotime.request import Request
+
+            Request(**self.theory_settings)
+        if self.simulate_every and self.simulate_options:
+            from sim.request import Request as Simulated
+
+            known = {field.name for field in dataclasses.fields(Simulated)}
+            Simulated(**{name: value for name, value in self.simulation_settings.items() if name in known})
 
     def _check_of(self) -> str:
         """What times are those of; ParameterError unless the models have it."""

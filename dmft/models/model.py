@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from dmft.checks import ParameterError, check_bool, check_integer, check_real, neighbour, plain, spelt_fields
@@ -178,7 +178,8 @@ def _overlaps(value: object, directions: int) -> float | tuple[float, ...]:
 
 
 def _is_sequence(value: object) -> bool:
-    return isinstance(plain(value), Iterable) and not isinstance(value, str | bytes)
+    """Whether these are numbers one after another; sets and mappings have no order."""
+    return isinstance(plain(value), Iterable) and not isinstance(value, str | bytes | Set | Mapping)
 
 
 def _several(name: str, value: Any) -> tuple[float, ...]:

@@ -118,7 +118,7 @@ def _factors(schedule: Any, count: int) -> tuple[str, np.ndarray]:
             )
         return schedule, shapes[schedule]
     name = "function" if callable(schedule) else "array"
-    factors = np.ravel(_values(schedule, count) if callable(schedule) else np.asarray(schedule, np.float64))
+    factors = _values(schedule, count) if callable(schedule) else _listed(schedule)
     if len(factors) < count:
         raise ParameterError(
             f"Argument `schedule` must have a factor for each of {count} steps, but has {len(factors)}."
@@ -131,6 +131,20 @@ def _factors(schedule: Any, count: int) -> tuple[str, np.ndarray]:
     return name, factors
 
 
+def _listed(schedule: Any) -> np.ndarray:
+    """An array of factors."""
+    try:
+        factors = np.asarray(schedule, np.float64)
+    except (TypeError, ValueError):
+        factors = None
+    if factors is None or factors.ndim != 1:
+        raise ParameterError(
+            f"Argument `schedule` must be one of {', '.join(SCHEDULES)}, a function of the step number or an array "
+            f"with one factor a step, but is {schedule!r}."
+        )
+    return factors
+
+
 def _values(schedule: Callable[[Any], Any], count: int) -> np.ndarray:
     """A function of the step number at all of them, in one call if it takes arrays."""
     with precision_context("float64"):
@@ -140,4 +154,12 @@ def _values(schedule: Callable[[Any], Any], count: int) -> np.ndarray:
                 return together
         except Exception:  # written for one number
             pass
-        return np.array([float(schedule(n)) for n in range(count)])
+        return np.array([_factor(schedule(n), n) for n in range(count)])
+
+
+def _factor(value: Any, n: int) -> float:
+    """What a function returned at step n."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ParameterError(f"Argument `schedule` must return a number, but returns {value!r} at step {n}.") from None

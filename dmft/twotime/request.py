@@ -20,6 +20,7 @@ from dmft.checks import (
     check_seed,
     check_times,
     nearest_steps,
+    plain,
 )
 from dmft.twotime.engine import Engine, Iteration, Plan
 from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
@@ -70,9 +71,7 @@ class Request:
             put("times", check_times(self.times, self.t_max))
         if self.max_seconds is not None:
             put("max_seconds", check_real("max_seconds", self.max_seconds, above=0.0))
-        if isinstance(self.spread, bool | np.bool_):
-            put("spread", DRAWS * bool(self.spread))
-        put("spread", self.spread and check_integer("spread", self.spread, at_least=LEAST_DRAWS))
+        put("spread", _draws(self.spread))
         put("sources", tuple(check_choice("sources", one, SOURCES) for one in _names(self.sources)))
         if self.replicas is not None:
             put("replicas", check_integer("replicas", self.replicas, at_least=MIN_REPLICAS))
@@ -142,6 +141,21 @@ class Request:
             iteration=choose_iteration(self.precision, self.rtol),
             full=full,
         )
+
+
+def _draws(spread: Any) -> int:
+    """Data sets to be drawn, 0 for none."""
+    spread = plain(spread)
+    if isinstance(spread, bool):
+        return DRAWS * spread
+    if isinstance(spread, int | float) and spread == 0:
+        return 0
+    try:
+        return check_integer("spread", spread, at_least=LEAST_DRAWS)
+    except ParameterError:
+        raise ParameterError(
+            f"Argument `spread` must be True, False or an integer >= {LEAST_DRAWS}, but is {spread!r}."
+        ) from None
 
 
 def _names(sources: Any) -> tuple[Any, ...]:

@@ -67,3 +67,22 @@ def test_other_optimisers_and_steps_are_named(make_theory, make_simulation):
     notes = overlay(make_theory(step="flow"), make_simulation(optimizer="adam", step=0.1)).notes
     assert notes == ("Optimisers differ: gd and adam.", "Steps differ: gradient flow and steps of 0.1.")
     assert overlay(make_theory(step="flow"), make_simulation(step="flow")).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({}, {"schedule": "constant", "warmup": 5}, "gd and gd, 5 steps of warmup."),
+        ({}, {"batch_size": 20, "replacement": 0}, "gd and gd, minibatches of 20."),
+        (
+            {"schedule": "cosine", "t_max": 10.0},
+            {"schedule": "cosine", "warmup": 0, "t_max": 20.0},
+            "gd, cosine to t = 10 and gd, cosine to t = 20.",
+        ),
+    ],
+)
+def test_warmup_batches_and_ends_of_schedules_are_named(make_theory, make_simulation, one, other, says):
+    both = {"optimizer": "gd", "step": 0.1}
+    assert overlay(make_theory(**both, **one), make_simulation(**both, **other)).notes == (
+        f"Optimisers differ: {says}",
+    )

@@ -123,8 +123,29 @@ def test_a_sweep_is_shown_and_nothing_is_computed(sweep, solved):
         times = grokking_delay(whole.sel(time=slice(0.0, 30.0)))
         assert (f"{times.t_train.value:.4g}" in found["numbers"]) == times.t_train.reached
     assert solved == []
+    phase = xarray.load_dataset(folder / "phase.nc", engine="h5netcdf").assign_attrs(threshold=0.5, ratio=50.0)
+    phase.to_netcdf(folder / "phase.nc", engine="h5netcdf")
+    found = answer(Stored(folder), {"alpha": 0.5, "t_max": 100.0}, 0)["numbers"]  # as the sweep measures
+    assert f"{grokking_delay(theories[0.5], 0.5).t_test.value:.4g}" in found
+    assert "test loss reaches 0.5" in found
+    assert "generalises" in found
     (folder / "points" / "theory-0.5.nc").unlink()
     assert "no curves" in answer(knobs, {"alpha": 0.5, "t_max": 30.0}, 0)["message"]
+
+
+def test_a_sweep_of_accuracies_is_shown_by_them(sweep, make_theory):
+    folder, _ = sweep
+    curves = make_theory()
+    for name in ("train", "test"):
+        curves[f"{name}_accuracy"] = 1.0 - 0.5 * np.exp(
+            -curves[f"{name}_loss"].time / (2.0 if name == "train" else 20.0)
+        )
+    (folder / "points" / "theory-0.5.nc").write_bytes(encode(curves.assign_attrs(kind="theory")))
+    phase = xarray.load_dataset(folder / "phase.nc", engine="h5netcdf").assign_attrs(of="accuracy")
+    phase.to_netcdf(folder / "phase.nc", engine="h5netcdf")
+    found = answer(Stored(folder), {"alpha": 0.5, "t_max": 100.0}, 0)["numbers"]
+    assert "test share of wrong signs reaches 0.1" in found
+    assert f"{grokking_delay(curves, 0.1, of='accuracy').t_test.value:.4g}" in found
 
 
 def test_a_page_and_its_curves_are_served_to_this_machine(page, solved):

@@ -22,9 +22,11 @@ from compare.figures.phase.figure import phase_figure
 from compare.grokking import Regime, grokking_delay, regime
 from compare.report.data import report_data
 from compare.sweep import phase as sweep
+from compare.sweep.axes import Axis
 from compare.sweep.measures import REGIMES, grok_probability, measure
 from compare.sweep.phase import PointFailedWarning
 from compare.sweep.points import compute
+from compare.sweep.request import Sweep
 from dmft import Committee, Model, ParameterError, solve
 from dmft.compiled import executables
 from sim import simulate
@@ -210,6 +212,13 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
         ({"workers": 0}, "`workers`"),
         ({"seed": -1}, "`seed`"),
         ({"base_model": None}, "`base_model`"),
+        ({"solve_options": {"momentum": 0.9}, "step": None}, "`momentum` must be left out of gradient flow"),
+        ({"solve_options": {"momentum": 1.5}, "step": 0.1}, "`momentum` must be a number >= 0 and < 1"),
+        ({"solve_options": {"schedule": [1.0, 1.0]}, "step": 0.1}, "`schedule` must have a factor for each of"),
+        (
+            {"simulate_options": {"optimizer": "sgd"}, "simulate_every": 1, "base_model": BASE.replace(dim=20)},
+            "`optimizer` must be one of gd",
+        ),
         ({"solve_options": {"sampels": 64}}, "'sampels'"),
         ({"solve_options": {"rtol": 0.1}}, "'rtol'"),
         ({"simulate_options": {"checkpoint": "x"}}, "'checkpoint'"),
@@ -224,6 +233,11 @@ def test_bad_input_is_refused_before_anything_runs(computed, tmp_path, changes, 
     assert says in str(caught.value)
     assert not computed
     assert not (tmp_path / "new").exists()
+
+
+def test_a_constant_schedule_is_none_beside_a_spread():
+    asked = {"t_max": 2.0, "step": 0.5, "spread": True, "solve_options": {"schedule": "constant"}}
+    assert Sweep(base_model=BASE.replace(dim=20), axes=(Axis.of("x", "alpha", [1.0]),), **asked).spread
 
 
 # Measures

@@ -16,6 +16,7 @@ from compare import overlay
 from compare.cli import main
 from compare.cli.commands import app
 from compare.cli.settings import settle
+from compare.report.data import report_data
 from compare.report.page import write_report
 from compare.report.repeat import command, settings_of
 from compare.sweep.measures import ABSENT, State, measure
@@ -256,6 +257,31 @@ def test_commands_give_every_setting_to_the_last_digit(model, step, sides):
     assert settings.model == model
     taken = {"t_max", "step", "rtol", "precision", "seed"} | ({"seeds", "form"} if "simulation" in sides else set())
     assert {name: getattr(settings, name) for name in taken} == {name: values[name] for name in taken}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sides"),
+    [
+        ({"optimizer": "nesterov", "momentum": 0.8, "schedule": "cosine", "warmup": 0}, ("theory", "simulation")),
+        ({"optimizer": "gd", "schedule": "constant", "warmup": 3}, ("theory", "simulation")),
+        ({"optimizer": "adam", "batch_size": 20, "replacement": 1}, ("simulation",)),
+        ({"optimizer": "adam"}, ("theory", "simulation")),
+        ({"optimizer": "optax", "optimizer_code": "abc"}, ("simulation",)),
+        ({"optimizer": "gd", "schedule": "array"}, ("theory",)),
+    ],
+)
+def test_the_command_of_a_report_has_the_rule_of_descent(tmp_path, make_theory, make_simulation, rule, sides):
+    attributes = {"t_max": 100.0, "seed": 5, "precision": "float64", "step": 0.5, "width": 100, **rule}
+    if "theory" in sides:
+        make_theory(**attributes, rtol=0.01).to_netcdf(tmp_path / "theory.nc", engine="h5netcdf")
+    if "simulation" in sides:
+        more = {"seeds": 8, "form": "network", "form_requested": "network"}
+        make_simulation(**attributes, **more).to_netcdf(tmp_path / "simulation.nc", engine="h5netcdf")
+    [cell] = report_data(tmp_path)["cells"]
+    if rule["optimizer"] == "optax" or rule.get("schedule") == "array" or (rule["optimizer"] == "adam" and sides[1:]):
+        assert cell["command"] is None
+        return
+    assert settled(cell["command"])[1].optimizer.to_attributes() == rule
 
 
 def test_the_command_in_a_report_repeats_the_numbers(tmp_path):

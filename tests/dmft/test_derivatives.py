@@ -33,6 +33,8 @@ MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
         ("dim", ("step",), "allowed: alpha, epsilon, kappa, initial_overlap, label_noise, weight_decay, step."),
         ("weight_decay", None, "`weight_decay`, which must be > 0 in the model to have a logarithm, but is 0."),
         ((), None, "must name different ones of"),
+        (None, None, "`None`, which is no parameter to be varied"),
+        (3, None, "`3`, which is no parameter to be varied"),
         (("alpha", "alpha"), None, "must name different ones of"),
     ],
 )

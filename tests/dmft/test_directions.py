@@ -245,6 +245,8 @@ def test_a_model_is_the_same_after_it_was_written():
         ({"strengths": (1.0, np.nan)}, "`strengths` must be a finite number"),
         ({"strengths": (1.0, 1.0), "initial_overlap": (0.1, 0.1, 0.1)}, "one for each of the 2 directions"),
         ({"strengths": (1.0, 1.0), "initial_overlap": (0.1, -0.1)}, "`initial_overlap` must be a finite number >= 0"),
+        ({"strengths": {1.0, 0.5}}, "`strengths` must be a finite number, but is {"),
+        ({"strengths": (1.0, 1.0), "initial_overlap": {0.1: 1, 0.2: 2}}, "`initial_overlap` must be a finite number"),
         ({"initial_overlap": (0.1, 0.2)}, "one for each of the 1 directions"),
         ({"strengths": (1.0, 1.0), "dim": 3}, "`dim` must be an integer >= 4"),
     ],

@@ -106,6 +106,13 @@ def test_a_force_that_comes_a_step_late_is_seen(monkeypatch):
         ({"schedule": "step", "step": 0.1}, r"`schedule` must be one of constant, linear, cosine, a function"),
         ({"schedule": np.ones(9), "step": 0.1}, r"`schedule` must have a factor for each of 10 steps, but has 9"),
         ({"schedule": lambda n: 0.5 - n, "step": 0.1}, r"`schedule` must be finite and >= 0, but is -0.5 at step 1"),
+        ({"schedule": b"linear", "step": 0.1}, r"`schedule` must be one of constant, .* but is b'linear'"),
+        ({"schedule": ["a"] * 10, "step": 0.1}, r"`schedule` must be one of constant, .* but is \['a'"),
+        ({"schedule": {0: 1.0}, "step": 0.1}, r"`schedule` must be one of constant, .* but is {0: 1.0}"),
+        ({"schedule": np.ones((2, 5)), "step": 0.1}, r"array with one factor a step, but is array\("),
+        ({"schedule": 0.5, "step": 0.1}, r"array with one factor a step, but is 0.5"),
+        ({"schedule": lambda _: None, "step": 0.1}, r"`schedule` must return a number, but returns None at step 0"),
+        ({"schedule": lambda _: "a", "step": 0.1}, r"`schedule` must return a number, but returns 'a' at step 0"),
         ({"momentum": 0.5, "step": 0.1, "spread": True}, r"`spread` must be False with momentum or a schedule"),
     ],
 )

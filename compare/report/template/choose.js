@@ -68,7 +68,7 @@ function drawHeader() {
     return `${side}: ${count(side, 1)} of ${asked} point${asked === 1 ? "" : "s"}${failed}`;
   });
   element("about").textContent = `A two-layer quadratic network that learns a quadratic rule. Done: ${found.join("; ")}. `
-    + `A loss counts as learnt at ${page.threshold}; the curves end at t = ${page.t_max}.`;
+    + `A ${page.counted} counts as learnt at ${page.threshold}; the curves end at t = ${page.t_max}.`;
   element("settings").textContent = Object.entries(settings)
     .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
 }

@@ -9,7 +9,8 @@ const QUANTITIES = {
   t_train: "time to train", t_test: "time to generalise",
 };
 const NUMBERS = { // rows of the table of one point
-  t_train: `train loss reaches ${page.threshold} at`, t_test: `test loss reaches ${page.threshold} at`, delay: "delay",
+  t_train: `train ${page.counted} reaches ${page.threshold} at`, t_test: `test ${page.counted} reaches ${page.threshold} at`,
+  delay: "delay",
   final_train_loss: "final train loss", final_test_loss: "final test loss", peak_test_loss: "peak test loss",
 };
 const SPECIAL = {
