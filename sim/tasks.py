@@ -134,19 +134,30 @@ def _draw_modular(operation: str, p: int, count: int, corruption: float, seed: i
 
 
 @spelt
-def parity(bits: int = 3, noise: int = 40, *, train: int = 1000, test: int = 1000, seed: int = 0) -> Task:
-    """Sparse parity: x in {-1, 1}^(bits + noise), two classes: whether the product of the first `bits` is positive."""
+def parity(
+    bits: int = 3, noise: int = 40, *, inputs: str = "signs", train: int = 1000, test: int = 1000, seed: int = 0
+) -> Task:
+    """Sparse parity: whether an even number of the first `bits` of bits + noise random inputs is low; two classes.
+
+    Args:
+        bits: inputs that count; `noise`, those that do not.
+        inputs: "signs", -1 and 1, or "bits", 0 and 1. With signs a network without biases sees mirrored inputs alike.
+        train, test: samples.
+        seed: of the data.
+    """
     bits, noise = check_integer("bits", bits, at_least=1), check_integer("noise", noise, at_least=0)
+    inputs = check_choice("inputs", inputs, ("signs", "bits"))
     train, test = check_integer("train", train, at_least=1), check_integer("test", test, at_least=1)
     seed = check_seed(seed)
 
     def draw(index: int) -> Arrays:
         generator = np.random.default_rng([seed, index])
-        x = 2.0 * generator.integers(0, 2, (train + test, bits + noise)) - 1.0
-        y = (np.prod(x[:, :bits], axis=1) > 0.0).astype(np.int32)
+        high = generator.integers(0, 2, (train + test, bits + noise))
+        x = 2.0 * high - 1.0 if inputs == "signs" else high.astype(float)
+        y = ((bits - high[:, :bits].sum(axis=1)) % 2 == 0).astype(np.int32)
         return split(x, y, train)
 
-    attributes = {"bits": bits, "noise": noise, "train": train, "test": test, "seed": seed}
+    attributes = {"bits": bits, "noise": noise, "inputs": inputs, "train": train, "test": test, "seed": seed}
     return Task(name="parity", draw=draw, outputs=2, classes=True, attributes=attributes)
 
 

@@ -90,7 +90,7 @@ def gap_at_half(dataset: Any) -> np.ndarray:
 def _stablemax(full: bool) -> dict[str, Run]:
     from sim import networks, tasks
 
-    task, network = tasks.parity(3, 40), networks.mlp((200, 200), bias=False)
+    task, network = tasks.parity(3, 40, inputs="bits"), networks.mlp((200, 200), bias=False)
     steps = 20_000 if full else 5000
     return {
         loss: Run(network, task, steps, {"optimizer": adamw(0.01), "loss": loss, "measures": ("collapse",)})

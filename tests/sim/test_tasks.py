@@ -49,6 +49,14 @@ def test_parity_and_teacher() -> None:
     assert (linear > 1e-3).all()  # no linear function
 
 
+def test_parity_of_bits_is_that_of_signs() -> None:
+    signs, bits = (tasks.parity(3, 4, inputs=inputs, train=50, test=20).draw(1) for inputs in ("signs", "bits"))
+    np.testing.assert_array_equal(signs.x, 2.0 * bits.x - 1.0)
+    np.testing.assert_array_equal(signs.y, bits.y)
+    with pytest.raises(ParameterError, match="`inputs` must be one of signs, bits"):
+        tasks.parity(inputs="spins")
+
+
 def test_digits_and_images(tmp_path: Any) -> None:
     pytest.importorskip("sklearn")
     data = tasks.digits(train=100, test=50).draw(0)
