@@ -7,7 +7,6 @@ are not needed; `dmft.committee.response` has them.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from dmft.committee.network import Network
@@ -24,41 +23,38 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
     def body(n: Array, state: State) -> State:
         row = Row._make(array[n] for array in state.kernels)
         local = local_forces(c, network, state, row, n, free_fields(c, state, row))
-        following, basis = next_row(c, network, steps.weights[n], state, row, n, local)
+        factor, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
+        following = next_row(c, network, steps.weights[n], state, row, n, local, factor)
         following, velocity = steps.gliding(n, row, following, state.velocity)
-        state = _store(state, n, local, following)
+        state = _store(state, n, local, factor, following)
         return state._replace(basis=basis, modes=state.modes + row.readout.shape[0], velocity=velocity)
 
     return jax.lax.fori_loop(first, stop, body, state)
 
 
 def next_row(
-    c: Couplings, network: Network, step: Array, state: State, row: Row, n: Array, local: Local
-) -> tuple[Row, Array]:
-    """Row n + 1 from the forces of row n, without its responses, and the basis of the forces with its new vectors."""
+    c: Couplings, network: Network, step: Array, state: State, row: Row, n: Array, local: Local, factor: Array
+) -> Row:
+    """Row n + 1 from the forces of row n, which are F e."""
     weight, rate, keep = state.samples.weight, step / c.alpha, 1 - step * c.weight_decay
-    factor, basis = factor_rows(local.force, state.basis, weight, state.modes)
     weighted = local.force * weight
     learned = (local.value * state.presence[n]) @ (weight * local.push)
-    following = Row(
-        response=jnp.zeros_like(row.response),
+    return Row(
+        instant=row.instant,
         target_overlap=keep * row.target_overlap - rate * weighted @ state.samples.u.T,
         readout=keep * row.readout - rate * learned if network.train_readout else row.readout,
         noise=keep * row.noise + step * c.strength * factor - rate * weighted @ state.samples.modes.T,
+        factor=row.factor,
     )
-    return following, basis
 
 
-def _store(state: State, n: Array, local: Local, following: Row) -> State:
-    """Fields of row n; its forces in slot n + 1 and row n + 1, dropped where there is no room for them."""
+def _store(state: State, n: Array, local: Local, factor: Array, following: Row) -> State:
+    """Fields and forces of row n, and row n + 1, dropped where there is no room for it."""
 
     def put(array: Array, at: Array, value: Array) -> Array:
         return array.at[at].set(value, mode="drop")
 
     fields = Fields(put(state.fields.h, n, local.h), put(state.fields.residual, n, local.residual))
     row = zip(state.kernels, following, strict=True)
-    return state._replace(
-        kernels=Kernels._make(put(array, n + 1, value) for array, value in row),
-        fields=fields,
-        history=state.history._replace(force=put(state.history.force, n + 1, local.force)),
-    )
+    kernels = Kernels._make(put(array, n + 1, value) for array, value in row)
+    return state._replace(kernels=kernels._replace(factor=put(kernels.factor, n, factor)), fields=fields)

@@ -1,13 +1,13 @@
 """Gradient flow of a committee on a non-uniform implicit grid (THEORY sections 4 and 8), row after row.
 
 The multistep rule w_n = sum_j a_{n,j} w_{n-j} + h_n (-F_n + force) has its own exact mean-field theory. Row n acts on
-itself, so it is a fixed point: fields from a proposed row, forces and tangents, and the row that their averages imply.
+itself, so it is a fixed point: fields from a proposed row, forces, and the row that their averages imply.
 With G = E[dg/dh_ext], the average response of the forces to an outer field in row n, each of
 
     (1 + h lambda + (h/alpha) G) X = (multistep history of X) + sources - (h/alpha) (average - G X_proposed)
 
-is one Newton step for X = m, noise and R alike, exact where the sample average is linear in X; Anderson acceleration
-does the rest.
+is one Newton step for X = m and noise alike, exact where the sample average is linear in X; R(n; n) is the inverse of
+the bracket, and Anderson acceleration does the rest. Other responses are not needed (`dmft.committee.response`).
 """
 
 from __future__ import annotations
@@ -19,17 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmft.committee.network import Network
-from dmft.committee.rows import (
-    Local,
-    factor_rows,
-    force_tangents,
-    local_forces,
-    memory_weights,
-    past_fields,
-    tangent_weight,
-    tangents,
-)
-from dmft.committee.state import Couplings, Fields, History, Kernels, Row, State
+from dmft.committee.rows import Local, factor_rows, free_fields, local_forces
+from dmft.committee.state import Couplings, Fields, Kernels, Row, State
 from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
@@ -61,31 +52,25 @@ def advance_implicit(
 
 
 def predicted_row(state: State, n: Array) -> Row:
-    """First guess of row n: responses moved along their diagonals, the rest continued from the last rows."""
+    """First guess of row n: the instant response as it was, the rest continued from the last rows."""
     kernels, one, two = state.kernels, n - 1, jnp.maximum(n - 2, 0)
     late = n >= 4
-    response = kernels.response
-    moved = jnp.roll(response[one], 1, axis=1)
-    columns = jnp.arange(response.shape[2])[:, None]
-    straight = 2 * response[one] - response[two]
-    late_response = jnp.where(columns < 2, straight, moved) * (columns <= n)
-    own = response[one, :, one]
-    early = response[one].at[:, n].set(jnp.where(n > 1, own, jnp.eye(own.shape[0])))
 
     def continued(rows: Array) -> Array:
         return rows[one] + jnp.where(late, rows[one] - rows[two], 0.0)
 
     return Row(
-        response=jnp.where(late, late_response, early),
+        instant=kernels.instant[one],
         target_overlap=continued(kernels.target_overlap),
         readout=continued(kernels.readout),
         noise=continued(kernels.noise),
+        factor=continued(kernels.factor),
     )
 
 
 def instant_gain(c: Couplings, steps: Steps, row: Row, n: Array) -> Float[Array, "N N"]:
     """B = k h_n R(n; n)."""
-    return c.k * steps.weights[n] * row.response[:, n]
+    return c.k * steps.weights[n] * row.instant
 
 
 def force_slopes(local: Local) -> Float[Array, "N N S"]:
@@ -139,78 +124,54 @@ def solve_small(matrix: Float[Array, "N N S"], right: Float[Array, "N M S"]) -> 
     return right
 
 
-def propagated(
-    c: Couplings, steps: Steps, state: State, n: Array, row: Row, memory: Array, local: Local
-) -> tuple[Array, Array, Array]:
-    """Tangents of the fields with the feedback of row n: P (T_0 - B e), and P.
-
-    e is what a force moves dg by without dh: through f(0) and dy.
-    """
-    start, few = state.start, state.history.tangent.shape[2]
+def row_forces(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row) -> Local:
+    """Fields and forces of a proposed row, whose own force acts on them."""
     gain = instant_gain(c, steps, row, n)
-    slopes = force_slopes(local)[..., :few]
-    inverse = solve_small(
-        jnp.eye(gain.shape[0])[:, :, None] + jnp.einsum("il,ljs->ijs", gain, slopes),
-        jnp.broadcast_to(jnp.eye(gain.shape[0])[:, :, None], slopes.shape),
-    )
-    under_force, under_target = tangents(state, row, memory)
-    fed = gain @ local.shared[:, :few]
-    under_force = under_force.at[:, :, 0].add(fed[:, :, None] * start.output_slope[None, :few])
-    moved = start.output_target_slope[:few] + start.label_slope[:few]
-    under_target = under_target + fed[:, :, None] * moved
-    return (
-        jnp.einsum("ils,lscj->iscj", inverse, under_force),
-        jnp.einsum("ils,lsk->isk", inverse, under_target),
-        inverse,
-    )
+    history = free_fields(c, state, row) + gain @ (row.factor @ state.basis)
+    return local_forces(c, network, state, row, n, solve_fields(c, network, state, row, n, history, gain))
+
+
+def fed_back(local: Local, gain: Array) -> tuple[Array, Array]:
+    """A_il = dg_i/dh_l and P = (1 + B A)^-1 of every sample."""
+    slopes = force_slopes(local)
+    one = jnp.eye(len(gain))[:, :, None]
+    feedback = one + jnp.einsum("il,ljs->ijs", gain, slopes)
+    return slopes, solve_small(feedback, jnp.broadcast_to(one, slopes.shape))
 
 
 def implied_row(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row, past: Row) -> Row:
     """The row that the samples of a proposed row imply: the fixed-point map of an implicit step."""
     weight, h_n = state.samples.weight, steps.weights[n]
-    memory = memory_weights(c, steps.weights, row).at[:, n].set(0.0)
-    gain = instant_gain(c, steps, row, n)
-    fields = solve_fields(c, network, state, row, n, past_fields(state, row, memory), gain)
-    local = local_forces(c, network, state, row, n, fields)
-    under_force, under_target, inverse = propagated(c, steps, state, n, row, memory, local)
-    tangent, _ = force_tangents(state, local, under_force, under_target)
-    few = tangent_weight(state)
-    response = jnp.einsum("ils,ljs,s->ij", force_slopes(local)[..., : few.shape[0]], inverse, few)  # G
-    width, capacity = row.response.shape[:2]
+    local = row_forces(c, network, steps, state, n, row)
+    slopes, inverse = fed_back(local, instant_gain(c, steps, row, n))
+    response = jnp.einsum("ils,ljs,s->ij", slopes, inverse, weight)  # G
+    width = len(response)
     rate, decay = h_n / c.alpha, 1 + h_n * c.weight_decay
     solver = jnp.linalg.inv(decay * jnp.eye(width) + rate * response)
 
     def newton(history: Array, average: Array, proposed: Array) -> Array:
-        flat = proposed.reshape(width, -1)
-        step = history.reshape(width, -1) - rate * (average.reshape(width, -1) - response @ flat)
-        return (solver @ step).reshape(proposed.shape)
+        return solver @ (history - rate * (average - response @ proposed))
 
     weighted = local.force * weight
     factor, _ = factor_rows(local.force, state.basis, weight, state.modes)
-    kick = (jnp.arange(capacity) == n)[:, None] * jnp.eye(width)[:, None, :]
     learned = (local.value * state.presence[n]) @ (weight * local.push)
     return Row(
-        response=newton(past.response + kick, jnp.einsum("s,iscj->icj", few, tangent), row.response),
+        instant=solver,
         target_overlap=newton(past.target_overlap, weighted @ state.samples.u.T, row.target_overlap),
         readout=(past.readout - rate * learned) / decay if network.train_readout else row.readout,
         noise=newton(past.noise + h_n * c.strength * factor, weighted @ state.samples.modes.T, row.noise),
+        factor=jnp.where(jnp.arange(factor.shape[1]) < state.modes, factor, 0.0),
     )
 
 
 def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row) -> State:
-    """Write the solved row n, its fields, and its forces in slot n."""
-    memory = memory_weights(c, steps.weights, row).at[:, n].set(0.0)
-    gain = instant_gain(c, steps, row, n)
-    fields = solve_fields(c, network, state, row, n, past_fields(state, row, memory), gain)
-    local = local_forces(c, network, state, row, n, fields)
-    under_force, under_target, _ = propagated(c, steps, state, n, row, memory, local)
-    moved = force_tangents(state, local, under_force, under_target)
-    _, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
-    slot = zip(state.history, (local.force, *moved), strict=True)
+    """Write the solved row n, its fields and its forces."""
+    local = row_forces(c, network, steps, state, n, row)
+    factor, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
+    row = row._replace(factor=factor)
     return state._replace(
         kernels=Kernels._make(array.at[n].set(value) for array, value in zip(state.kernels, row, strict=True)),
         fields=Fields(state.fields.h.at[n].set(local.h), state.fields.residual.at[n].set(local.residual)),
-        history=History._make(array.at[n].set(value) for array, value in slot),
         basis=basis,
         modes=state.modes + row.readout.shape[0],
     )
@@ -219,6 +180,6 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
 def initial_fields(c: Couplings, network: Network, state: State) -> State:
     """Fields and residuals of row 0, which carries no force (h_0 = 0)."""
     row = Row._make(array[0] for array in state.kernels)
-    local = local_forces(c, network, state, row, jnp.int32(0), past_fields(state, row, jnp.zeros_like(row.response)))
+    local = local_forces(c, network, state, row, jnp.int32(0), free_fields(c, state, row))
     fields = Fields(state.fields.h.at[0].set(local.h), state.fields.residual.at[0].set(local.residual))
     return state._replace(fields=fields)

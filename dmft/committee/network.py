@@ -1,9 +1,10 @@
 """What the committee engine needs to know of the network and its loss, and the kinks smoothed.
 
-Steps need no derivative of the forces, and leave kinks as they are. The flow does, and a kink of phi (ReLU's at 0) puts
-delta functions into phi''. They enter dg_i(t) and, through a sample's own later tangents, everything after. So the flow
-is solved for a network whose kinks are smoothed over a width w: exact for that network, and it differs from the kinked
-one by O(w^2), which two widths on the same samples extrapolate away (dmft.committee.estimate).
+Steps need no derivative of the forces, and leave kinks as they are. A row of the flow is a root, which need not exist
+where a force jumps; and a kink of phi (ReLU's at 0) puts delta functions into phi'', which enter the tangents dg_i(t)
+and, through a sample's own later tangents, all later responses. So flow and responses are those of a network whose
+kinks are smoothed over a width w: exact for that network, and it differs from the kinked one by O(w^2), which two
+widths on the same samples extrapolate away in the flow (dmft.committee.estimate).
 
 The step theta(h) becomes theta_w(h) = Phi(x) + c x Phi'(x), x = h/w, with Phi the normal distribution function. Any
 symmetric smoothing keeps int (theta_w - theta) = 0; but the noise Gamma_ii(t, t) = E[theta_w^2 ...] would be off by

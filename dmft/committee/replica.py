@@ -14,19 +14,17 @@ from scipy.special import ndtr
 from dmft.checks import precision_context
 from dmft.committee.implicit import initial_fields
 from dmft.committee.network import Network, smoothed
-from dmft.committee.response import respond_explicit, some_samples
-from dmft.committee.sampling import STRETCH, STRETCH_ONE, Samples, draw_presence, draw_samples
+from dmft.committee.response import Answers, no_answers, respond_explicit, respond_implicit, some_samples
+from dmft.committee.sampling import Samples, draw_presence, draw_samples
 from dmft.committee.state import Couplings, Start, State, empty_state
 from dmft.compiled.executables import ONCE, compilable, executable
 from dmft.losses.new_inputs import correctness
 from dmft.models import labels
 from dmft.models.committee import Committee
+from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid
 from dmft.twotime.steps import multistep
 
-#: Width of the kinks of the loss, in units of the label, over that of the activation, in standard deviations: a
-#: step moves many samples across the former.
-LOSS_WIDTH = 0.04 / 0.15
 #: Step of the differences that differentiate a teacher.
 TEACHER_STEP = 1e-5
 
@@ -37,15 +35,13 @@ class Sampling:
 
     Attributes:
         samples: S, a power of two.
-        tangent_samples: Q <= S, a power of two: the first samples, whose tangents give the responses; 0 for steps.
         modes: L, noise modes.
-        kink_width: w, over which kinks of the activation are smoothed; those of the loss over LOSS_WIDTH times as many
-            units of the label as w is standard deviations of the initial fields. None for steps: they are not smoothed.
+        kink_width: w, over which kinks of the activation are smoothed; those of the loss over as many units of the
+            label as w is standard deviations of the initial fields. None for steps: they are not smoothed.
         precision: "float64" or "float32".
     """
 
     samples: int
-    tangent_samples: int
     modes: int
     kink_width: float | None
     precision: str
@@ -68,8 +64,7 @@ class Solution(NamedTuple):
     train_accuracy: np.ndarray  # (T,), and the mean margin y f, both of labels that are signs
     margin: np.ndarray  # (T,)
     force_force: np.ndarray  # (T, N, T, N) Gamma = E[g_i(t) g_j(t')]
-    responses: Responses | None  # of the flow; steps know none
-    few: State | None  # of steps: what `responses_of` finds them from
+    few: State  # of some samples: what `responses_of` finds the responses from
     rounds: np.ndarray  # (T,)
     mismatch: np.ndarray  # (T,)
 
@@ -89,7 +84,7 @@ def field_size(model: Committee) -> float:
 def couplings(model: Committee, sampling: Sampling) -> Couplings:
     """The model's numbers."""
     width = sampling.kink_width
-    widths = (None, None) if width is None else (width, LOSS_WIDTH * width / field_size(model))
+    widths = (None, None) if width is None else (width, width / field_size(model))
     numbers = (model.alpha, model.kappa, model.weight_decay, *widths, model.epsilon or 0.0)
     return Couplings(*(None if x is None else np.asarray(x, sampling.precision) for x in numbers))  # type: ignore[arg-type]
 
@@ -110,9 +105,7 @@ def state_shapes(model: Committee, sampling: Sampling, rows: int, capacity: int)
     samples = Samples(array(s), array(directions, s), array(s), array(sampling.modes, s))
     along = array(s, directions)
     start = Start(array(s), along, along, array(s), array(s, width), along)
-    return jax.eval_shape(
-        lambda a, b, c: empty_state(a, b, c, width, capacity, sampling.tangent_samples), samples, array(rows, s), start
-    )
+    return jax.eval_shape(lambda a, b, c: empty_state(a, b, c, width, capacity), samples, array(rows, s), start)
 
 
 def start_state(
@@ -122,8 +115,7 @@ def start_state(
     c = couplings(model, sampling)
     dtype, width = c.alpha.dtype, model.width
     sobol, flags, weights = seed.spawn(3)
-    stretch = STRETCH if grid.explicit or model.teacher_dim > 1 else STRETCH_ONE
-    samples = draw_samples(sampling.samples, model.teacher_dim, sampling.modes, sobol, dtype, stretch)
+    samples = draw_samples(sampling.samples, model.teacher_dim, sampling.modes, sobol, dtype)
     m, neurons = initial_overlaps(model, weights)
     noise = np.zeros((width, sampling.modes))
     noise[:, :width] = matrix_root(neurons - m @ m.T)
@@ -137,7 +129,6 @@ def start_state(
         *(np.asarray(array, dtype) for array in arrays),
         network=network(model),
         capacity=capacity,
-        tangent_samples=sampling.tangent_samples,
         flow=not grid.explicit,
     )
 
@@ -156,7 +147,6 @@ def first_state(
     *,
     network: Network,
     capacity: int,
-    tangent_samples: int,
     flow: bool,
 ) -> State:
     """The state at t = 0 of these overlaps and labels, with the fields of row 0 of the flow."""
@@ -165,10 +155,10 @@ def first_state(
     scale = c.alpha / width * float(network.centered)
     output_slope = scale * readout[:, None] * slope
     start = Start(label, label_slope, score, scale * (readout @ value), output_slope.T, output_slope.T @ m)
-    state = empty_state(samples, presence, start, width, capacity, tangent_samples)
+    state = empty_state(samples, presence, start, width, capacity)
     kernels = state.kernels
     kernels = kernels._replace(
-        response=kernels.response.at[0, :, 0].set(jnp.eye(width)),
+        instant=kernels.instant.at[0].set(float(flow) * jnp.eye(width)),
         target_overlap=kernels.target_overlap.at[0].set(m),
         readout=kernels.readout.at[0].set(readout),
         noise=kernels.noise.at[0].set(noise),
@@ -216,22 +206,19 @@ def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solutio
     """Order parameters and sample sums of a solved state.
 
     Args:
-        kept: samples that steps keep for `responses_of`.
+        kept: samples that are kept for `responses_of`.
     """
     size = grid.size
     kernels = jax.tree.map(lambda array: np.asarray(array, np.float64)[:size], state.kernels)
     weight = np.asarray(state.samples.weight, np.float64)
     h = np.asarray(state.fields.h, np.float64)[:size]
     residual = np.asarray(state.fields.residual, np.float64)[:size]
-    shift = int(grid.explicit)  # the slot of row n
-    force = np.zeros_like(h)
-    force[: size - shift] = np.asarray(state.history.force, np.float64)[shift:size]
     label = np.asarray(state.start.label, np.float64)
     with precision_context("float64"):
         losses = np.asarray(model.criterion.reported(residual, label))
         correct = correctness(outputs(model, kernels.readout, h) - label, label, state.samples.weight.dtype)
     t, n, _ = h.shape
-    force_force = ((force * weight).reshape(t * n, -1) @ force.reshape(t * n, -1).T).reshape(t, n, t, n)
+    factor = kernels.factor.reshape(t * n, -1)
     return Solution(
         readout=kernels.readout,
         target_overlap=kernels.target_overlap,
@@ -239,44 +226,44 @@ def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solutio
         train_loss=losses @ weight,
         train_accuracy=np.asarray(correct) @ weight,
         margin=(label * (residual + label)) @ weight,
-        force_force=force_force,
+        force_force=(factor @ factor.T).reshape(t, n, t, n),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch, np.float64)[:size],
-        responses=None if grid.explicit else read_responses(state, grid),
-        few=some_samples(state, kept) if grid.explicit else None,
+        few=some_samples(state, kept),
     )
 
 
-def read_responses(state: State, grid: Grid) -> Responses:
-    """Responses and Stein's identity in u, over the samples with tangents."""
-    size, shift = grid.size, int(grid.explicit)
-    force, tangent = (np.asarray(array, np.float64) for array in (state.history.force, state.history.target_tangent))
-    count = tangent.shape[2]
-    arrays = (state.samples.weight, state.start.score, state.samples.u.T)
-    weight, score, u = (np.asarray(array, np.float64)[:count] for array in arrays)
-    stein = np.zeros((size, *tangent.shape[1::2]))
-    mean = tangent[shift:size] + force[shift:size, :, :count, None] * (score - u)
-    stein[: size - shift] = np.einsum("s,tisk->tik", weight / weight.sum(), mean)
-    return Responses(np.asarray(state.kernels.response, np.float64)[:size, :, :size], stein)
-
-
-def responses_of(model: Committee, grid: Grid, solution: Solution, kink_width: float) -> Responses:
+def responses_of(
+    model: Committee, grid: Grid, solution: Solution, kink_width: float, iteration: Iteration
+) -> Responses:
     """Responses of a solved replica.
 
     Args:
-        kink_width: as in `Sampling`, for the responses of steps.
+        kink_width: as in `Sampling`, also for steps.
+        iteration: of the flow's rows.
     """
-    if solution.responses is not None:
-        return solution.responses
-    assert solution.few is not None
     capacity, precision = len(solution.few.mismatch), str(solution.few.samples.weight.dtype)
-    c = couplings(model, Sampling(0, 0, 0, kink_width, precision))
+    c = couplings(model, Sampling(0, 0, kink_width, precision))
     steps = multistep(grid, capacity, np.dtype(precision))
+    function, static = (respond_explicit, {}) if grid.explicit else (respond_implicit, {"iteration": iteration})
     with precision_context(precision):
         state = jax.tree.map(jnp.asarray, solution.few)
-        arguments = (c, steps, state, np.int32(0), np.int32(grid.size))
-        state = executable(respond_explicit, arguments, {"network": network(model)})(*arguments)
-    return read_responses(state, grid)
+        first, stop = np.int32(not grid.explicit), np.int32(grid.size)
+        arguments = (c, steps, state, no_answers(state), first, stop)
+        answers = executable(function, arguments, {"network": network(model), **static})(*arguments)
+    return read_answers(state, answers, grid)
+
+
+def read_answers(state: State, answers: Answers, grid: Grid) -> Responses:
+    """Responses, and Stein's identity in u."""
+    size, shift = grid.size, int(grid.explicit)  # the slot of row n
+    force, tangent = (np.asarray(array, np.float64) for array in (answers.force, answers.target_tangent))
+    arrays = (state.samples.weight, state.start.score, state.samples.u.T)
+    weight, score, u = (np.asarray(array, np.float64) for array in arrays)
+    stein = np.zeros((size, *tangent.shape[1::2]))
+    mean = tangent[shift:size] + force[shift:size, ..., None] * (score - u)
+    stein[: size - shift] = np.einsum("s,tisk->tik", weight / weight.sum(), mean)
+    return Responses(np.asarray(answers.response, np.float64)[:size, :, :size], stein)
 
 
 def outputs(model: Committee, readout: np.ndarray, h: np.ndarray) -> np.ndarray:

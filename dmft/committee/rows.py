@@ -1,4 +1,4 @@
-"""One time point of the committee (THEORY section 8), given all earlier ones: fields, forces, tangents, averages.
+"""One time point of the committee (THEORY section 8), given all earlier ones: fields, forces, averages.
 
 Everything follows from row n of the order parameters.
 
@@ -16,8 +16,8 @@ g = F e, with e its coordinates in the basis that Gram-Schmidt makes of all forc
     k R g = kappa^-1/2 noise e                                                                                  (8.4)
 
 So steps need no derivative at all, and networks with kinks are as good as others. In the flow row n's own force acts on
-the fields of the same row (R(n; n) > 0): they are the root of h + B g(h) = history, B = k h_n R(n; n), and all tangents
-pass through P = (1 + B A)^-1 with A_il = dg_i/dh_l.
+the fields of the same row (R(n; n) > 0): they are the root of h + B g(h) = history, B = k h_n R(n; n). The part of B g
+in the modes of earlier rows is in 8.4 already, and added to the history.
 """
 
 from __future__ import annotations
@@ -51,24 +51,6 @@ def free_fields(c: Couplings, state: State, row: Row) -> Float[Array, "N S"]:
     return row.target_overlap @ state.samples.u + row.noise @ (state.samples.modes - state.basis / jnp.sqrt(c.kappa))
 
 
-def past_sum(weights: Float[Array, "N T N"], history: Array) -> Array:
-    """sum_cl weights[i, c, l] history[c, l, ...]: one matrix product, shared by all samples."""
-    rows = weights.shape[0]
-    t, n, *rest = history.shape
-    return (weights.reshape(rows, -1) @ history.reshape(t * n, -1)).reshape(rows, *rest)
-
-
-def memory_weights(c: Couplings, weights: Float[Array, " T"], row: Row) -> Float[Array, "N T N"]:
-    """-k R(n; c) h_c: what a sample's own past forces add to its fields."""
-    return -c.k * row.response * weights[:, None]
-
-
-def past_fields(state: State, row: Row, memory: Array) -> Float[Array, "N S"]:
-    """m_i.u + zeta_i and the response to the sample's own past forces."""
-    free = row.target_overlap @ state.samples.u + row.noise @ state.samples.modes
-    return free + past_sum(memory, state.history.force)
-
-
 def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Array, h: Float[Array, "N S"]) -> Local:
     """Residual and forces of fields h at row n."""
     value, first, second = smoothed(network.activation.at(c.epsilon), h, c.kink_width)
@@ -85,32 +67,6 @@ def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Arra
         own=state.presence[n] * row.readout[:, None] * second * push,
         shared=pull * stiffness,
         slope=amplitude[:, None] * first,
-    )
-
-
-def tangents(state: State, row: Row, memory: Array) -> tuple[Array, Array]:
-    """dh_i without the feedback of row n: under a force of slot c on j, (N, S, T, N), and under u, (N, S, K)."""
-    under_force = past_sum(memory, state.history.tangent) + row.response[:, None]
-    under_target = past_sum(memory, state.history.target_tangent) + row.target_overlap[:, None]
-    return under_force, under_target
-
-
-def tangent_weight(state: State) -> Float[Array, " Q"]:
-    """Weights of the samples with tangents, sum 1."""
-    weight = state.samples.weight[: state.history.tangent.shape[2]]
-    return weight / weight.sum()
-
-
-def force_tangents(state: State, local: Local, under_force: Array, under_target: Array) -> tuple[Array, Array]:
-    """dg_i = s a_i (phi'' l' dh_i + phi' l'' dDelta), dDelta = sum_l slope_l dh_l - df(0) - dy."""
-    start, few = state.start, under_force.shape[1]
-    slope, own, shared = (part[:, :few] for part in (local.slope, local.own[..., None], local.shared[..., None]))
-    residual_force = jnp.einsum("is,iscj->scj", slope, under_force).at[:, 0].add(-start.output_slope[:few])
-    residual_target = jnp.einsum("is,isk->sk", slope, under_target)
-    residual_target = residual_target - start.output_target_slope[:few] - start.label_slope[:few]
-    return (
-        own[..., None] * under_force + shared[..., None] * residual_force,
-        own * under_target + shared * residual_target,
     )
 
 

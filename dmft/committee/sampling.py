@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-#: Widths of the normals whose points carry u; for one direction and the flow.  Wider for steps would be worse: a sample
-#: of little weight has a large coordinate e in the basis of the forces, by which equation 8.4 multiplies its noise.
-STRETCH, STRETCH_ONE = 1.2, 1.4
+#: Width of the normals whose points carry u.  Wider would be worse: a sample of little weight has a large coordinate e
+#: in the basis of the forces, by which equation 8.4 multiplies its noise.
+STRETCH = 1.2
 #: Largest degree of the monomials of u whose averages are exact, by K; 4 beyond.
 DEGREES = {1: 8, 2: 6, 3: 4}
 
@@ -36,9 +36,7 @@ class Samples(NamedTuple):
     modes: Float[Array, "L S"]
 
 
-def draw_samples(
-    samples: int, directions: int, modes: int, seed: np.random.SeedSequence, dtype: Any, stretch: float = STRETCH
-) -> Samples:
+def draw_samples(samples: int, directions: int, modes: int, seed: np.random.SeedSequence, dtype: Any) -> Samples:
     """Scrambled Sobol points turned into weighted, moment-matched normals.
 
     Args:
@@ -47,15 +45,14 @@ def draw_samples(
         modes: L, noise modes, at most S - (K + 1) (K + 2) / 2 - 1.
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
-        stretch: width of the normals whose points carry u.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
 
     points = qmc.Sobol(directions + 1 + modes, scramble=True, rng=np.random.default_rng(seed)).random(samples)
     normals = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).T
-    u = stretch * normals[:directions]
-    weight = target_weights(u, stretch)
+    u = STRETCH * normals[:directions]
+    weight = target_weights(u, STRETCH)
     pairs = [u[a] * u[b] for a in range(directions) for b in range(a + 1)]
     columns = np.column_stack([np.ones(samples), *u, *pairs, *normals[directions:]])
     root = np.sqrt(weight)[:, None]

@@ -1,15 +1,12 @@
 """Everything the committee engine knows about the rows solved so far (THEORY section 8).
 
-T is the capacity in time points, N the width, K the number of teacher directions, S the number of samples (Q of them
-with tangents), L the number of noise modes. What acts on the weights comes in *slots*: slot 0 is the initial weights,
-slot c > 0 the force that enters w at row c (an explicit step takes it at row c - 1, an implicit one at row c itself).
-So R_ij(n; c) with c = 0 is the response to w_j(0), and an integral int R(t, s) v(s) ds is the sum over c of
-R(n; c) h_c v_c in both schemes. Slots not filled yet are zero.
+T is the capacity in time points, N the width, K the number of teacher directions, S the number of samples, L the number
+of noise modes. The modes are those of the initial weights, N of them, and then N of the forces of each row.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -39,12 +36,13 @@ class Couplings(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """Order parameters, by row; forces of the noise, by slot."""
+    """Order parameters, by row."""
 
-    response: Float[Array, "T N T N"]  # R_ij(n; c)
+    instant: Float[Array, "T N N"]  # R_ij(n; n), how a row of the flow answers its own force; 0 of steps
     target_overlap: Float[Array, "T N K"]  # m_i(n)
     readout: Float[Array, "T N"]  # a_i(n)
     noise: Float[Array, "T N L"]  # zeta_i(n) = sum_l noise(n, i, l) z_l, so that C - m m^T = noise noise^T
+    factor: Float[Array, "T N L"]  # g_i(n) = sum_l factor(n, i, l) e_l, so that Gamma = factor factor^T
 
 
 class Fields(NamedTuple):
@@ -57,21 +55,11 @@ class Fields(NamedTuple):
 class Row(NamedTuple):
     """Row n of the order parameters that a time point determines."""
 
-    response: Float[Array, "N T N"]
+    instant: Float[Array, "N N"]
     target_overlap: Float[Array, "N K"]
     readout: Float[Array, " N"]
     noise: Float[Array, "N L"]
-
-
-class History(NamedTuple):
-    """Per-sample forces g_j, by slot, and their derivatives for the first Q samples, which are enough for R.
-
-    Steps do without R: Q is 0 unless it is wanted for itself.
-    """
-
-    force: Float[Array, "T N S"]  # g_j = s a_j phi'(h_j) l', s = presence / b
-    tangent: Float[Array, "T N Q T N"]  # dg_l(slot) under a force of slot c on j: [slot, l, s, c, j]
-    target_tangent: Float[Array, "T N Q K"]  # dg_l(slot)/du
+    factor: Float[Array, "N L"]  # of the flow, on the modes of earlier rows
 
 
 class Start(NamedTuple):
@@ -93,7 +81,6 @@ class State(NamedTuple):
     start: Start
     kernels: Kernels
     fields: Fields
-    history: History
     basis: Float[Array, "L S"]  # orthonormal basis of the forces in sample space
     modes: Int[Array, ""]  # where its next vectors go, after those of the initial weights and of earlier rows
     velocity: Row  # U(n) of equation 13.1; 0 without momentum
@@ -101,9 +88,7 @@ class State(NamedTuple):
     mismatch: Float[Array, " T"]  # what they left, relative
 
 
-def empty_state(
-    samples: Samples, presence: Array, start: Start, width: int, capacity: int, tangent_samples: int
-) -> State:
+def empty_state(samples: Samples, presence: Array, start: Start, width: int, capacity: int) -> State:
     """Nothing solved yet."""
     directions, modes = samples.u.shape[0], samples.modes.shape[0]
     count, dtype = samples.weight.shape[0], samples.weight.dtype
@@ -116,19 +101,11 @@ def empty_state(
         samples=samples,
         presence=presence,
         start=start,
-        kernels=Kernels(zeros(t, n, t, n), zeros(t, n, directions), zeros(t, n), zeros(t, n, modes)),
+        kernels=Kernels(zeros(t, n, n), zeros(t, n, directions), zeros(t, n), zeros(t, n, modes), zeros(t, n, modes)),
         fields=Fields(zeros(t, n, count), zeros(t, count)),
-        history=empty_history(t, n, count, tangent_samples, directions, dtype),
         basis=zeros(modes, count),
         modes=jnp.int32(width),
-        velocity=Row(zeros(n, t, n), zeros(n, directions), zeros(n), zeros(n, modes)),
+        velocity=Row(zeros(n, n), zeros(n, directions), zeros(n), zeros(n, modes), zeros(n, modes)),
         rounds=jnp.zeros(t, jnp.int32),
         mismatch=zeros(t),
     )
-
-
-def empty_history(capacity: int, width: int, samples: int, tangents: int, directions: int, dtype: Any) -> History:
-    """No forces yet, and no tangents."""
-    t, n, few = capacity, width, tangents
-    shapes = ((t, n, samples), (t, n, few, t, n), (t, n, few, directions))
-    return History(*(jnp.zeros(shape, dtype) for shape in shapes))

@@ -47,17 +47,16 @@ PAIR = Committee(
 WIDTH = 0.15
 
 
-def one_replica(model: Committee, grid: Grid, samples: int, *, index: int = 0, tangents: int | None = None) -> Solution:
+def one_replica(model: Committee, grid: Grid, samples: int, *, index: int = 0) -> Solution:
     modes = model.width * (grid.size + 1)
-    flow = (tangents or samples, modes, WIDTH)
-    drawn = Sampling(samples, *((0, modes, None) if grid.explicit else flow), "float64")
+    drawn = Sampling(samples, modes, None if grid.explicit else WIDTH, "float64")
     with precision_context("float64"):
         seed = np.random.SeedSequence(3, spawn_key=(index,))
         return solve_one(CommitteeEngine(model), grid, drawn, seed, Iteration())
 
 
 def responses(model: Committee, grid: Grid, solution: Solution) -> Responses:
-    return responses_of(model, grid, solution, WIDTH)
+    return responses_of(model, grid, solution, WIDTH, Iteration())
 
 
 def norms(solution: Solution) -> np.ndarray:
@@ -183,7 +182,7 @@ def test_neurons_that_start_equal_stay_one_neuron() -> None:
     single = Committee(alpha=1.0, kappa=3.0, width=1, activation="tanh", initial_teacher_overlap=[[0.4]])
     double = single.replace(width=2, initial_teacher_overlap=[[0.4]] * 2, initial_self_overlap=np.ones((2, 2)))
     grid = explicit_grid(0.5, 3.0)
-    one, two = one_replica(single, grid, 4096, tangents=512), one_replica(double, grid, 4096, tangents=512)
+    one, two = one_replica(single, grid, 4096), one_replica(double, grid, 4096)
     np.testing.assert_allclose(norms(two)[:, 0], norms(two)[:, 1], atol=1e-9)
     np.testing.assert_allclose(two.correlation[:, 0, :, 1], two.correlation[:, 0, :, 0], atol=1e-9)
     np.testing.assert_allclose(norms(two)[:, 0], norms(one)[:, 0], atol=0.01)

@@ -199,7 +199,7 @@ def test_the_general_quadrature_meets_the_closed_form_of_the_square() -> None:
 
 
 def one_replica(model: Committee, grid: Grid, samples: int, index: int = 0) -> Solution:
-    drawn = Sampling(samples, 0, model.width * (grid.size + 1), None, "float64")
+    drawn = Sampling(samples, model.width * (grid.size + 1), None, "float64")
     with precision_context("float64"):
         seed = np.random.SeedSequence(3, spawn_key=(index,))
         return solve_one(CommitteeEngine(model), grid, drawn, seed, Iteration())
@@ -211,7 +211,7 @@ def test_the_square_as_a_function_is_the_square() -> None:
     one, two = one_replica(square, grid, 256), one_replica(square.replace(loss=halved), grid, 256)
     np.testing.assert_allclose(two.train_loss, 0.5 * one.train_loss, rtol=1e-10)
     np.testing.assert_allclose(two.correlation, one.correlation, rtol=1e-10)
-    responses = [responses_of(square, grid, solution, WIDTH).response for solution in (one, two)]
+    responses = [responses_of(square, grid, solution, WIDTH, Iteration()).response for solution in (one, two)]
     np.testing.assert_allclose(*responses, atol=1e-10)
 
 
@@ -246,7 +246,7 @@ def test_tangents_need_the_curvature_of_the_loss(
     def scores() -> np.ndarray:
         model, grid = PAIR.replace(loss=loss), explicit_grid(0.5, 1.5)
         solutions = [one_replica(model, grid, 2048, index) for index in range(12)]
-        stein = np.array([responses_of(model, grid, one, WIDTH).stein[:3].ravel() for one in solutions])
+        stein = np.array([responses_of(model, grid, one, WIDTH, Iteration()).stein[:3].ravel() for one in solutions])
         return np.abs(stein.mean(axis=0)) / (stein.std(axis=0, ddof=1) / np.sqrt(12))
 
     threshold = stats.t.isf(0.01 / 2 / 6, 11)
