@@ -6,13 +6,17 @@ mirror pair, averages of even quantities are averages over the half, those of od
 of several directions.
 """
 
+# scipy has no stubs; jax gives `device` of its array functions no type
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import NDArray
 
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
@@ -91,8 +95,8 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
     """
     from scipy.special import ndtri
 
-    u = STRETCH * ndtri(0.5 + (np.arange(samples) + 0.5) / (2 * samples))
-    rough = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
+    u: NDArray[np.float64] = STRETCH * ndtri(0.5 + (np.arange(samples) + 0.5) / (2 * samples))
+    rough: NDArray[np.float64] = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
     rough /= rough.sum()
     for count in (5, 4, 3, 2):
         moments = np.array(EVEN_MOMENTS)[:count]
@@ -139,7 +143,7 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
     None is below LEAST times `rough`.
     """
-    from scipy.optimize import nnls
+    from scipy import optimize
 
     change = np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0]
     weight = rough * (1 + change @ columns)
@@ -149,7 +153,8 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
     strict = 1e4  # how much more the moments count
     matrix = np.vstack([np.diag(rough**-0.5), strict * columns])
     wanted = np.append(rough**0.5, np.full(len(columns), strict)) - matrix @ least
-    return least + nnls(matrix, wanted, maxiter=10 * len(rough))[0]
+    further = cast("np.ndarray", optimize.nnls(matrix, wanted, maxiter=10 * len(rough))[0])
+    return least + further
 
 
 def _orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -183,7 +188,7 @@ def factor_row(
     second = basis @ (weight * rest)  # twice is enough: orthogonal to rounding
     rest = rest - second @ basis
     size = jnp.sqrt(weight @ rest**2)
-    rounding = 64 * jnp.finfo(vector.dtype).eps * jnp.sqrt(weight @ vector**2)
+    rounding = 64 * np.finfo(vector.dtype).eps * jnp.sqrt(weight @ vector**2)
     adds = (size > rounding) & (mode < modes)
     unit = jnp.where(adds, rest / jnp.where(adds, size, 1.0), 0.0)
     return first + second + jnp.where((jnp.arange(modes) == mode) & adds, size, 0.0), unit
