@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dmft.twotime.noise import normals, orthonormal, sobol_points
+
 #: Widths of the normals whose points carry u; for one direction and the flow.  Wider for steps would be worse: a sample
 #: of little weight has a large coordinate e in the basis of the forces, by which equation 8.4 multiplies its noise.
 STRETCH, STRETCH_ONE = 1.2, 1.4
@@ -49,18 +51,12 @@ def draw_samples(
         dtype: of the result; the matching itself is done in float64.
         stretch: width of the normals whose points carry u.
     """
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
-    points = qmc.Sobol(directions + 1 + modes, scramble=True, rng=np.random.default_rng(seed)).random(samples)
-    normals = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).T
-    u = stretch * normals[:directions]
+    drawn = normals(sobol_points(samples, directions + 1 + modes, seed)).T
+    u = stretch * drawn[:directions]
     weight = target_weights(u, stretch)
     pairs = [u[a] * u[b] for a in range(directions) for b in range(a + 1)]
-    columns = np.column_stack([np.ones(samples), *u, *pairs, *normals[directions:]])
-    root = np.sqrt(weight)[:, None]
-    q, r = np.linalg.qr(root * columns)
-    matched = (q * np.sign(np.diagonal(r)) / root).T[1 + directions + len(pairs) :]
+    columns = np.column_stack([np.ones(samples), *u, *pairs, *drawn[directions:]])
+    matched = orthonormal(weight, columns).T[1 + directions + len(pairs) :]
     return Samples(*(jnp.asarray(array, dtype) for array in (weight, u, matched[0], matched[1:])))
 
 

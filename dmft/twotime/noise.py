@@ -61,27 +61,36 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
         dtype: of the result; the matching itself is done in float64.
         directions: K.
     """
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
-    generator = np.random.default_rng(seed)
     further, sectors = directions - 1, 1 + directions
-    points = qmc.Sobol(2 + SPARE + further + sectors * modes, scramble=True, rng=generator).random(samples)
+    points = sobol_points(samples, 2 + SPARE + further + sectors * modes, seed)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
-    normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    others, label, spare, noise = np.split(normals, np.cumsum([further, 1, SPARE]), axis=1)
+    others, label, spare, noise = np.split(normals(points[:, 1:]), np.cumsum([further, 1, SPARE]), axis=1)
     u = u[:, None]
     if further:
         u = np.column_stack([u, STRETCH * np.abs(others)])
         weight = joint_quadrature(u)
     even = np.column_stack([np.ones(samples), u**2, label, np.sign(spare), noise[:, ::sectors]])
-    even = _orthonormal(weight, even)[:, 1 + directions :]
+    even = orthonormal(weight, even)[:, 1 + directions :]
     odd = [
-        _orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
+        orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
     ]
     arrays = (weight, u.T, even[:, 0], even[:, 1 + SPARE :].T, np.stack(odd))
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
+
+
+def sobol_points(samples: int, coordinates: int, seed: np.random.SeedSequence) -> np.ndarray:
+    """Scrambled points of the unit cube, (samples, coordinates)."""
+    from scipy.stats import qmc
+
+    return qmc.Sobol(coordinates, scramble=True, rng=np.random.default_rng(seed)).random(samples)
+
+
+def normals(points: np.ndarray) -> np.ndarray:
+    """Points of (0, 1) as standard normals."""
+    from scipy.special import ndtri
+
+    return ndtri(np.clip(points, 1e-12, 1 - 1e-12))
 
 
 def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +166,7 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return least + further
 
 
-def _orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Weighted Gram-Schmidt from the left; columns keep their direction and get unit mean square."""
     root = np.sqrt(weight)[:, None]
     q, r = np.linalg.qr(root * columns)
