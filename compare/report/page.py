@@ -64,12 +64,21 @@ def looks() -> dict[str, Any]:
     return {"styles": styles, "decades": DECADES, "fields": fields}
 
 
-def filled_page(template: str, title: str, scripts: Sequence[str], data: dict[str, Any], plotly: str) -> str:
-    """The page `template` with everything inside: style, `scripts`, `data`, and the source text of plotly.js."""
+def filled_page(
+    template: str, title: str, scripts: Sequence[str], data: dict[str, Any], plotly: str, *, asks: bool = False
+) -> str:
+    """The page `template` with everything inside: style, `scripts`, `data`, and the source text of plotly.js.
+
+    Args:
+        asks: whether it may ask the server that it came from.
+    """
     content = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    # A text in the data must not end the script that holds it. What was filled in is not searched for marks again:
-    # neither titles, style, script nor escaped data hold any, and plotly comes last.
+    # A text in the data must not end the script that holds it. The head, which holds marks, comes first. What else was
+    # filled in is not searched for marks again: neither titles, style, script nor escaped data hold any, and plotly
+    # comes last.
     filled = {
+        "HEAD": _template("head.html"),
+        "CONNECT": "; connect-src 'self'" if asks else "",
         "TITLE": html.escape(title),
         "STYLE": _template("style.css"),
         "SCRIPT": "\n".join(map(_template, scripts)),

@@ -112,7 +112,7 @@ def sliders_page(knobs: Knobs, plotly: str) -> str:
             name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in knobs.about.items()
         },
     }
-    return filled_page("sliders.html", knobs.title, SCRIPTS, shown | data | {"fields": fields}, plotly)
+    return filled_page("sliders.html", knobs.title, SCRIPTS, shown | data | {"fields": fields}, plotly, asks=True)
 
 
 class _Server(ThreadingHTTPServer):

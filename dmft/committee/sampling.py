@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dmft.twotime.noise import normals, orthonormal, sobol_points
+
 #: Width of the normals whose points carry u.  Wider would be worse: a sample of little weight has a large coordinate e
 #: in the basis of the forces, by which equation 8.4 multiplies its noise.
 STRETCH = 1.2
@@ -46,18 +48,12 @@ def draw_samples(samples: int, directions: int, modes: int, seed: np.random.Seed
         seed: source of the scrambling.
         dtype: of the result; the matching itself is done in float64.
     """
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
-    points = qmc.Sobol(directions + 1 + modes, scramble=True, rng=np.random.default_rng(seed)).random(samples)
-    normals = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).T
-    u = STRETCH * normals[:directions]
+    drawn = normals(sobol_points(samples, directions + 1 + modes, seed)).T
+    u = STRETCH * drawn[:directions]
     weight = target_weights(u, STRETCH)
     pairs = [u[a] * u[b] for a in range(directions) for b in range(a + 1)]
-    columns = np.column_stack([np.ones(samples), *u, *pairs, *normals[directions:]])
-    root = np.sqrt(weight)[:, None]
-    q, r = np.linalg.qr(root * columns)
-    matched = (q * np.sign(np.diagonal(r)) / root).T[1 + directions + len(pairs) :]
+    columns = np.column_stack([np.ones(samples), *u, *pairs, *drawn[directions:]])
+    matched = orthonormal(weight, columns).T[1 + directions + len(pairs) :]
     return Samples(*(jnp.asarray(array, dtype) for array in (weight, u, matched[0], matched[1:])))
 
 

@@ -1,12 +1,16 @@
 """Anderson acceleration of a fixed-point map, as one compiled loop."""
 
+# jax gives `device` of its array functions no type, nor the results of what it compiles
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
@@ -39,12 +43,12 @@ def projection(differences: Float[Array, "depth n"], r: Float[Array, " n"], newe
     Normal equations would square the condition number: at late times that costs the convergence.  A difference that is
     a combination of newer ones, but for CUTOFF roundings, gets no weight.
     """
-    depth, size = len(differences), jnp.linalg.norm(differences, axis=1)
+    depth, size = len(differences), cast("Array", jnp.linalg.norm(differences, axis=1))
     scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1.0), 0.0)
     order = (newest - jnp.arange(depth)) % depth
     units = jnp.pad((scale[:, None] * differences)[order], ((0, 0), (0, max(0, depth - len(r)))))
     basis, triangle = jnp.linalg.qr(units.T)
-    new = jnp.abs(jnp.diagonal(triangle)) > CUTOFF * jnp.finfo(r.dtype).eps
+    new = jnp.abs(triangle.diagonal()) > CUTOFF * np.finfo(r.dtype).eps
     triangle = jnp.where(new[:, None], triangle, jnp.eye(depth, dtype=r.dtype))
     weights = solve_triangular(triangle, jnp.where(new, r @ basis[: len(r)], 0.0))
     return jnp.zeros_like(size).at[order].set(weights) * scale
@@ -146,12 +150,16 @@ def anderson(
 
     x = start / scale
     store, zero = jnp.zeros((depth, x.shape[0]), dtype), jnp.zeros_like(x)
-    infinite = jnp.asarray(jnp.finfo(dtype).max / 1e4, dtype)
-    nothing = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(function, start)[1])
+    infinite = jnp.asarray(np.finfo(dtype).max / 1e4, dtype)
+    nothing = jax.tree.map(_zeros, jax.eval_shape(function, start)[1])
     half, no = jnp.asarray(0.5, dtype), jnp.asarray(False)
     carry = _Carry(x, x, zero, store, store, x, zero, infinite, half, jnp.int32(0), nothing, no, no)
     final = jax.lax.while_loop(lambda carry: ~carry.done, body, carry)
     return FixedPoint(final.x * scale, final.seen, final.rounds, final.best_mismatch)
+
+
+def _zeros(like: jax.ShapeDtypeStruct) -> Array:
+    return jnp.zeros(like.shape, like.dtype)
 
 
 class _Carry(NamedTuple):

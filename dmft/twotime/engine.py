@@ -173,7 +173,7 @@ class Engine(ABC):
     def capacities(self, points: int, sampling: Any) -> list[int]:  # noqa: ARG002
         """The row capacities that a replica of `points` rows passes through."""
         last = capacity_of(points)
-        growing = []
+        growing: list[int] = []
         while (FIRST_CAPACITY << len(growing)) < last:
             growing.append(FIRST_CAPACITY << len(growing))
         return [*growing, last]
@@ -276,6 +276,8 @@ class Plan:
 @runtime_checkable
 class Evidence(Protocol):
     """Replicas solved so far, and the errors that they leave. Immutable: `more` and `surer` return another one."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # a frozen dataclass
 
     @property
     def plan(self) -> Plan: ...

@@ -1,8 +1,11 @@
 """An observable with the parts of its error, and curves between the times of a grid."""
 
+# scipy has no stubs
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -35,7 +38,7 @@ class Errors(NamedTuple):
         """Root sum square of the parts."""
         return np.sqrt(np.sum([part**2 for part in self.parts.values()], axis=0))
 
-    def limited_by(self, index: Any) -> str:
+    def limited_by(self, index: SupportsIndex | tuple[SupportsIndex, ...]) -> str:
         """The largest part at an index of the arrays."""
         return max(self.parts, key=lambda name: self.parts[name][index])
 

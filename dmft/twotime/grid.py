@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dmft.twotime.momentum import Momentum
 
@@ -79,7 +80,7 @@ def implicit_grid(times: np.ndarray, order: int = ORDER) -> Grid:
 
 def _end_slopes(nodes: np.ndarray) -> np.ndarray:
     """Weights of values at `nodes` in minus the derivative at nodes[0] = 0 of their interpolation polynomial."""
-    scaled = nodes / nodes[-1]
+    scaled: NDArray[np.float64] = nodes / nodes[-1]
     powers = scaled ** np.arange(len(nodes))[:, None]
     wanted = np.zeros(len(nodes))
     wanted[1] = -1.0
@@ -111,7 +112,8 @@ def resampled_times(times: np.ndarray, points: int) -> np.ndarray:
 def denser_times(times: np.ndarray, density: np.ndarray) -> np.ndarray:
     """An even number of steps, of which there are about `density` (T,) for each step near each of `times`."""
     filled = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-    at = np.linspace(0.0, filled[-1], 2 * round(0.5 * filled[-1]) + 1)
+    total = float(filled[-1])
+    at = np.linspace(0.0, total, 2 * round(0.5 * total) + 1)
     return _times_between(times, np.interp(at, filled, np.arange(len(times))))
 
 

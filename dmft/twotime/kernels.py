@@ -1,6 +1,11 @@
 """The two-time kernels as users read them: on the output times, free of the multistep scheme's own weights."""
 
+# scipy has no stubs
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 
@@ -51,7 +56,7 @@ def on_output_times(grid: Grid, kernels: np.ndarray, at: np.ndarray, like: Kerne
 def _spline(nodes: np.ndarray, kernel: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
     from scipy.interpolate import RectBivariateSpline
 
-    return RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x)
+    return cast("np.ndarray", RectBivariateSpline(nodes, nodes, kernel, kx=order, ky=order)(x, x))
 
 
 def _lag_interpolation(kernel: np.ndarray, x: np.ndarray) -> np.ndarray:

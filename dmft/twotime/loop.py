@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -133,7 +134,7 @@ class Work(NamedTuple):
 
 def works(plan: Plan, runs: Iterable[Runs]) -> list[Work]:
     """The work on all row capacities of these replicas, the largest first; grids of one capacity have the same."""
-    found = {}
+    found: dict[tuple[int, int, Any], Work] = {}
     for run in runs:
         capacities = plan.engine.capacities(run.points, run.sampling)
         found |= {
@@ -155,4 +156,4 @@ def asked_of(ask: Callable[..., Asked], plan: Plan, work: Work) -> Asked:
 def compile_ahead(plan: Plan, runs: Iterable[Runs]) -> None:
     """Compile the work of these replicas at once, one core for each."""
     with ThreadPoolExecutor(plan.workers) as pool:
-        list(pool.map(lambda work: asked_of(executable, plan, work), works(plan, runs)))
+        list(pool.map(partial(asked_of, executable, plan), works(plan, runs)))

@@ -6,13 +6,17 @@ mirror pair, averages of even quantities are averages over the half, those of od
 of several directions.
 """
 
+# scipy has no stubs; jax gives `device` of its array functions no type
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import NDArray
 
 #: Width of the normal whose strata carry the target field (see `target_quadrature`).
 STRETCH = 1.4
@@ -57,27 +61,36 @@ def draw_samples(samples: int, modes: int, seed: np.random.SeedSequence, dtype: 
         dtype: of the result; the matching itself is done in float64.
         directions: K.
     """
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
-    generator = np.random.default_rng(seed)
     further, sectors = directions - 1, 1 + directions
-    points = qmc.Sobol(2 + SPARE + further + sectors * modes, scramble=True, rng=generator).random(samples)
+    points = sobol_points(samples, 2 + SPARE + further + sectors * modes, seed)
     order = np.argsort(np.argsort(points[:, 0]))
     u, weight = (array[order] for array in target_quadrature(samples))
-    normals = ndtri(np.clip(points[:, 1:], 1e-12, 1 - 1e-12))
-    others, label, spare, noise = np.split(normals, np.cumsum([further, 1, SPARE]), axis=1)
+    others, label, spare, noise = np.split(normals(points[:, 1:]), np.cumsum([further, 1, SPARE]), axis=1)
     u = u[:, None]
     if further:
         u = np.column_stack([u, STRETCH * np.abs(others)])
         weight = joint_quadrature(u)
     even = np.column_stack([np.ones(samples), u**2, label, np.sign(spare), noise[:, ::sectors]])
-    even = _orthonormal(weight, even)[:, 1 + directions :]
+    even = orthonormal(weight, even)[:, 1 + directions :]
     odd = [
-        _orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
+        orthonormal(weight, np.column_stack([u[:, k], noise[:, 1 + k :: sectors]]))[:, 1:].T for k in range(directions)
     ]
     arrays = (weight, u.T, even[:, 0], even[:, 1 + SPARE :].T, np.stack(odd))
     return Samples._make(jnp.asarray(array, dtype) for array in arrays)
+
+
+def sobol_points(samples: int, coordinates: int, seed: np.random.SeedSequence) -> np.ndarray:
+    """Scrambled points of the unit cube, (samples, coordinates)."""
+    from scipy.stats import qmc
+
+    return qmc.Sobol(coordinates, scramble=True, rng=np.random.default_rng(seed)).random(samples)
+
+
+def normals(points: np.ndarray) -> np.ndarray:
+    """Points of (0, 1) as standard normals."""
+    from scipy.special import ndtri
+
+    return ndtri(np.clip(points, 1e-12, 1 - 1e-12))
 
 
 def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +104,8 @@ def target_quadrature(samples: int) -> tuple[np.ndarray, np.ndarray]:
     """
     from scipy.special import ndtri
 
-    u = STRETCH * ndtri(0.5 + (np.arange(samples) + 0.5) / (2 * samples))
-    rough = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
+    u: NDArray[np.float64] = STRETCH * ndtri(0.5 + (np.arange(samples) + 0.5) / (2 * samples))
+    rough: NDArray[np.float64] = np.exp(-0.5 * u**2 * (1 - STRETCH**-2))
     rough /= rough.sum()
     for count in (5, 4, 3, 2):
         moments = np.array(EVEN_MOMENTS)[:count]
@@ -139,7 +152,7 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
     None is below LEAST times `rough`.
     """
-    from scipy.optimize import nnls
+    from scipy import optimize
 
     change = np.linalg.lstsq((columns * rough) @ columns.T, 1 - columns @ rough, rcond=None)[0]
     weight = rough * (1 + change @ columns)
@@ -149,10 +162,11 @@ def _nearest_weights(rough: np.ndarray, columns: np.ndarray) -> np.ndarray:
     strict = 1e4  # how much more the moments count
     matrix = np.vstack([np.diag(rough**-0.5), strict * columns])
     wanted = np.append(rough**0.5, np.full(len(columns), strict)) - matrix @ least
-    return least + nnls(matrix, wanted, maxiter=10 * len(rough))[0]
+    further = cast("np.ndarray", optimize.nnls(matrix, wanted, maxiter=10 * len(rough))[0])
+    return least + further
 
 
-def _orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def orthonormal(weight: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Weighted Gram-Schmidt from the left; columns keep their direction and get unit mean square."""
     root = np.sqrt(weight)[:, None]
     q, r = np.linalg.qr(root * columns)
@@ -183,7 +197,7 @@ def factor_row(
     second = basis @ (weight * rest)  # twice is enough: orthogonal to rounding
     rest = rest - second @ basis
     size = jnp.sqrt(weight @ rest**2)
-    rounding = 64 * jnp.finfo(vector.dtype).eps * jnp.sqrt(weight @ vector**2)
+    rounding = 64 * np.finfo(vector.dtype).eps * jnp.sqrt(weight @ vector**2)
     adds = (size > rounding) & (mode < modes)
     unit = jnp.where(adds, rest / jnp.where(adds, size, 1.0), 0.0)
     return first + second + jnp.where((jnp.arange(modes) == mode) & adds, size, 0.0), unit

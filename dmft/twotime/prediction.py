@@ -130,7 +130,7 @@ def _with_kernels(dataset: xarray.Dataset, grid: Grid, stacks: list[KernelStack]
 
     at = dataset["time"].values
     about = {"long_name": "earlier time", "units": dataset["time"].attrs["units"]}
-    dataset = dataset.assign_coords(time2=("time2", at, about))
+    dataset.coords["time2"] = ("time2", at, about)
     for stack in stacks:
         forms = {"": (stack.arrays.mean(axis=0), stack, stack.meaning)}
         if stack.scatter:  # linear between times, so that it stays positive

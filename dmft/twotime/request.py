@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from dmft.checks import (
     nearest_steps,
     plain,
 )
-from dmft.twotime.engine import Engine, Iteration, Plan
+from dmft.twotime.engine import Engine, Iteration, Plan, Sampling
 from dmft.twotime.grid import ORDER, Grid, coordinate, explicit_grid, graded_times, implicit_grid
 from dmft.twotime.momentum import Momentum, momentum_of
 from dmft.twotime.replicas import cores
@@ -159,7 +159,11 @@ def _draws(spread: Any) -> int:
 
 
 def _names(sources: Any) -> tuple[Any, ...]:
-    names = (sources,) if isinstance(sources, str) else tuple(sources) if isinstance(sources, Iterable) else ()
+    names: tuple[Any, ...] = ()
+    if isinstance(sources, str):
+        names = (sources,)
+    elif isinstance(sources, Iterable):
+        names = tuple(cast("Iterable[Any]", sources))
     if not names:
         raise ParameterError(f"Argument `sources` must name some of {', '.join(SOURCES)}, but is {sources!r}.")
     return names
@@ -182,6 +186,6 @@ def choose_iteration(precision: str, rtol: float) -> Iteration:
     return Iteration(tolerance=tolerance if precision == "float64" else 1e-4, accepted=1e-3)
 
 
-def _check_memory(points: int, sampling: Any, needed: int) -> None:
+def _check_memory(points: int, sampling: Sampling, needed: int) -> None:
     what = f"One replica of {points} time points and {sampling.samples} samples"
     check_memory(what, needed, "lower `t_max`, `points` or `sample_count`, or raise `step`")

@@ -4,14 +4,18 @@ Every row X(n) of an order parameter obeys d_t X = -F - lambda X in the grid's l
 explicit step takes F and the decay from the row before, an implicit one from row n itself.
 """
 
+# jax gives `device` of its array functions no type, nor the structure of a tree
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
 
 from dmft.twotime.grid import Grid
 from dmft.twotime.momentum import glided
@@ -48,15 +52,20 @@ class Steps(NamedTuple):
             return plain, velocity
         push, glide, mu = self.glide.push[n], self.glide.glide[n], self.glide.momentum
         pull = jax.tree.map(jnp.subtract, before, plain)
-        moved = jax.tree.map(lambda x, g, u: glided(x, g, u, push, glide, mu), before, pull, velocity)
-        return jax.tree.transpose(jax.tree.structure(before), jax.tree.structure((0, 0)), moved)
+
+        def step(x: Array, g: Array, u: Array) -> tuple[Array, Array]:
+            return glided(x, g, u, push, glide, mu)
+
+        moved = jax.tree.map(step, before, pull, velocity)
+        rows, pair = (cast("Any", jax.tree.structure(tree)) for tree in (before, (0, 0)))
+        return jax.tree.transpose(rows, pair, moved)
 
     def implicit(self, past: Array, n: Array, force: Array, decay: Array, gain: Array | float = 0.0) -> Array:
         """Row n of the flow from its history, where F(n) + gain X(n) is the force: (history - h_n F)/(1 + ...)."""
         return (past - self.weights[n] * force) / (1 + self.weights[n] * (decay + gain))
 
 
-def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
+def multistep(grid: Grid, capacity: int, dtype: DTypeLike) -> Steps:
     """The grid's weights for `capacity` rows; rows beyond the grid get weight 0, and row 0 is its own past."""
     rows = min(capacity, grid.size)
     weights, past = np.zeros(capacity), np.zeros((capacity, grid.past.shape[1]))
@@ -66,8 +75,13 @@ def multistep(grid: Grid, capacity: int, dtype: Any) -> Steps:
     if rule is not None:
         # the last row has no step
         by_row = (np.pad(x[: rows - 1], (0, capacity - min(rows - 1, len(x)))) for x in (rule.push, rule.glide))
-        glide = Glide(*(np.asarray(x, dtype) for x in (*by_row, rule.momentum)))  # type: ignore[arg-type]
-    return Steps(np.asarray(weights, dtype), np.asarray(past, dtype), glide)  # type: ignore[arg-type]
+        glide = Glide(*(_as_jax(x, dtype) for x in (*by_row, rule.momentum)))
+    return Steps(_as_jax(weights, dtype), _as_jax(past, dtype), glide)
+
+
+def _as_jax(values: np.ndarray | float, dtype: DTypeLike) -> Array:
+    """Still NumPy's, which compiled work takes like its own."""
+    return cast("Array", np.asarray(values, dtype))
 
 
 def next_row(

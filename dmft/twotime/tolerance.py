@@ -51,7 +51,8 @@ class Excess:
 
 def tolerance_excess(evidence: Evidence) -> Excess:
     """Compare the total error with the tolerance on the controlled observables."""
-    plan, found = evidence.plan, []
+    plan = evidence.plan
+    found: list[Excess] = []
     for name in plan.engine.controlled:
         errors = evidence.errors(name)
         allowed = _allowed(plan, errors.value)
@@ -149,7 +150,7 @@ def within_time(
         if time.monotonic() > end:
             break
     assert best is not None
-    return dataclasses.replace(best, plan=dataclasses.replace(best.plan, rtol=rtol))  # type: ignore[type-var]
+    return dataclasses.replace(best, plan=dataclasses.replace(best.plan, rtol=rtol))
 
 
 class Unsolved(Exception):

@@ -12,8 +12,9 @@ from scipy import stats
 from compare import FitWarning, fit
 from compare.cli import main
 from compare.fitting.curves import read_curves
-from compare.fitting.fit import Problem, check_bounds, check_free, check_measured, fitted, unit_of_time
+from compare.fitting.fit import check_bounds, check_free, check_measured, fitted, unit_of_time
 from compare.fitting.identify import product, unidentified
+from compare.fitting.least_squares import Problem
 from compare.fitting.theory import Prediction
 from dmft import Model, ParameterError, limits
 

@@ -10,7 +10,8 @@ from scipy.interpolate import RectBivariateSpline
 
 from compare import FitWarning, fit
 from compare.fitting.curves import read_curves
-from compare.fitting.fit import Problem, check_bounds, fitted
+from compare.fitting.fit import check_bounds, fitted
+from compare.fitting.least_squares import Problem
 from compare.fitting.theory import Prediction, Solved
 from dmft import Model, solve
 from sim import simulate
