@@ -62,7 +62,7 @@ def cases() -> dict[str, tuple[Committee, dict[str, Any]]]:
         initial_self_overlap=[[1.0, 0.2], [0.2, 0.8]],
     )
     return {
-        "logistic": (logistic, {"t_max": 30.0, "step": 1.0, "replicas": 18, "sample_count": 2**15}),
+        "logistic": (logistic, {"t_max": 30.0, "step": 1.0, "replicas": 18, "sample_count": 2**14}),
         "relu": (relu, {"t_max": 15.0, "step": 0.5, "replicas": 40}),
         "retrieval": (retrieval, {"t_max": 30.0, "rtol": 0.02}),
         "quadratic": (quadratic, {"t_max": 12.0, "rtol": 0.02}),

@@ -32,9 +32,9 @@ SAMPLES_PER_MODE, FEW_PER_MODE, LEAST, MOST = 192, 48, 4096, 2**16
 TANGENT_BYTES, TANGENT_BYTES_OTHERS, LEAST_TANGENTS = 2**26, 2**28, 128
 #: The replicas that show what the number of samples changes have one in so many.
 FEWER = 4
-#: Width of the smoothed kinks, in standard deviations of the initial fields: of the flow, and of the responses, which
-#: scatter more the narrower they are.
-KINK_WIDTH, RESPONSE_WIDTH = 0.05, 0.15
+#: Width of the smoothed kinks of the flow, in standard deviations of the initial fields: the least and the largest. The
+#: responses are smoothed over the largest; they scatter more the narrower it is.
+NARROW, WIDE = 0.05, 0.15
 #: The flow starts on the grid for a tolerance this much smaller, for one neuron and for several: fields of few neurons
 #: have several roots in a large step, and a row then is not solved.
 FINER, FINER_SEVERAL = 0.25, 0.5
@@ -88,8 +88,12 @@ class CommitteeEngine(Ensemble):
             wanted = modes * (SAMPLES_PER_MODE if rtol < LOOSE else FEW_PER_MODE)
             samples = max(least, int(np.clip(2 ** round(np.log2(wanted)), LEAST, MOST)))
         samples = check_sample_count(samples, least)
-        width = None if grid.explicit else KINK_WIDTH * replica.field_size(model)
-        return Sampling(samples, modes, width, precision)
+        return Sampling(samples, modes, None if grid.explicit else self.kink_width(grid), precision)
+
+    def kink_width(self, grid: Grid) -> float:
+        """Of the flow: as wide as a force of size 1 moves a field in the longest step, that a row has a single root."""
+        move = float(grid.weights.max()) / (self.model.alpha * self.model.kappa)  # k h
+        return float(np.clip(move, NARROW, WIDE)) * replica.field_size(self.model)
 
     def fewer(self, sampling: Sampling) -> Sampling:
         """The first of the samples."""
@@ -145,7 +149,7 @@ class CommitteeEngine(Ensemble):
         """C_ij(t, s) and R_ij(t, s), means over replicas."""
         layout, dims = ("neuron", "neuron2", "time", "time2"), ("time", "neuron", "time2", "neuron2")
         correlation = np.stack([_neurons_first(one.correlation) for one in replicas])
-        width = RESPONSE_WIDTH * replica.field_size(self.model)
+        width = WIDE * replica.field_size(self.model)
         answers = [replica.responses_of(self.model, grid, one, width, Iteration()) for one in replicas]
         response = np.stack([_response(grid, one.response) for one in answers])
         about = {"dims": dims, "layout": layout, "scatter": False}
