@@ -97,7 +97,7 @@ def _neglected(first: Side, second: Side) -> list[str]:
         return [f"Sizes differ: D = {dims[0]} in the first and {dims[1]} in the second."]
     finite = next(dim for dim in dims if dim != "infinite")
     note = f"The theory is at infinite D, the other side at D = {finite}"
-    if _starts_at_random(infinite.attributes):
+    if starts_at_random(infinite.attributes):
         return [
             f"{note}: a random start has an overlap with the target of order 1/D there, from which it grows; at "
             f"infinite D overlap(0) = 0, and what grows from it alone stays 0. Give the theory dim = {finite}."
@@ -105,7 +105,7 @@ def _neglected(first: Side, second: Side) -> list[str]:
     return [f"{note}: differences of order 1/D are not contained in z."]
 
 
-def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
+def starts_at_random(attributes: Mapping[str, Any]) -> bool:
     """Whether the initial weights have no overlap with the target but by chance."""
     if attributes.get("model") == "committee":
         given = ("initial_teacher_overlap", "initial_self_overlap")

@@ -179,7 +179,9 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
     assert phase.attrs["model_activation"] == "erf"
     phase_figure(phase)
     phase.to_netcdf(tmp_path / "phase.nc", engine="h5netcdf")
-    cells = report_data(tmp_path)["cells"]
+    report = report_data(tmp_path)
+    assert report["model"] == "A committee: its activation is erf, its teacher half_square."
+    cells = report["cells"]
     assert [cell["command"] for cell in cells] == [None, None]
     last = cells[1]["simulation"]["curves"]["test_loss"]["value"][-1]
     assert last == pytest.approx(float(there.test_loss[:, -1].mean()), rel=1e-3)
