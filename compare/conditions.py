@@ -97,7 +97,7 @@ def _neglected(first: Side, second: Side) -> list[str]:
         return [f"Sizes differ: D = {dims[0]} in the first and {dims[1]} in the second."]
     finite = next(dim for dim in dims if dim != "infinite")
     note = f"The theory is at infinite D, the other side at D = {finite}"
-    if _starts_at_random(infinite.attributes):
+    if starts_at_random(infinite.attributes):
         return [
             f"{note}: a random start has an overlap with the target of order 1/D there, from which it grows; at "
             f"infinite D overlap(0) = 0, and what grows from it alone stays 0. Give the theory dim = {finite}."
@@ -105,7 +105,7 @@ def _neglected(first: Side, second: Side) -> list[str]:
     return [f"{note}: differences of order 1/D are not contained in z."]
 
 
-def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
+def starts_at_random(attributes: Mapping[str, Any]) -> bool:
     """Whether the initial weights have no overlap with the target but by chance."""
     if attributes.get("model") == "committee":
         given = ("initial_teacher_overlap", "initial_self_overlap")
@@ -114,32 +114,47 @@ def _starts_at_random(attributes: Mapping[str, Any]) -> bool:
     return 0.0 in (json.loads(overlaps) if isinstance(overlaps, str) else [float(overlaps)])
 
 
-def _rule(attributes: Mapping[str, Any]) -> str:
-    """Such as "momentum 0.9, cosine to t = 10", from the attributes of a dataset."""
+def _rule(attributes: Mapping[str, Any], scheduled: bool) -> str:
+    """Such as "momentum 0.9, cosine to t = 10", from the attributes of a dataset; the schedule only if asked for."""
     words = [str(attributes.get("optimizer", "gd"))]
     if "momentum" in attributes:
         words[0] += f" {attributes['momentum']:g}"
-    if attributes.get("schedule", "constant") != "constant":
+    if scheduled and attributes.get("schedule", "constant") != "constant":
         words.append(str(attributes["schedule"]))
         if "t_max" in attributes:
             words[-1] += f" to t = {attributes['t_max']:g}"
-    if attributes.get("warmup", 0):
+    if scheduled and attributes.get("warmup", 0):
         words.append(f"{attributes['warmup']} steps of warmup")
     if "batch_size" in attributes:
         words.append(f"minibatches of {attributes['batch_size']}")
     return ", ".join(words)
 
 
+def _factors(attributes: Mapping[str, Any]) -> str | None:
+    """What tells the factors of the steps from others; None if it is not known."""
+    plain = attributes.get("schedule", "constant") == "constant" and not attributes.get("warmup", 0)
+    return attributes.get("schedule_factors", "constant" if plain else None)
+
+
 def _optimizers(first: Side, second: Side) -> list[str]:
-    """A note where the two sides are trained by different rules, or by steps of different size."""
-    rules = [_rule(side.attributes) for side in (first, second)]
-    known = [side.kind != "measurement" for side in (first, second)]
+    """A note where the two sides are trained by different rules, or by steps of different size.
+
+    Schedules by name are told apart by their names, others by their factors, as far as both sides have them.
+    """
+    sides = [side.attributes for side in (first, second)]
+    if "measurement" in (first.kind, second.kind):
+        return []
     notes = []
-    listed = any(side.attributes.get("schedule") in ("array", "function") for side in (first, second))
-    if all(known) and rules[0] != rules[1] and not listed:
+    listed = any(side.get("schedule") in ("array", "function") for side in sides)
+    factors = [_factors(side) for side in sides]
+    others = listed and None not in factors and factors[0] != factors[1]
+    rules = [_rule(side, others or not listed) for side in sides]
+    if others and rules[0] == rules[1]:
+        notes.append(f"Optimisers differ: both are {rules[0]}, with other factors.")
+    elif rules[0] != rules[1]:
         notes.append(f"Optimisers differ: {rules[0]} and {rules[1]}.")
-    steps = [side.attributes.get("step") for side in (first, second)]
-    if all(known) and None not in steps and not _same(*steps):
+    steps = [side.get("step") for side in sides]
+    if None not in steps and not _same(*steps):
         words = ["gradient flow" if step == "flow" else f"steps of {step:g}" for step in steps]
         notes.append(f"Steps differ: {words[0]} and {words[1]}.")
     return notes

@@ -35,6 +35,7 @@ from dmft.checks import check_integer, check_real, check_seed, check_times, plai
 from dmft.progress import progress_report
 from dmft.version import numerics
 from sim import simulate
+from sim.training.stepsize import COARSEST_RTOL, FINEST_RTOL
 
 if TYPE_CHECKING:
     import pandas
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 RUNS = 8
 #: Times unless given: so many, even in ln t from this part of t_max on.
 TIMES, EARLIEST = 25, 1e-3
+#: The simulations' rtol, as a share of the theory's.
+SHARE = 0.1
 #: Deviations from the theory for which the needed D is told.
 NEAR = (0.05, 0.01)
 #: The parts of the test loss are its own; what is compared.
@@ -151,7 +154,7 @@ def finite_size(
         seeds: runs at each D, or at the largest (at D then seeds x largest/D, so that errors are about even); >= 2.
         times: output times in (0, t_max]; None for 25, even in ln t.
         step: None for gradient flow, or the step of gradient descent, of theory and simulation.
-        rtol: of the theory; a tenth of it of the simulations' flow.
+        rtol: of the theory, from 1e-8 to 1; a tenth of it of the simulations' flow.
         seed: of all random numbers.
         folder: where each part is kept as soon as it is done; the same call with it goes on from there.
         progress: as in `dmft.solve`.
@@ -232,6 +235,11 @@ class Request:
             if chosen[0] <= 0:
                 raise ParameterError(f"Argument `times` must be > 0, but starts at {chosen[0]:g}.")
         rtol = check_real("rtol", rtol, above=0.0)
+        finest, coarsest = FINEST_RTOL["float64"], COARSEST_RTOL  # of the simulations, which take a tenth
+        if not finest <= SHARE * rtol <= coarsest:
+            raise ParameterError(
+                f"Argument `rtol` must be a number from {finest / SHARE:g} to {coarsest / SHARE:g}, but is {rtol:g}."
+            )
         return cls(model, t_max, sizes, counts, tuple(map(float, chosen)), step, rtol, check_seed(seed))
 
     @property
@@ -254,7 +262,7 @@ class Request:
     def simulate(self, dim: int) -> xarray.Dataset:
         """The runs of one size."""
         runs = self.seeds[self.dims.index(dim)]
-        settings: Any = {"step": self.step, "rtol": 0.1 * self.rtol, "seed": self.seed, "progress": False}
+        settings: Any = {"step": self.step, "rtol": SHARE * self.rtol, "seed": self.seed, "progress": False}
         return simulate(self.model.replace(dim=dim), self.t_max, times=[0.0, *self.times], seeds=runs, **settings)
 
 

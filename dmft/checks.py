@@ -57,7 +57,10 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 #: What an argument is called elsewhere, and here.
-ELSEWHERE = {"lr": "step", "eta": "step", "learning_rate": "step", "epochs": "t_max", "steps": "t_max", "time": "t_max"}
+ELSEWHERE = {
+    **dict.fromkeys(("lr", "eta", "learning_rate"), "step"),
+    **dict.fromkeys(("epochs", "steps", "time", "horizon"), "t_max"),
+}
 
 
 def neighbour(name: str, names: Iterable[str]) -> str | None:

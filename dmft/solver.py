@@ -75,7 +75,8 @@ def solve(
             n step.
         nesterov: take the gradient ahead; the curves are those of the weights that it is taken at.
         schedule: factor of `step` as the run proceeds: "constant", "linear" or "cosine" (both fall from 1 to 0 at
-            t_max), a function of the step number, such as an optax schedule, or an array with one factor a step.
+            t_max), a function of the step number, such as an optax schedule, or an array with one factor for each
+            of the round(t_max / step) steps.
         rtol: tolerance relative to the value, see above.
         atol: tolerance relative to the initial loss, see above.
         times: output times in [0, t_max]; None for all steps (discrete) or a dense geometric grid (flow).

@@ -14,6 +14,7 @@ from sim.request import Request
 from sim.systems.committee import committee_system
 from sim.systems.forms import choose_form, quadratic_system
 from sim.training.driver import run
+from sim.training.system import System
 from sim.variants.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -116,12 +117,23 @@ def simulate(
     kernel, linearized = check_bool("kernel", kernel), check_bool("linearized", linearized)
     if isinstance(model, Experiment):
         return run_experiment(model, form, request, kernel=kernel, linearized=linearized)
+    return run(*prepared(model, form, request, kernel=kernel, linearized=linearized))
+
+
+def prepared(
+    model: Any, form: str, request: Request, *, kernel: bool = False, linearized: bool = False
+) -> tuple[System, Request, dict[str, Any]]:
+    """What `simulate` runs of a model that is no Experiment: its system, the request and its attributes.
+
+    Raises:
+        ParameterError: the model cannot be simulated, not in this form, or not by this optimiser.
+    """
     if kernel or linearized:
         name = "kernel" if kernel else "linearized"
         raise ParameterError(f"Argument `{name}` must be False unless the model is a sim.Experiment, but is True.")
     if isinstance(model, Committee):
         settings = {"samples": model.samples, "form": "network", "form_requested": form} if model.dim else {}
-        return run(committee_system(model, form), request, model.to_attributes() | settings)
+        return committee_system(model, form), request, model.to_attributes() | settings
     if not isinstance(model, Model):
         raise ParameterError(
             f"Argument `model` must be a dmft.Model, a dmft.Committee or a sim.Experiment, but is {model!r}."
@@ -130,4 +142,4 @@ def simulate(
         raise ParameterError("Argument `dim` of the model must be an integer >= 2 to simulate, but is None (infinite).")
     chosen = choose_form(model, form, request.optimizer)
     attributes = {**model.to_attributes(), "form": chosen, "form_requested": form}
-    return run(quadratic_system(model, chosen), request, attributes)
+    return quadratic_system(model, chosen), request, attributes

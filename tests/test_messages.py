@@ -73,7 +73,8 @@ def test_a_file_in_the_place_of_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "name"), [("--lr", "--step"), ("--learning-rate", "--step"), ("--epochs", "--t-max")]
+    ("option", "name"),
+    [("--lr", "--step"), ("--learning-rate", "--step"), ("--epochs", "--t-max"), ("--horizon", "--t-max")],
 )
 def test_options_of_other_programs_are_named(option, name, capsys):
     assert main(["simulate", option, "3"]) == 2

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogLocator
 
+from compare.conditions import starts_at_random
 from compare.figures.entries import ARRAYS, by_entry, shown_entries
 from compare.figures.style import (
     FIRST,
@@ -207,11 +208,12 @@ def _draw_spread(axes: Axes, side: Side, name: str, style: Style, start: float) 
 
 
 def _title(sides: Sequence[Side], others: Sequence[Side] = ()) -> str:
-    """The model's parameters, then what lines and points are."""
+    """The model's parameters, then what lines and points are; a theory beside other points has a D of its own."""
     first = sides[0].attributes
-    parts = model_in_words(*(side.attributes for side in sides))
+    beside_theory = [side.kind for side in sides].count("theory") == 1
+    parts = model_in_words(*(side.attributes for side in sides), without=("dim",) if beside_theory else ())
     parts += [f"{name} {str(first[name]).rpartition('.')[2]}" for name in ("activation", "teacher") if name in first]
-    kinds = [_described(side) for side in sides]
+    kinds = [_described(side, beside_theory) for side in sides]
     if sides[0].kind == sides[1].kind:
         kinds = [f"{mark}: {kind.partition(': ')[2]}" for mark, kind in zip(_MARKS[sides[0].kind], kinds, strict=True)]
     open_points = [
@@ -219,23 +221,40 @@ def _title(sides: Sequence[Side], others: Sequence[Side] = ()) -> str:
         for side in others
         if side.kind != "theory"
     ]
-    about = [";  ".join([*kinds, *open_points])]
     bands = ["bands and bars: one standard error"]
     if any(side.spread is not None for side in sides):
         bands.append(f"pale bands: how one run at $D = {first['dim']}$ scatters over data sets")
-    if open_points or len(bands) > 1:
-        return "\n".join([",  ".join(parts), *about, ";  ".join(bands)]).strip()
-    return "\n".join([",  ".join(parts), ";  ".join([*about, *bands])]).strip()
+    return "\n".join([",  ".join(parts), *_filled([*kinds, *open_points, *bands])]).strip()
+
+
+#: Characters of a line of the title that fit in its width.
+_LINE = 98
+
+
+def _filled(parts: Sequence[str]) -> list[str]:
+    """The parts in lines, as many to a line as fit."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]};  {part}"
+        if len(longer.replace("$", "").replace(r"\infty", "-")) <= _LINE:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 #: What tells two sides of one kind apart.
 _MARKS = {"theory": ("wide", "thin"), "simulation": ("pale", "open"), "measurement": ("pale", "open")}
 
 
-def _described(side: Side) -> str:
-    """Such as "points: simulation, mean of 8 seeds"."""
+def _described(side: Side, with_dim: bool) -> str:
+    """Such as "points: simulation, $D = 100$, mean of 8 seeds"."""
+    dim = side.attributes.get("dim")
     if side.kind == "theory":
-        return "lines: theory"
-    if side.kind == "simulation":
-        return f"points: simulation, {seeds_in_words(side.runs)}"
-    return "points: measurement"
+        # a random start has the overlaps of its D, and all else is infinite
+        words, dim = "lines: theory", dim if starts_at_random(side.attributes) else "infinite"
+        size = r"$D = \infty$" if dim in (None, "infinite") else f"start of $D = {dim}$"
+    else:
+        words, size = f"points: {side.kind}", None if dim is None else f"$D = {dim}$"
+    seeds = [seeds_in_words(side.runs)] if side.kind == "simulation" else []
+    return ", ".join([words, *([size] if with_dim and size else []), *seeds])

@@ -189,12 +189,26 @@ def _of_run(runs: dict[str, xarray.Dataset]) -> dict[str, Any]:
 def _common(settings: Mapping[str, Any], sides: list[str], cells: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "sides": sides,
+        "model": _model_in_words(settings),
         "regimes": [str(kind) for kind in REGIMES],
         "t_max": settings["t_max"],
         "threshold": settings["threshold"],
         "counted": "share of wrong signs" if settings.get("of") == "accuracy" else "loss",
         "cells": cells,
     }
+
+
+def _model_in_words(settings: Mapping[str, Any]) -> str:
+    """The first sentence of the page, from the attributes of a run or of a sweep."""
+    activation, teacher, target = (
+        str(settings.get(name, settings.get(f"model_{name}", "quadratic"))).partition(", code ")[0]
+        for name in ("activation", "teacher", "target")
+    )
+    if "teacher" in settings or "model_teacher" in settings:
+        return f"A committee: its activation is {activation}, its teacher {teacher}."
+    if (activation, target) == ("quadratic", "quadratic"):
+        return "A two-layer quadratic network that learns a quadratic rule."
+    return f"A two-layer network: its activation is {activation}, its target {target}."
 
 
 def _axis(phase: xarray.Dataset, field: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -10,7 +11,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compare.sweep.axes import Axis
-from dmft.checks import PRECISIONS, ParameterError, check_bool, check_choice, check_integer, check_real, check_seed
+from dmft.checks import (
+    PRECISIONS,
+    MemoryLimitError,
+    ParameterError,
+    check_bool,
+    check_choice,
+    check_integer,
+    check_real,
+    check_seed,
+)
 from dmft.models.model import Model
 
 if TYPE_CHECKING:
@@ -90,9 +100,9 @@ class Sweep:
             )
         if self.spread:
             self._check_spread()
-        self._check_requests()
         for model in self.simulated.values():
             check_simulated(model, self.form)
+        self._check_requests()
 
     def _check_spread(self) -> None:
         """ParameterError unless the theory knows the spread over data sets at every point."""
@@ -109,16 +119,38 @@ class Sweep:
             raise ParameterError("Argument `dim` must be given with `spread`: data sets have a size.")
 
     def _check_requests(self) -> None:
-        """ParameterError where `dmft.solve` or `sim.simulate` refuses one of its further arguments."""
+        """ParameterError where `dmft.solve` or `sim.simulate` refuses one of its further arguments, at any point."""
         if self.theory and self.solve_options:
             from dmft.twotime.request import Request
 
-            Request(**self.theory_settings)
+            request = Request(**self.theory_settings)
+            if request.sample_count is not None:
+                self._check_samples(request)
         if self.simulate_every and self.simulate_options:
             from sim.request import Request as Simulated
+            from sim.request import check_optimizer, check_thresholds
+            from sim.simulation import prepared
 
             known = {field.name for field in dataclasses.fields(Simulated)}
-            Simulated(**{name: value for name, value in self.simulation_settings.items() if name in known})
+            settings = self.simulation_settings
+            asked = Simulated(**{name: value for name, value in settings.items() if name in known})
+            more = {name: value for name, value in settings.items() if name not in known}
+            for model in self.simulated.values():
+                system, _, _ = prepared(model, request=asked, **more)
+                check_optimizer(system, asked.optimizer)
+                check_thresholds(system, asked.stop_below)
+
+    def _check_samples(self, request: Any) -> None:
+        """ParameterError unless the number of samples suits the theory of every point."""
+        from dmft.solver import engine_for
+
+        sizes = ("width", "teacher_dim")  # of a committee; a Model asks the same of all
+        different = {tuple(getattr(model, size, 0) for size in sizes): model for model in self.models.values()}
+        for model in different.values():
+            engine = engine_for(model)
+            with contextlib.suppress(MemoryLimitError):  # this point's own
+                grid = request.first_grid(engine)
+                engine.choose_sampling(grid, request.precision, request.rtol, request.sample_count)
 
     def _check_of(self) -> str:
         """What times are those of; ParameterError unless the models have it."""

@@ -316,10 +316,10 @@ class Committee(ByContent, Units):
         Args:
             attributes: a mapping of all fields.
             **functions: `activation`, `teacher` and `loss`, where these were functions of one's own: a file does not
-                hold them.
+                hold them. They must do what those did; where the text has no ", code <hash>", any is taken.
 
         Raises:
-            ParameterError: such a function is missing.
+            ParameterError: such a function is missing, is another one, or belongs to a field that has a name.
         """
         values: dict[str, Any] = {}
         for name in field_names():
@@ -329,7 +329,12 @@ class Committee(ByContent, Units):
             if name in FUNCTIONS and value.startswith("function "):
                 if name not in functions:
                     raise ParameterError(f"Argument `{name}` must be given: it was the {value}, which no file holds.")
-                value = functions[name]
+                value = _same_function(name, functions[name], value)
+            elif name in functions:
+                raise ParameterError(
+                    f"Argument `{name}` must be left out, as it was {value!r} and no function of one's own, but is "
+                    f"{functions[name]!r}."
+                )
             elif name in ("readout", "initial_teacher_overlap", "initial_self_overlap"):
                 value = None if value == "none" else json.loads(value)
             elif isinstance(value, str):
@@ -343,6 +348,17 @@ class Committee(ByContent, Units):
 def field_names() -> tuple[str, ...]:
     """Names of the model's fields, in order."""
     return tuple(field.name for field in dataclasses.fields(Committee))
+
+
+def _same_function(name: str, function: Any, text: str) -> Any:
+    """The function, if it is that of which a file holds the text; unknown fingerprints are let pass."""
+    code, own = text.rpartition(", code ")[2], short_code(function)
+    if ", code " in text and "unknown" not in (code, own) and code != own:
+        raise ParameterError(
+            f"Argument `{name}` must be the {text}, but is {describe(function)}, code {own} (codes also differ between "
+            f"versions of Python and of packages; take the code out of the attribute {name!r} to allow any)."
+        )
+    return function
 
 
 def _plain(name: str, value: Any) -> Any:

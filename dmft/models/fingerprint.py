@@ -98,6 +98,21 @@ def short_code(function: Any) -> str:
         return "unknown"
 
 
+def schedule_code(factors: np.ndarray) -> str:
+    """What tells the factors of one schedule from those of another: "constant", or digits of a hash.
+
+    Factors that differ by rounding alone have the same code.
+    """
+    import numpy as np
+
+    if np.all(factors == 1.0):
+        return "constant"
+    # in units in which no simple fraction lies halfway between two integers
+    largest = float(np.abs(factors).max()) or 1.0
+    whole = np.rint(factors / largest * (1e6 * np.pi / 3)).astype(np.int64)
+    return _hash("schedule", f"{largest * np.pi / 3:.6g}".encode(), whole.tobytes()).hex()[:16]
+
+
 def _digest(value: Any, open_: tuple[int, ...], known: dict[int, tuple[bytes, Any]]) -> bytes:
     """Hash of a value; `open_` are the objects around it, `known` those that are done, kept alive with their hashes."""
     if type(value) in _PLAIN:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dmft.checks import ParameterError, check_bool, check_momentum, precision_context
+from dmft.models.fingerprint import schedule_code
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -73,7 +74,9 @@ class Momentum:
         attributes: dict[str, Any] = {"optimizer": name}
         if self.momentum:
             attributes["momentum"] = self.momentum
-        return attributes if self.schedule == "constant" else attributes | {"schedule": self.schedule}
+        if self.schedule == "constant":
+            return attributes
+        return attributes | {"schedule": self.schedule, "schedule_factors": schedule_code(self.factors)}
 
 
 def momentum_of(momentum: Any, nesterov: Any, schedule: Any, step: float | None, t_max: float) -> Momentum | None:
@@ -119,11 +122,10 @@ def _factors(schedule: Any, count: int) -> tuple[str, np.ndarray]:
         return schedule, shapes[schedule]
     name = "function" if callable(schedule) else "array"
     factors = _values(schedule, count) if callable(schedule) else _listed(schedule)
-    if len(factors) < count:
+    if len(factors) != count:
         raise ParameterError(
             f"Argument `schedule` must have a factor for each of {count} steps, but has {len(factors)}."
         )
-    factors = factors[:count]
     bad = ~(np.isfinite(factors) & (factors >= 0))
     if bad.any():
         n = int(np.argmax(bad))

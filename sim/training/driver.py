@@ -28,7 +28,7 @@ from sim.training.descent import Layout
 from sim.training.flow_groups import follow_group, numbers_recorded
 from sim.training.flow_report import broken_error, flow_parts
 from sim.training.groups import Diverged, Halted, Job, train_group, train_groups
-from sim.training.optimizers import is_transformation
+from sim.training.optimizers import is_transformation, schedule_attributes
 from sim.training.stepsize import round_down, stable_step
 from sim.training.system import System
 
@@ -195,7 +195,7 @@ def assemble(job: Job, values: np.ndarray, attributes: dict[str, Any]) -> xarray
         "backend": jax.default_backend(),
         "package_version": __version__,
     }
-    settings |= request.optimizer.to_attributes()
+    settings |= request.optimizer.to_attributes() | schedule_attributes(request.optimizer, plan.count)
     if request.stop_below is not None:
         settings |= {f"stop_below_{name}": float(level) for name, level in request.stop_below.items()}
         settings["stopped"] = int(times < plan.time.size)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_momentum, precision_context
-from dmft.models.fingerprint import ByContent, short_code
+from dmft.models.fingerprint import ByContent, schedule_code, short_code
 
 if TYPE_CHECKING:
     import jax
@@ -29,6 +29,8 @@ RULES = ("gd", "momentum", "nesterov", "adam", "adamw")
 #: Rules that are the same for rotated rows, because they are linear in the gradient.
 LINEAR_RULES = ("gd", "momentum", "nesterov")
 SCHEDULES = ("constant", "linear", "cosine")
+#: Steps of the longest run whose schedule is compared with others.
+MOST_COMPARED = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,6 +235,18 @@ def schedule_factors(optimizer: Optimizer, count: int) -> np.ndarray:
     with precision_context("float64"):
         pace = Pace(*(jnp.asarray(x, jnp.float64) for x in (1.0, 0.0, count)))
         return np.array(schedule_factor(optimizer, pace, jnp.arange(count)), np.float64)
+
+
+def schedule_attributes(optimizer: Optimizer, count: int) -> dict[str, str]:
+    """What tells a schedule from others (`dmft.models.fingerprint.schedule_code`), as far as that is known."""
+    if not optimizer.scheduled or count > MOST_COMPARED:
+        return {}
+    try:
+        factors = schedule_factors(optimizer, count)
+    except Exception:  # a function that takes one traced number alone
+        return {}
+    finite = all(map(math.isfinite, factors))
+    return {"schedule_factors": schedule_code(factors)} if finite else {}
 
 
 def schedule_factor(optimizer: Optimizer, pace: Pace, n: Any) -> jax.Array:

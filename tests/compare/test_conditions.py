@@ -3,11 +3,14 @@
 import functools
 
 import numpy as np
+import optax
 import pytest
 
 from compare import overlay
 from dmft import Committee, Model, ParameterError
-from sim import Experiment
+from dmft.twotime.momentum import momentum_of
+from sim import Experiment, Optimizer
+from sim.training.optimizers import schedule_attributes
 
 TIME = np.concatenate([[0.0], np.geomspace(0.1, 100.0, 60)])
 
@@ -86,3 +89,45 @@ def test_warmup_batches_and_ends_of_schedules_are_named(make_theory, make_simula
     assert overlay(make_theory(**both, **one), make_simulation(**both, **other)).notes == (
         f"Optimisers differ: {says}",
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"schedule_factors": "a"}, {"schedule_factors": "a"}, None),
+        ({"schedule_factors": "a"}, {"schedule_factors": "b"}, "both are gd, array to t = 10, with other factors."),
+        ({"schedule_factors": "a"}, {"schedule": "linear", "warmup": 3, "schedule_factors": "a"}, None),
+        ({"schedule_factors": "a"}, {"schedule": "constant"}, "gd, array to t = 10 and gd."),
+        ({"schedule_factors": "constant"}, {"schedule": "constant"}, None),
+        ({}, {"schedule_factors": "b"}, None),  # not known
+        ({}, {"optimizer": "momentum", "momentum": 0.9}, "gd and momentum 0.9."),
+        (
+            {"schedule_factors": "a", "optimizer": "momentum", "momentum": 0.5},
+            {"schedule_factors": "a", "optimizer": "momentum", "momentum": 0.9},
+            "momentum 0.5 and momentum 0.9.",
+        ),
+    ],
+)
+def test_schedules_of_arrays_are_told_by_their_factors(make_theory, make_simulation, one, other, says):
+    both = {"optimizer": "gd", "step": 0.1, "t_max": 10.0, "schedule": "array"}
+    notes = overlay(make_theory(**both | one), make_simulation(**both | other)).notes
+    assert notes == (() if says is None else (f"Optimisers differ: {says}",))
+
+
+def test_theory_and_simulation_have_the_same_code_of_the_same_factors():
+    ramp = (np.arange(64) + 1) / 64
+    schedules = {"array": ramp, "function": lambda n: (n + 1) / 64, "cosine": "cosine", "half": lambda n: 0.5 + 0 * n}
+    theory = {}
+    for name, schedule in schedules.items():
+        rule = momentum_of(0.0, False, schedule, 0.1, 6.4)
+        assert rule is not None
+        theory[name] = rule.to_attributes()["schedule_factors"]
+    assert theory["array"] == theory["function"]
+    assert len(set(theory.values())) == 3
+    for name, schedule in schedules.items():
+        if name != "array":
+            assert schedule_attributes(Optimizer(schedule=schedule), 64) == {"schedule_factors": theory[name]}
+    assert schedule_attributes(Optimizer(schedule=optax.cosine_decay_schedule(1.0, 64)), 64) == {
+        "schedule_factors": theory["cosine"]
+    }
+    assert schedule_attributes(Optimizer(), 64) == {}

@@ -32,6 +32,7 @@ from dmft.compiled import executables
 from sim import simulate
 
 BASE = Model(alpha=1.0, epsilon=0.5, kappa=2.0, initial_overlap=0.1)
+LARGE = BASE.replace(dim=20)
 QUICK = {"t_max": 2.0, "step": 0.2, "rtol": 0.5, "atol": 0.1}
 
 
@@ -178,7 +179,9 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
     assert phase.attrs["model_activation"] == "erf"
     phase_figure(phase)
     phase.to_netcdf(tmp_path / "phase.nc", engine="h5netcdf")
-    cells = report_data(tmp_path)["cells"]
+    report = report_data(tmp_path)
+    assert report["model"] == "A committee: its activation is erf, its teacher half_square."
+    cells = report["cells"]
     assert [cell["command"] for cell in cells] == [None, None]
     last = cells[1]["simulation"]["curves"]["test_loss"]["value"][-1]
     assert last == pytest.approx(float(there.test_loss[:, -1].mean()), rel=1e-3)
@@ -216,8 +219,30 @@ def test_a_committee_is_swept_by_names(computed, tmp_path):
         ({"solve_options": {"momentum": 1.5}, "step": 0.1}, "`momentum` must be a number >= 0 and < 1"),
         ({"solve_options": {"schedule": [1.0, 1.0]}, "step": 0.1}, "`schedule` must have a factor for each of"),
         (
-            {"simulate_options": {"optimizer": "sgd"}, "simulate_every": 1, "base_model": BASE.replace(dim=20)},
+            {"simulate_options": {"optimizer": "sgd"}, "simulate_every": 1, "base_model": LARGE},
             "`optimizer` must be one of gd",
+        ),
+        ({"solve_options": {"sample_count": 100}}, "`sample_count` must be a power of two >= 32, but is 100"),
+        ({"solve_options": {"sample_count": 16}}, "`sample_count` must be an integer >= 32"),
+        (
+            {
+                "solve_options": {"sample_count": 32},
+                "step": 0.1,
+                "base_model": Committee(alpha=1.0, kappa=2.0, width=2, activation="erf"),
+            },
+            "`sample_count` must be an integer >= 512",
+        ),
+        (
+            {"simulate_options": {"optimizer": "adam"}, "simulate_every": 1, "step": 0.1, "base_model": LARGE},
+            "`width` of the model must be finite with optimizer adam",
+        ),
+        (
+            {"simulate_options": {"stop_below": {"trace": 0.1}}, "simulate_every": 1, "base_model": LARGE},
+            "`stop_below` must be one of",
+        ),
+        (
+            {"simulate_options": {"kernel": True}, "simulate_every": 1, "base_model": LARGE},
+            "`kernel` must be False unless",
         ),
         ({"solve_options": {"sampels": 64}}, "'sampels'"),
         ({"solve_options": {"rtol": 0.1}}, "'rtol'"),

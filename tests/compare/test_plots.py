@@ -80,6 +80,13 @@ def test_a_second_size_has_open_points_beside_the_others_and_the_spread_a_pale_b
     assert opened.get_markerfacecolor() == "white" != full.get_markerfacecolor()
     assert not set(full.get_xdata()) & set(opened.get_xdata())
     assert "open: $D = 200$, mean of 4 seeds" in both.get_suptitle()
+    for figure in (plain, both):
+        first, kinds = figure.get_suptitle().splitlines()[:2]
+        assert "D" not in first
+        assert kinds.startswith(r"lines: theory, $D = \infty$;  points: simulation, $D = 100$, mean of 8 seeds")
+    random = overlay(make_theory(initial_overlap=0.0), make_simulation(initial_overlap=0.0)).plot()
+    assert "theory, start of $D = 100$;" in random.get_suptitle()
+    assert "$D = 100 | 200$" in overlay(make_theory(), make_theory(dim=200)).plot().get_suptitle()
     assert "open" not in plain.get_suptitle()
     for figure in (plain, both):
         bands = [band.get_paths()[0].vertices for band in figure.axes[0].collections if band.get_alpha() == 0.13]

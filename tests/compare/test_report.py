@@ -21,7 +21,8 @@ from compare.report.page import write_report
 from compare.report.repeat import command, settings_of
 from compare.sweep.measures import ABSENT, State, measure
 from compare.sweep.point_file import encode
-from dmft import Model, ParameterError
+from dmft import Committee, Model, ParameterError
+from sim import Experiment
 
 pytest.importorskip("plotly")
 
@@ -214,10 +215,26 @@ def test_a_folder_of_compare_is_a_report_of_one_point(tmp_path, make_theory, mak
     make_simulation(**attributes, **more).to_netcdf(tmp_path / "simulation.nc", engine="h5netcdf")
     data = data_of(write_report(tmp_path))
     assert data["axes"] == []
+    assert data["model"] == "A two-layer quadratic network that learns a quadratic rule."
     [cell] = data["cells"]
     assert cell["agreement"]["rows"].keys() >= {"train_loss", "test_loss"}
     name, settings = settled(cell["command"])
     assert (name, settings.step, settings.form, settings.seeds, settings.seed) == ("compare", None, "auto", 8, 5)
+
+
+def test_the_first_sentence_is_that_of_the_model(tmp_path, make_simulation):
+    def own(h):
+        return h**2
+
+    committee = Committee(alpha=1.0, kappa=2.0, width=2, activation=own, teacher="erf", dim=100)
+    experiment = Experiment(model=BASE.replace(width=10, initial_overlap=0.0), activation="hermite3", target="hermite3")
+    for model, says in (
+        (committee, r"A committee: its activation is function .*own, its teacher erf\."),
+        (experiment, r"A two-layer network: its activation is hermite3, its target hermite3\."),
+    ):
+        run = make_simulation(**model.to_attributes(), t_max=100.0, seed=5, precision="float64", seeds=8, step="flow")
+        run.to_netcdf(tmp_path / "simulation.nc", engine="h5netcdf")
+        assert re.fullmatch(says, report_data(tmp_path)["model"])
 
 
 def test_a_simulation_with_steps_of_its_own_is_a_command_of_its_own():

@@ -131,12 +131,15 @@ def test_summary_and_picture(tmp_path):
         ({"step": 0}, ["`step`", "> 0"]),
         ({"step": 3.0}, ["`step`", "t_max = 2"]),
         ({"model": "model"}, ["`model`", "Model"]),
+        ({"rtol": 20}, ["`rtol`", "from 1e-08 to 1", "20"]),
+        ({"rtol": 1e-9}, ["`rtol`", "from 1e-08 to 1", "1e-09"]),
     ],
 )
-def test_refusals(changes, words):
+def test_refusals(changes, words, runs):
     with pytest.raises(ParameterError) as caught:
         finite_size(**{"model": MODEL, "t_max": 2.0, "dims": (50, 100, 200)} | changes)
     assert all(word in str(caught.value) for word in words), caught.value
+    assert not runs
 
 
 def test_a_request_of_steps_has_times_on_them():

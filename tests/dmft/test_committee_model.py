@@ -154,6 +154,10 @@ def test_attributes_give_the_model_back_but_for_functions() -> None:
     with pytest.raises(ParameterError, match="`activation` must be given: it was the function "):
         Committee.from_attributes(own.to_attributes())
     assert Committee.from_attributes(own.to_attributes(), activation=jnp.tanh) == own
+    sums = [lambda u, shift=shift: jnp.sum(jnp.tanh(u + shift), -1) for shift in (0.0, 1.0)]
+    for name, (one, other) in {"activation": (jnp.tanh, jnp.sin), "teacher": sums}.items():
+        with pytest.raises(ParameterError, match=f"`{name}` must be the function .*, code .*, but is "):
+            Committee.from_attributes(RELU.replace(**{name: one}).to_attributes(), **{name: other})
 
 
 def loss(model: Committee, teacher: Any, neurons: Any) -> float:

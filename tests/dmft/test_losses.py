@@ -146,6 +146,12 @@ def test_models_go_through_files() -> None:
         Committee.from_attributes(own.to_attributes())
     assert Committee.from_attributes(own.to_attributes(), loss=logistic) == own
     assert own != PAIR.replace(loss=perceptron)
+    with pytest.raises(ParameterError, match=r"`loss` must be the function .*logistic, code .*, but is .*perceptron"):
+        Committee.from_attributes(own.to_attributes(), loss=perceptron)
+    without = own.to_attributes() | {"loss": "function of another Python"}
+    assert Committee.from_attributes(without, loss=logistic) == own
+    with pytest.raises(ParameterError, match=r"`activation` must be left out, as it was '.*' and no function"):
+        Committee.from_attributes(own.to_attributes(), loss=logistic, activation=jnp.tanh)
     later = ("loss", "labels", "label_flips")
     plain = Committee(alpha=1.0, kappa=2.0, width=1, activation="relu")
     old = {name: value for name, value in plain.to_attributes().items() if name not in later}

@@ -105,6 +105,7 @@ def test_a_force_that_comes_a_step_late_is_seen(monkeypatch):
         ({"nesterov": True, "step": 0.1}, r"`nesterov` must be False without `momentum`"),
         ({"schedule": "step", "step": 0.1}, r"`schedule` must be one of constant, linear, cosine, a function"),
         ({"schedule": np.ones(9), "step": 0.1}, r"`schedule` must have a factor for each of 10 steps, but has 9"),
+        ({"schedule": np.ones(11), "step": 0.1}, r"`schedule` must have a factor for each of 10 steps, but has 11"),
         ({"schedule": lambda n: 0.5 - n, "step": 0.1}, r"`schedule` must be finite and >= 0, but is -0.5 at step 1"),
         ({"schedule": b"linear", "step": 0.1}, r"`schedule` must be one of constant, .* but is b'linear'"),
         ({"schedule": ["a"] * 10, "step": 0.1}, r"`schedule` must be one of constant, .* but is \['a'"),

@@ -67,7 +67,7 @@ function drawHeader() {
     const failed = count(side, 2) ? `, ${count(side, 2)} failed` : "";
     return `${side}: ${count(side, 1)} of ${asked} point${asked === 1 ? "" : "s"}${failed}`;
   });
-  element("about").textContent = `A two-layer quadratic network that learns a quadratic rule. Done: ${found.join("; ")}. `
+  element("about").textContent = `${page.model} Done: ${found.join("; ")}. `
     + `A ${page.counted} counts as learnt at ${page.threshold}; the curves end at t = ${page.t_max}.`;
   element("settings").textContent = Object.entries(settings)
     .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
