@@ -22,7 +22,7 @@ def advance_explicit(c: Couplings, steps: Steps, state: State, first: Array, sto
 
     def body(n: Array, state: State) -> State:
         row = Row._make(array[n] for array in state.kernels)
-        local = local_forces(c, network, state, row, n, free_fields(c, state, row))
+        local = local_forces(c, network, state, row, n, free_fields(c, state, row, row.noise))
         factor, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
         following = next_row(c, network, steps.weights[n], state, row, n, local, factor)
         following, velocity = steps.gliding(n, row, following, state.velocity)
@@ -44,7 +44,7 @@ def next_row(
         target_overlap=keep * row.target_overlap - rate * weighted @ state.samples.u.T,
         readout=keep * row.readout - rate * learned if network.train_readout else row.readout,
         noise=keep * row.noise + step * c.strength * factor - rate * weighted @ state.samples.modes.T,
-        factor=row.factor,
+        carried=row.carried,
     )
 
 
@@ -57,4 +57,4 @@ def _store(state: State, n: Array, local: Local, factor: Array, following: Row) 
     fields = Fields(put(state.fields.h, n, local.h), put(state.fields.residual, n, local.residual))
     row = zip(state.kernels, following, strict=True)
     kernels = Kernels._make(put(array, n + 1, value) for array, value in row)
-    return state._replace(kernels=kernels._replace(factor=put(kernels.factor, n, factor)), fields=fields)
+    return state._replace(kernels=kernels, fields=fields, factor=put(state.factor, n, factor))

@@ -64,7 +64,7 @@ def predicted_row(state: State, n: Array) -> Row:
         target_overlap=continued(kernels.target_overlap),
         readout=continued(kernels.readout),
         noise=continued(kernels.noise),
-        factor=continued(kernels.factor),
+        carried=continued(kernels.carried),
     )
 
 
@@ -127,7 +127,7 @@ def solve_small(matrix: Float[Array, "N N S"], right: Float[Array, "N M S"]) -> 
 def row_forces(c: Couplings, network: Network, steps: Steps, state: State, n: Array, row: Row) -> Local:
     """Fields and forces of a proposed row, whose own force acts on them."""
     gain = instant_gain(c, steps, row, n)
-    history = free_fields(c, state, row) + gain @ (row.factor @ state.basis)
+    history = free_fields(c, state, row, row.carried)
     return local_forces(c, network, state, row, n, solve_fields(c, network, state, row, n, history, gain))
 
 
@@ -154,13 +154,14 @@ def implied_row(c: Couplings, network: Network, steps: Steps, state: State, n: A
 
     weighted = local.force * weight
     factor, _ = factor_rows(local.force, state.basis, weight, state.modes)
+    carried = newton(past.noise, weighted @ state.samples.modes.T, row.noise)
     learned = (local.value * state.presence[n]) @ (weight * local.push)
     return Row(
         instant=solver,
         target_overlap=newton(past.target_overlap, weighted @ state.samples.u.T, row.target_overlap),
         readout=(past.readout - rate * learned) / decay if network.train_readout else row.readout,
-        noise=newton(past.noise + h_n * c.strength * factor, weighted @ state.samples.modes.T, row.noise),
-        factor=jnp.where(jnp.arange(factor.shape[1]) < state.modes, factor, 0.0),
+        noise=carried + h_n * c.strength * solver @ factor,
+        carried=carried,
     )
 
 
@@ -168,10 +169,10 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
     """Write the solved row n, its fields and its forces."""
     local = row_forces(c, network, steps, state, n, row)
     factor, basis = factor_rows(local.force, state.basis, state.samples.weight, state.modes)
-    row = row._replace(factor=factor)
     return state._replace(
         kernels=Kernels._make(array.at[n].set(value) for array, value in zip(state.kernels, row, strict=True)),
         fields=Fields(state.fields.h.at[n].set(local.h), state.fields.residual.at[n].set(local.residual)),
+        factor=state.factor.at[n].set(factor),
         basis=basis,
         modes=state.modes + row.readout.shape[0],
     )
@@ -180,6 +181,6 @@ def store_row(c: Couplings, network: Network, steps: Steps, state: State, n: Arr
 def initial_fields(c: Couplings, network: Network, state: State) -> State:
     """Fields and residuals of row 0, which carries no force (h_0 = 0)."""
     row = Row._make(array[0] for array in state.kernels)
-    local = local_forces(c, network, state, row, jnp.int32(0), free_fields(c, state, row))
+    local = local_forces(c, network, state, row, jnp.int32(0), free_fields(c, state, row, row.noise))
     fields = Fields(state.fields.h.at[0].set(local.h), state.fields.residual.at[0].set(local.residual))
     return state._replace(fields=fields)

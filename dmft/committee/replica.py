@@ -218,7 +218,7 @@ def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solutio
         losses = np.asarray(model.criterion.reported(residual, label))
         correct = correctness(outputs(model, kernels.readout, h) - label, label, state.samples.weight.dtype)
     t, n, _ = h.shape
-    factor = kernels.factor.reshape(t * n, -1)
+    factor = np.asarray(state.factor, np.float64)[:size].reshape(t * n, -1)
     return Solution(
         readout=kernels.readout,
         target_overlap=kernels.target_overlap,

@@ -16,8 +16,8 @@ g = F e, with e its coordinates in the basis that Gram-Schmidt makes of all forc
     k R g = kappa^-1/2 noise e                                                                                  (8.4)
 
 So steps need no derivative at all, and networks with kinks are as good as others. In the flow row n's own force acts on
-the fields of the same row (R(n; n) > 0): they are the root of h + B g(h) = history, B = k h_n R(n; n). The part of B g
-in the modes of earlier rows is in 8.4 already, and added to the history.
+the fields of the same row (R(n; n) > 0): they are the root of h + B g(h) = history, B = k h_n R(n; n). In 8.4 only the
+noise that is carried over from earlier rows then counts: h_n strength R(n; n) F of it is B g.
 """
 
 from __future__ import annotations
@@ -46,9 +46,14 @@ class Local(NamedTuple):
     slope: Float[Array, "N S"]  # dDelta/dh_i = (alpha/N) a_i phi'(h_i)
 
 
-def free_fields(c: Couplings, state: State, row: Row) -> Float[Array, "N S"]:
-    """m_i.u + zeta_i and the response to the sample's own past forces, by equation 8.4."""
-    return row.target_overlap @ state.samples.u + row.noise @ (state.samples.modes - state.basis / jnp.sqrt(c.kappa))
+def free_fields(c: Couplings, state: State, row: Row, past: Float[Array, "N L"]) -> Float[Array, "N S"]:
+    """m_i.u + zeta_i and the response to the sample's own past forces, by equation 8.4.
+
+    Args:
+        past: the noise that earlier rows made: all of it in a step.
+    """
+    free = row.target_overlap @ state.samples.u + row.noise @ state.samples.modes
+    return free - past @ state.basis / jnp.sqrt(c.kappa)
 
 
 def local_forces(c: Couplings, network: Network, state: State, row: Row, n: Array, h: Float[Array, "N S"]) -> Local:

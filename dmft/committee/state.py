@@ -42,7 +42,7 @@ class Kernels(NamedTuple):
     target_overlap: Float[Array, "T N K"]  # m_i(n)
     readout: Float[Array, "T N"]  # a_i(n)
     noise: Float[Array, "T N L"]  # zeta_i(n) = sum_l noise(n, i, l) z_l, so that C - m m^T = noise noise^T
-    factor: Float[Array, "T N L"]  # g_i(n) = sum_l factor(n, i, l) e_l, so that Gamma = factor factor^T
+    carried: Float[Array, "T N L"]  # noise without what the row's own forces add; 0 of steps
 
 
 class Fields(NamedTuple):
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     target_overlap: Float[Array, "N K"]
     readout: Float[Array, " N"]
     noise: Float[Array, "N L"]
-    factor: Float[Array, "N L"]  # of the flow, on the modes of earlier rows
+    carried: Float[Array, "N L"]
 
 
 class Start(NamedTuple):
@@ -81,7 +81,8 @@ class State(NamedTuple):
     start: Start
     kernels: Kernels
     fields: Fields
-    basis: Float[Array, "L S"]  # orthonormal basis of the forces in sample space
+    factor: Float[Array, "T N L"]  # g_i(n) = sum_l factor(n, i, l) e_l, so that Gamma = factor factor^T
+    basis: Float[Array, "L S"]  # e: orthonormal basis of the forces in sample space
     modes: Int[Array, ""]  # where its next vectors go, after those of the initial weights and of earlier rows
     velocity: Row  # U(n) of equation 13.1; 0 without momentum
     rounds: Int[Array, " T"]  # inner iterations (implicit steps)
@@ -103,6 +104,7 @@ def empty_state(samples: Samples, presence: Array, start: Start, width: int, cap
         start=start,
         kernels=Kernels(zeros(t, n, n), zeros(t, n, directions), zeros(t, n), zeros(t, n, modes), zeros(t, n, modes)),
         fields=Fields(zeros(t, n, count), zeros(t, count)),
+        factor=zeros(t, n, modes),
         basis=zeros(modes, count),
         modes=jnp.int32(width),
         velocity=Row(zeros(n, n), zeros(n, directions), zeros(n), zeros(n, modes), zeros(n, modes)),
