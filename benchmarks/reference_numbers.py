@@ -127,7 +127,7 @@ CASES: dict[str, Case] = {
     "committee_quadratic_steps": lambda: theory(PAIR, 2.0, [0.5, 1.0, 2.0], 512, step=0.25, kernels=True),
     "committee_quadratic_flow": lambda: theory(PAIR, 2.0, [0.5, 1.0, 2.0], 512, points=8),
     "committee_relu_steps": lambda: theory(KINKED, 2.0, [0.5, 1.0, 2.0], 512, step=0.25),
-    "committee_relu_flow": lambda: theory(KINKED, 2.0, [0.5, 1.0, 2.0], 512, points=8),
+    "committee_relu_flow": lambda: theory(KINKED, 2.0, [0.5, 1.0, 2.0], 2048, points=16),
     "committee_erf_steps": lambda: theory(ERF, 2.0, [0.5, 1.0, 2.0], 512, step=0.25),
     "committee_erf_flow": lambda: theory(ERF, 2.0, [0.5, 1.0, 2.0], 512, points=8),
     "committee_centred": lambda: theory(
