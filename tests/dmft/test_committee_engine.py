@@ -17,7 +17,7 @@ from dmft.limits.regression import ridge
 from dmft.models.activations import Activation
 from dmft.twotime.engine import Iteration
 from dmft.twotime.grid import Grid, explicit_grid, graded_times, implicit_grid
-from dmft.twotime.loop import solve_one
+from dmft.twotime.loop import solve_one, solve_rows
 from dmft.twotime.momentum import momentum_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
@@ -124,6 +124,27 @@ def test_linear_pair_correlations_in_both_forms() -> None:
     solution = one_replica(model, grid, 256)
     np.testing.assert_allclose(solution.correlation, propagated(model, grid, solution), atol=1e-10)
     np.testing.assert_allclose(responses(model, grid, solution).stein, 0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("grid", [explicit_grid(0.4, 3.2), implicit_grid(graded_times(3.2, 9))], ids=["steps", "flow"])
+def test_the_reaction_by_the_basis_is_that_by_the_responses(grid: Grid) -> None:
+    """Equation 8.4: k R g = noise e / sqrt(kappa), to rounding for linear neurons, whose responses are exact."""
+    model = PAIR.replace(activation="linear", teacher="linear", weight_decay=0.1)
+    engine, drawn = (
+        CommitteeEngine(model),
+        Sampling(256, 2 * (grid.size + 1), None if grid.explicit else WIDTH, "float64"),
+    )
+    with precision_context("float64"):
+        state = solve_rows(engine, grid, drawn, np.random.SeedSequence(3, spawn_key=(0,)), Iteration(tolerance=1e-12))
+        solution = engine.read(state, grid)
+    size, basis = grid.size, np.asarray(state.basis)
+    noise, factor = np.asarray(state.kernels.noise)[:size], np.asarray(state.factor)[:size]
+    force = factor @ basis  # (T, N, S)
+    shift, response = int(grid.explicit), responses(model, grid, solution).response
+    by_slot = np.zeros_like(force)
+    by_slot[shift:] = grid.weights[shift:, None, None] * force[: size - shift]
+    reaction = np.einsum("ticj,cjs->tis", response, by_slot) / (model.alpha * model.kappa)
+    np.testing.assert_allclose(noise @ basis / np.sqrt(model.kappa), reaction, atol=1e-8)
 
 
 def propagated(model: Committee, grid: Grid, solution: Solution) -> np.ndarray:

@@ -59,6 +59,13 @@ def test_collapse_begins_at_the_gap_of_the_precision() -> None:
                 assert float(measures.collapse(z, bits)) == expected
 
 
+def test_no_logits_make_stablemax_zero() -> None:
+    z = jnp.array([[1e7, -1e7], [1e12, -1e12]], jnp.float32)
+    loss, gradient = jax.value_and_grad(lambda value: jnp.sum(losses.stablemax(value, jnp.array([0, 0]))))(z)
+    assert 0 < float(loss) < 1e-13
+    assert np.all(np.asarray(gradient) != 0)
+
+
 def test_stablemax_logistic_and_square() -> None:
     z = LOGITS.astype(np.float64)
     s = np.where(z >= 0.0, z + 1.0, 1.0 / (1.0 - np.where(z < 0.0, z, 0.0)))
