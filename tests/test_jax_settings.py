@@ -48,8 +48,8 @@ def setting(request: pytest.FixtureRequest) -> Iterator[None]:
     "setting",
     [
         ("jax_enable_x64", True),
-        ("jax_debug_nans", True),
-        ("jax_debug_infs", True),
+        pytest.param(("jax_debug_nans", True), marks=pytest.mark.slow),
+        pytest.param(("jax_debug_infs", True), marks=pytest.mark.slow),
         ("jax_numpy_dtype_promotion", "strict"),
         ("jax_numpy_rank_promotion", "raise"),
         ("jax_transfer_guard", "disallow"),

@@ -262,7 +262,7 @@ def planted_limit(times):
         (correct, True),
         pytest.param(without_bath_feedback, False, marks=pytest.mark.slow),
         pytest.param(outlier_responding_like_the_bulk, False, marks=pytest.mark.slow),
-        (noise_too_strong, False),
+        pytest.param(noise_too_strong, False, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("compiled_anew")

@@ -63,6 +63,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_steps_of_descent_of_a_linear_network_have_the_exact_derivatives():
     model = Model(alpha=1.3, epsilon=0.0, kappa=3.0, label_noise=0.3, weight_decay=0.1)
     names = ("alpha", "kappa", "label_noise", "weight_decay")

@@ -298,9 +298,9 @@ def flow(alpha):
     ("run", "large"),
     [
         (descent, {"advance_explicit": 2}),
-        (pair, {"advance_explicit": 2}),
+        pytest.param(pair, {"advance_explicit": 2}, marks=pytest.mark.slow),
         (training, {"advance": 1, "begin": 1}),
-        (flow, {"advance_implicit": 2}),
+        pytest.param(flow, {"advance_implicit": 2}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")

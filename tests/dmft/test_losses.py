@@ -243,7 +243,13 @@ def without_curvature(loss: Any, residual: Any, label: Any, width: Any) -> tuple
     return smoothed_loss(loss, residual, label, width)[0], jnp.ones_like(residual)
 
 
-@pytest.mark.parametrize(("loss", "wrong"), [("hinge", without_delta), ("logistic", without_curvature)])
+@pytest.mark.parametrize(
+    ("loss", "wrong"),
+    [
+        pytest.param("hinge", without_delta, marks=pytest.mark.slow),
+        ("logistic", without_curvature),
+    ],
+)
 def test_tangents_need_the_curvature_of_the_loss(
     loss: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, compiled_anew: Callable[[], None]
 ) -> None:

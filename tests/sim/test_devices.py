@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray
 
 from dmft.losses.quadratic import OBSERVABLES
@@ -50,6 +51,7 @@ assert devices == {4} and stopped, (devices, stopped)
 """
 
 
+@pytest.mark.slow
 def test_seeds_over_several_devices_train_as_on_one(tmp_path: Path) -> None:
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
