@@ -189,7 +189,7 @@ def test_simulations_extrapolated_in_1_over_d_meet_the_theory(step, rule):
     theory = solve(MODEL, 6.0, step=step, replicas=8, sample_count=256, times=times, **rule)
     name = "gd" if "momentum" not in rule else "nesterov" if "nesterov" in rule else "momentum"
     optimizer = Optimizer(name, **{key: value for key, value in rule.items() if key != "nesterov"})
-    about = {"step": step, "times": times, "form": "reduced", "seed": 3, "optimizer": optimizer}
+    about = {"step": step, "times": times, "form": "reduced", "seed": 3, "precision": "float32", "optimizer": optimizer}
     runs = [simulate(MODEL.replace(dim=dim), 6.0, seeds=seeds, **about) for dim, seeds in sizes.items()]
     quantile = stats.norm.ppf(1 - 0.01 / 2 / (len(NAMES) * len(times)))
     for name in NAMES:

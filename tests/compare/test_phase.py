@@ -454,7 +454,7 @@ def test_a_sweep_killed_at_random_moments_ends_in_the_same_file(tmp_path):
             identity = (path.stat().st_ino, path.stat().st_mtime_ns)
             assert seen.setdefault(path.name, identity) == identity
 
-    for _ in range(5):
+    for _ in range(3):
         process = subprocess.Popen([*command, str(broken)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(0.2, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
