@@ -478,7 +478,7 @@ def test_kills_lose_nothing_that_was_finished(command, tmp_path):
     subprocess.run(arguments, check=True, capture_output=True)
     seconds = time.monotonic() - start
     draw = random.Random(0)
-    for kill in range(5):
+    for kill in range(4):
         more = ["--seed", "7"] if kill % 2 else []
         process = subprocess.Popen([*arguments, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(0.3, 1.1) * seconds)
