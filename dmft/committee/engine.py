@@ -88,10 +88,12 @@ class CommitteeEngine(Ensemble):
             wanted = modes * (SAMPLES_PER_MODE if rtol < LOOSE else FEW_PER_MODE)
             samples = max(least, int(np.clip(2 ** round(np.log2(wanted)), LEAST, MOST)))
         samples = check_sample_count(samples, least)
-        return Sampling(samples, modes, None if grid.explicit else self.kink_width(grid), precision)
+        return Sampling(samples, modes, self.kink_width(grid), precision)
 
-    def kink_width(self, grid: Grid) -> float:
+    def kink_width(self, grid: Grid) -> float | None:
         """Of the flow: as wide as a force of size 1 moves a field in the longest step, that a row has a single root."""
+        if grid.explicit or not self.model.kinked:
+            return None
         move = float(grid.weights.max()) / (self.model.alpha * self.model.kappa)  # k h
         return float(np.clip(move, NARROW, WIDE)) * replica.field_size(self.model)
 
@@ -141,9 +143,9 @@ class CommitteeEngine(Ensemble):
         """Beside each replica one of few samples; of the flow one more where there are kinks, and a coarser one."""
         few, size, first = plan.fewer.sampling, plan.grid.size, plan.first_replicas
         found = [Runs(size, plan.sampling, first), Runs(size, few, first)]
-        if plan.grid.explicit:
-            return found
-        return [*found, *[Runs(size, few, first)] * self.model.kinked, Runs(round(size / COARSENING[0]), few, first)]
+        if few.kink_width is not None:
+            found.append(Runs(size, few, first))
+        return found if plan.grid.explicit else [*found, Runs(round(size / COARSENING[0]), few, first)]
 
     def kernels(self, replicas: list[Solution], grid: Grid) -> list[KernelStack]:
         """C_ij(t, s) and R_ij(t, s), means over replicas."""
@@ -165,8 +167,8 @@ class CommitteeEngine(Ensemble):
         ]
 
     def extra_attributes(self, plan: Plan, replicas: list[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """No width of kinks where there are none, or where they are not smoothed."""
-        return {} if self.model.kinked and not plan.grid.explicit else {"kink_width": 0.0}
+        """No width of kinks where none are smoothed."""
+        return {"kink_width": 0.0} if plan.sampling.kink_width is None else {}
 
 
 def tangent_samples(model: Committee, rows: int, samples: int, precision: str) -> int:

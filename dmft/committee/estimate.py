@@ -41,14 +41,14 @@ def corrected_member(engine: Ensemble, plan: Plan, index: int) -> Member:
     factor = plan.sampling.samples / few_plan.sampling.samples
     for_samples = {name: (fine[name] - few[name]) / (factor - 1) for name in fine}
     for_kinks = {name: np.zeros_like(fine[name]) for name in fine}
-    width, smooth = plan.sampling.kink_width, plan.sampling.kink_width is None or not model.kinked
-    if width is not None and not smooth:
+    width = plan.sampling.kink_width
+    if width is not None:
         sampling = dataclasses.replace(few_plan.sampling, kink_width=2 * width)
         wide = order_parameters(solve_replica(dataclasses.replace(plan, sampling=sampling), index))
         for_kinks = {name: (few[name] - wide[name]) / 3 for name in fine}
     complete = with_test_loss(model, _sum(fine, for_samples, for_kinks))
     without_samples = with_test_loss(model, _sum(fine, for_kinks))
-    without_kinks = complete if smooth else with_test_loss(model, _sum(fine, for_samples))
+    without_kinks = complete if width is None else with_test_loss(model, _sum(fine, for_samples))
     change = None if plan.grid.explicit else step_change(engine, few_plan, index, with_test_loss(model, few))
     return Member(
         value={name: complete[name] for name in observables(model)},

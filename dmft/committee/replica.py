@@ -37,7 +37,8 @@ class Sampling:
         samples: S, a power of two.
         modes: L, noise modes.
         kink_width: w, over which kinks of the activation are smoothed; those of the loss over as many units of the
-            label as w is standard deviations of the initial fields. None for steps: they are not smoothed.
+            label as w is standard deviations of the initial fields. None where none are smoothed: there are none, or
+            they are solved as they are, by steps.
         precision: "float64" or "float32".
     """
 
@@ -63,7 +64,7 @@ class Solution(NamedTuple):
     train_loss: np.ndarray  # (T,)
     train_accuracy: np.ndarray  # (T,), and the mean margin y f, both of labels that are signs
     margin: np.ndarray  # (T,)
-    force_force: np.ndarray  # (T, N, T, N) Gamma = E[g_i(t) g_j(t')]
+    factor: np.ndarray  # (T, N L), rows (t, i): Gamma = E[g_i(t) g_j(t')] = factor factor^T
     few: State  # of some samples: what `responses_of` finds the responses from
     rounds: np.ndarray  # (T,)
     mismatch: np.ndarray  # (T,)
@@ -218,7 +219,6 @@ def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solutio
         losses = np.asarray(model.criterion.reported(residual, label))
         correct = correctness(outputs(model, kernels.readout, h) - label, label, state.samples.weight.dtype)
     t, n, _ = h.shape
-    factor = np.asarray(state.factor, np.float64)[:size].reshape(t * n, -1)
     return Solution(
         readout=kernels.readout,
         target_overlap=kernels.target_overlap,
@@ -226,7 +226,7 @@ def read_state(state: State, grid: Grid, model: Committee, kept: int) -> Solutio
         train_loss=losses @ weight,
         train_accuracy=np.asarray(correct) @ weight,
         margin=(label * (residual + label)) @ weight,
-        force_force=(factor @ factor.T).reshape(t, n, t, n),
+        factor=np.array(state.factor, np.float64)[:size].reshape(t * n, -1),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch, np.float64)[:size],
         few=some_samples(state, kept),

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dmft.committee.implicit import fed_back, instant_gain
 from dmft.committee.network import Network
 from dmft.committee.rows import Local, local_forces
-from dmft.committee.state import Couplings, Row, State
+from dmft.committee.state import Couplings, Fields, Row, Start, State
 from dmft.compiled.executables import compilable
 from dmft.twotime.anderson import solve_row
 from dmft.twotime.engine import Iteration
@@ -83,14 +83,18 @@ def respond_implicit(
         row = Row._make(array[n] for array in state.kernels)
         local = local_forces(c, network, state, row, n, state.fields.h[n])
         gain = instant_gain(c, steps, row, n)
+        slopes, inverse = fed_back(local, gain)
+        mean = jnp.einsum("ils,ljs,s->ij", slopes, inverse, sample_weight(state))  # G
         past = steps.history(answers.response, n)
 
+        def moved(response: Array) -> tuple[Array, Array]:
+            return flow_tangents(c, steps, state, answers, n, response, local, gain, inverse)
+
         def function(response: Array) -> tuple[Array, tuple[()]]:
-            return implied_response(c, steps, state, answers, n, response, past, local, gain), ()
+            return implied_response(c, steps, state, n, response, past, mean, moved(response)[0]), ()
 
         response, _ = solve_row(function, predicted(answers, n), iteration, answers.response)
-        moved = flow_tangents(c, steps, state, answers, n, response, local, gain)
-        return _stored(answers, n, response, local, moved)
+        return _stored(answers, n, response, local, moved(response))
 
     return jax.lax.fori_loop(first, stop, body, answers)
 
@@ -99,21 +103,17 @@ def implied_response(
     c: Couplings,
     steps: Steps,
     state: State,
-    answers: Answers,
     n: Array,
     response: Array,
     past: Array,
-    local: Local,
-    gain: Array,
+    mean: Array,
+    tangent: Array,
 ) -> Array:
-    """R(n; .) that a proposed one implies: a Newton step as those of `dmft.committee.implicit`."""
-    weight, h_n = sample_weight(state), steps.weights[n]
+    """R(n; .) that a proposed one implies: a Newton step as those of `dmft.committee.implicit`, G = `mean`."""
     width, capacity = response.shape[:2]
-    mean = jnp.einsum("ils,ljs,s->ij", *fed_back(local, gain), weight)  # G
-    rate, decay = h_n / c.alpha, 1 + h_n * c.weight_decay
+    rate, decay = steps.weights[n] / c.alpha, 1 + steps.weights[n] * c.weight_decay
     kick = (jnp.arange(capacity) == n)[:, None] * jnp.eye(width)[:, None, :]
-    tangent, _ = flow_tangents(c, steps, state, answers, n, response, local, gain)
-    average = jnp.einsum("s,iscj->icj", weight, tangent)
+    average = jnp.einsum("s,iscj->icj", sample_weight(state), tangent)
     step = past + kick - rate * (average - jnp.einsum("il,lcj->icj", mean, response))
     return jnp.einsum("il,lcj->icj", jnp.linalg.inv(decay * jnp.eye(width) + rate * mean), step)
 
@@ -163,9 +163,17 @@ def force_tangents(state: State, local: Local, under_force: Array, under_target:
 
 
 def flow_tangents(
-    c: Couplings, steps: Steps, state: State, answers: Answers, n: Array, response: Array, local: Local, gain: Array
+    c: Couplings,
+    steps: Steps,
+    state: State,
+    answers: Answers,
+    n: Array,
+    response: Array,
+    local: Local,
+    gain: Array,
+    inverse: Array,
 ) -> tuple[Array, Array]:
-    """`force_tangents` of a row of the flow: of dh = P (dh_0 - B e), P = (1 + B A)^-1.
+    """`force_tangents` of a row of the flow: of dh = P (dh_0 - B e), P = (1 + B A)^-1 = `inverse`.
 
     e is what a force moves dg by without dh: through f(0) and dy.
     """
@@ -175,7 +183,6 @@ def flow_tangents(
     fed = gain @ local.shared
     under_force = under_force.at[:, :, 0].add(fed[:, :, None] * start.output_slope[None])
     under_target = under_target + fed[:, :, None] * (start.output_target_slope + start.label_slope)
-    inverse = fed_back(local, gain)[1]
     return force_tangents(
         state,
         local,
@@ -215,18 +222,21 @@ def no_answers(state: State) -> Answers:
 
 
 def some_samples(state: State, count: int) -> State:
-    """The first `count` samples of a solved state, in NumPy, without their modes."""
-    cut = jax.tree.map(np.asarray, state)
-    samples = cut.samples
-    return cut._replace(
+    """The first `count` samples of a solved state, in NumPy, without modes; copied, so that the state can go."""
+    samples, kernels, velocity = state.samples, state.kernels, state.velocity
+    cut = state._replace(
         samples=samples._replace(
             weight=samples.weight[:count],
             u=samples.u[:, :count],
             label=samples.label[:count],
             modes=samples.modes[:0, :count],
         ),
-        presence=cut.presence[:, :count],
-        start=type(cut.start)(*(array[:count] for array in cut.start)),
-        fields=type(cut.fields)(*(array[..., :count] for array in cut.fields)),
-        basis=cut.basis[:0, :count],
+        presence=state.presence[:, :count],
+        start=Start._make(array[:count] for array in state.start),
+        kernels=kernels._replace(noise=kernels.noise[..., :0], carried=kernels.carried[..., :0]),
+        fields=Fields._make(array[..., :count] for array in state.fields),
+        factor=state.factor[..., :0],
+        basis=state.basis[:0, :count],
+        velocity=velocity._replace(noise=velocity.noise[..., :0], carried=velocity.carried[..., :0]),
     )
+    return jax.tree.map(np.array, cut)

@@ -154,9 +154,10 @@ def propagated(model: Committee, grid: Grid, solution: Solution) -> np.ndarray:
     response = responses(model, grid, solution).response.reshape(count * width, count, width)
     start = response[:, 0] @ (c - m @ m.T) @ response[:, 0].T
     later = response[:, 1:].reshape(count * width, -1)
-    force = solution.force_force[:-1, :, :-1] if grid.explicit else solution.force_force[1:, :, 1:]
+    factor = solution.factor.reshape(count, width, -1)
+    acting = (factor[:-1] if grid.explicit else factor[1:]).reshape((count - 1) * width, -1)
     weights = np.repeat(grid.weights[1:], width)
-    noise = (later * weights) @ force.reshape(len(weights), -1) @ (later * weights).T
+    noise = (later * weights) @ acting @ acting.T @ (later * weights).T
     overlap = solution.target_overlap.reshape(count * width, -1)
     total = overlap @ overlap.T + start + noise / (model.alpha**2 * model.kappa)
     return total.reshape(count, width, count, width)
