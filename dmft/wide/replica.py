@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from dmft.models.model import Model
 from dmft.twotime.engine import Iteration
@@ -97,16 +98,18 @@ def read(model: Model, grid: Grid, state: State) -> Replica:
     first = propagator_correlations(model, grid, kernels, responses)
     force, source = forces(model, grid, state), seeding_source(grid, state)
     second = differential_correlations(model, start_overlaps(model), grid, force, source)
-    weight, b = np.asarray(state.samples.weight), kernels.target_overlap
-    train = (np.asarray(state.fields.residual) ** 2 @ weight)[:size]
+    train = (np.asarray(state.fields.residual) ** 2 @ np.asarray(state.samples.weight))[:size]
+    along = mean_weight_overlap(model, grid, state)
+    b = kernels.target_overlap
     return Replica(
-        curves=wide_observables(model, train, b, first),
-        differential=wide_observables(model, train, b, second),
+        curves=wide_observables(model, train, b, first, along),
+        differential=wide_observables(model, train, b, second, along),
         controls=control_variates(model, grid, state, force, source, first),
         kernels=named(model, first, "correlation") | named(model, physical, "response"),
         second=named(model, second, "correlation"),
         responses=responses,
         samples=sample_curves(state, size),
+        mean_weight_overlap=along,
         bases=jax.tree.map(np.asarray, state.bases),
         rounds=np.asarray(state.rounds)[:size],
         mismatch=np.asarray(state.mismatch)[:size],
@@ -137,6 +140,31 @@ def propagator_correlations(model: Model, grid: Grid, kernels: Kernels, response
         strength * model.epsilon**2 * outlier @ outlier.swapaxes(1, 2) + b[:, :, None] * b[:, None],
         kernels.correlation_bulk[:, : grid.size],
     )
+
+
+def mean_weight_overlap(model: Model, grid: Grid, state: State) -> np.ndarray:
+    """(c . beta)^2/D^2 at finite D, which is C_cbeta(t, t)/D of equation 5.3, of each kind of direction, (T, G).
+
+    The coordinate of c along beta obeys (4.7) with averages that u^2 weighs. With X the change of g, it is R_c f with
+    f = xi - (1/alpha) int E[(u^2 - 1) X] f, and cov xi = E[u^2 g g]/(alpha^2 kappa).
+    """
+    size, count = grid.size, len(state.seeding)
+    if model.dim is None:
+        return np.zeros((size, count))
+    weight, force, response = (
+        np.asarray(array, np.float64)
+        for array in (state.samples.weight, state.fields.force_common[:size], state.kernels.response[:size, 0, :size])
+    )
+    found = []
+    for u in np.asarray(state.samples.u, np.float64)[:count]:
+        changes = np.zeros((size, size))
+        for block in state.history:
+            rows = np.asarray(block.common[: max(size - block.first, 0), 0, :size]) @ (weight * (u**2 - 1))
+            changes[block.first :, : rows.shape[1]][: len(rows)] = rows
+        source = solve_triangular(np.eye(size) + changes * grid.weights / model.alpha, force, lower=True)
+        moved = (response * grid.weights) @ source
+        found.append(moved**2 @ (weight * u**2) / (model.alpha**2 * model.kappa * model.dim))
+    return np.stack(found, axis=1)
 
 
 def control_variates(

@@ -41,6 +41,7 @@ class Replica(NamedTuple):
     second: dict[str, np.ndarray]  # the correlations in differential form, likewise
     responses: BySector  # R_c, R_d of each kind of direction, R_r as the multistep rule has them, (T, T) each
     samples: SampleCurves
+    mean_weight_overlap: np.ndarray  # (c . beta)^2/D^2 for each kind of direction, (T, G)
     bases: Bases  # of the forces in sample space, (M, S) each
     rounds: np.ndarray  # (T,) inner iterations
     mismatch: np.ndarray  # (T,) what they left, relative

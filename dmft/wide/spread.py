@@ -13,6 +13,7 @@ import numpy as np
 
 from dmft.checks import ConvergenceError, precision_context
 from dmft.compiled.executables import executable
+from dmft.losses.quadratic import overlaps
 from dmft.models.model import Model
 from dmft.twotime.engine import Plan, Report, capacity_of
 from dmft.twotime.grid import Grid
@@ -127,13 +128,25 @@ def spreads(
     curves = data_sets(plan, replica, count, sources, report)
     samples = data_set_size(model)
     scale = np.sqrt(samples / model.kappa / model.dim)
+    along = overlaps(model, each := of_each(replica.mean_weight_overlap.T, model.directions))
+    apart = along | {"overlap": np.sqrt((each**2).sum(axis=0))}  # independent of each other
     found = {}
     for name, values in curves.items():
-        center = values.mean(axis=0)
-        size = np.clip(means[name] / np.where(center == 0, 1.0, center), 1 / OFF, OFF) * scale
-        found[name] = Spread.of(values * size)
+        center, none = values.mean(axis=0), np.zeros(plan.grid.size)
+        size = np.clip((means[name] - along.get(name, none)) / np.where(center == 0, 1.0, center), 1 / OFF, OFF) * scale
+        drawn = Spread.of(values * size)
+        found[name] = with_square(drawn, apart.get(name, none)) if "samples" in sources else drawn
     pair = (curves["test_loss"], curves["overlap"])
     return Spreads(found, correlation(*pair), len(curves["test_loss"]), samples, sources)
+
+
+def with_square(drawn: Spread, mean: np.ndarray) -> Spread:
+    """The spread with that of an independent square of a normal, whose variance is twice the square of its mean.
+
+    (c . beta)^2/D^2 is one: c . beta vanishes by symmetry but for its scatter, and no data set that is drawn has it.
+    """
+    value = np.sqrt(drawn.value**2 + 2 * mean**2)
+    return Spread(value, drawn.stderr * np.where(value > 0, drawn.value / np.where(value > 0, value, 1.0), 1.0))
 
 
 def deviations(plan: Plan, replica: Replica, count: int) -> dict[str, np.ndarray]:
