@@ -109,7 +109,9 @@ def test_the_first_step_of_the_quadratic_case_has_its_closed_form() -> None:
 def test_fresh_runs_give_the_stored_means(script: ModuleType, file: Path) -> None:
     record, case = json.loads(file.read_text()), script.CASES[file.stem.removeprefix("committee_")]
     dim, seeds = min(int(size) for size in record["seeds"]), 32
-    result = simulate(case.model.replace(dim=dim), case.step * script.STEPS, step=case.step, seeds=seeds, seed=77)
+    result = simulate(
+        case.model.replace(dim=dim), case.step * script.STEPS, step=case.step, seeds=seeds, seed=77, precision="float32"
+    )
     for name, row in record["observables"].items():
         mean, error = (np.array(row["sizes"][str(dim)][key]) for key in ("mean", "stderr"))
         both = np.maximum(np.hypot(error, result[f"{name}_stderr"].to_numpy()), 1e-6)

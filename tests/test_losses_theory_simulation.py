@@ -3,14 +3,16 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 from scipy import stats
 
 from compare.sizes import line
 from dmft import Committee, solve
-from sim import simulate
+from sim import Optimizer, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::dmft.twotime.prediction.ToleranceWarning")
 
@@ -28,13 +30,15 @@ def script() -> ModuleType:
 
 
 def limits(
-    model: Committee, names: tuple[str, ...], t_max: float, step: float
+    model: Committee, names: tuple[str, ...], t_max: float, step: float, **rule: Any
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every observable at the end and at a third of it, extrapolated linearly in 1/D, with its error."""
     sizes = {250: 100, 500: 60, 1000: 30}
     times = [round(t_max / step / 3) * step, t_max]
     runs = [
-        simulate(model.replace(dim=dim), t_max, step=step, times=times, seeds=seeds, seed=11, precision="float32")
+        simulate(
+            model.replace(dim=dim), t_max, step=step, times=times, seeds=seeds, seed=11, precision="float32", **rule
+        )
         for dim, seeds in sizes.items()
     ]
     found = {}
@@ -58,3 +62,21 @@ def test_simulations_extrapolated_in_1_over_d_meet_the_theory(script: ModuleType
         own, own_error = (theory[f"{name}{ending}"].to_numpy().ravel() for ending in ("", "_error"))
         z = (own - value) / np.hypot(error, own_error)
         assert np.abs(z).max() < threshold, (name, z)
+
+
+@pytest.mark.slow
+def test_momentum_of_a_committee_meets_simulations_extrapolated_in_1_over_d(script: ModuleType) -> None:
+    """Heavy ball, ten steps of 0.5. The theory of plain descent is refused by the same simulations."""
+    model, step, t_max, names = script.ERF, 0.5, 5.0, ("train_loss", "test_loss", "teacher_overlap", "self_overlap")
+    rule = {"optimizer": Optimizer("momentum", momentum=0.6)}
+    expected = limits(model, names, t_max, step, **rule)
+    about = {"step": step, "times": [1.5, t_max], "replicas": 8, "sample_count": 4096}
+    theory, plain = (solve(model, t_max, momentum=momentum, **about) for momentum in (0.6, 0.0))
+
+    def scores(dataset: xarray.Dataset, name: str) -> np.ndarray:
+        own, own_error = (dataset[f"{name}{ending}"].to_numpy().ravel() for ending in ("", "_error"))
+        return np.abs(own - expected[name][0]) / np.hypot(expected[name][1], own_error)
+
+    for name in names:
+        assert scores(theory, name).max() < 3.0, (name, scores(theory, name))
+        assert scores(plain, name).max() > 10.0, name

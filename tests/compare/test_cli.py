@@ -486,15 +486,16 @@ def test_a_checkpoint_is_not_overwritten_unasked(tmp_path, fake_runs, capsys):
     assert checkpoint.read_text() == "a run of hours"
 
 
-def test_a_checkpoint_of_another_run_for_real(tmp_path):
+def test_a_checkpoint_of_another_run_for_real(tmp_path, capsys):
     """What differs is named, and the file stays."""
     options = ["simulate", "--dim", "10", "--t-max", "1", "--step", "0.1", "--seeds", "2", "--out", str(tmp_path)]
     model = Model(**BUILT_IN_CASE).replace(dim=10)
     checkpoint = tmp_path / "simulation.checkpoint.npz"
     sim.simulate(model, 1.0, step=0.1, seeds=3, checkpoint=checkpoint)
-    result = run(*options, "--resume")
-    assert (result.returncode, result.stdout.splitlines()[1:]) == (2, [])
-    assert "seeds = 3 there, 2 here" in one_line(result.stderr)
+    assert main([*options, "--resume"]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1:] == []
+    assert "seeds = 3 there, 2 here" in one_line(said.err)
     assert [path.name for path in tmp_path.iterdir()] == ["simulation.checkpoint.npz"]
 
 
@@ -514,10 +515,10 @@ def test_compare_for_real(tmp_path):
             np.testing.assert_allclose(dataset["time"], 0.2 * np.arange(11))
 
 
-def test_diverging_simulation_for_real(tmp_path):
-    result = run("simulate", "--dim", "10", "--t-max", "500", "--step", "50", "--seeds", "2", "--out", str(tmp_path))
-    assert result.returncode == 1
-    line = one_line(result.stderr)
+def test_diverging_simulation_for_real(tmp_path, capsys):
+    options = ["--dim", "10", "--t-max", "500", "--step", "50", "--seeds", "2", "--out", str(tmp_path)]
+    assert main(["simulate", *options]) == 1
+    line = one_line(capsys.readouterr().err)
     assert "stable one is step" in line
     assert str(tmp_path / "simulation-partial.nc") in line
     assert [path.name for path in tmp_path.iterdir()] == ["simulation-partial.nc"]

@@ -25,7 +25,7 @@ def test_planted_parameters_are_recovered_from_theory_curves():
     theory = solve(TRUTH.replace(alpha=1.3, epsilon=0.4), 5.0, rtol=0.005, seed=3)
     curves = theory.isel(time=slice(None, None, 6))[["train_loss", "test_loss"]]
     start = time.perf_counter()
-    found = fit(curves, TRUTH, free=("alpha", "epsilon"), starts=2)
+    found = fit(curves, TRUTH, free=("alpha", "epsilon"), rtol=0.02, starts=2, intervals=False)
     print(f"fit in {time.perf_counter() - start:.0f} s: {found.values} +- {found.errors}")
     assert found.values["alpha"] == pytest.approx(1.3, rel=0.01)
     assert found.values["epsilon"] == pytest.approx(0.4, rel=0.01)
@@ -50,7 +50,7 @@ class Tabulated:
 
     def __init__(self, model, times, dim):
         solved = Solved(self.names, None, 0.01, 0)
-        self.axis, (a, e) = np.linspace(-0.5, 0.5, 5), (np.log(model.alpha), np.log(model.epsilon))
+        self.axis, (a, e) = np.linspace(-0.3, 0.3, 4), (np.log(model.alpha), np.log(model.epsilon))
         middle = solved.predict(model, times)
         self.error = middle.error
         self.drawn = solved.deviations(model.replace(dim=dim), times)
@@ -58,7 +58,7 @@ class Tabulated:
             [solved.predict(model.replace(alpha=np.exp(a + x), epsilon=np.exp(e + y)), times).log for y in self.axis]
             for x in self.axis
         ]
-        table = np.array(table)  # (5, 5, C, T)
+        table = np.array(table)  # (4, 4, C, T)
         self.center = a, e
         self.splines = [
             [RectBivariateSpline(self.axis, self.axis, table[:, :, c, t]) for t in range(table.shape[3])]
@@ -83,7 +83,7 @@ class Tabulated:
 def test_single_simulations_are_covered():
     """Sixty runs at D = 200, each fitted alone: errors of 68 and 95 % contain the truth as often as they say."""
     times, model = np.geomspace(0.1, 4.0, 20), TRUTH.replace(dim=200)
-    runs = simulate(model, 4.0, seeds=60, times=times, progress=False)
+    runs = simulate(model, 4.0, seeds=60, times=times, precision="float32", progress=False)
     theory = Tabulated(TRUTH, times, 200)
     scores, p_values = [], []
     for seed in range(60):
@@ -91,7 +91,7 @@ def test_single_simulations_are_covered():
             runs.isel(seed=seed)[["train_loss", "test_loss"]].drop_attrs(),
             time=None, train="train_loss", test="test_loss", loss="mean", steps=False,
         )  # fmt: skip
-        ends = {name: (0.61 * getattr(model, name), 1.64 * getattr(model, name)) for name in theory.free}
+        ends = {name: (0.75 * getattr(model, name), 1.34 * getattr(model, name)) for name in theory.free}
         bounds = check_bounds(ends, theory.free, model)
         problem = Problem(theory, model, theory.free, measured, lambda _: 1.0, bounds)
         found = fitted(problem, 1, 0, False)

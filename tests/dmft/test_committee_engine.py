@@ -126,7 +126,13 @@ def test_linear_pair_correlations_in_both_forms() -> None:
     np.testing.assert_allclose(responses(model, grid, solution).stein, 0.0, atol=1e-10)
 
 
-@pytest.mark.parametrize("grid", [explicit_grid(0.4, 3.2), implicit_grid(graded_times(3.2, 9))], ids=["steps", "flow"])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        pytest.param(explicit_grid(0.4, 3.2), id="steps"),
+        pytest.param(implicit_grid(graded_times(3.2, 9)), id="flow", marks=pytest.mark.slow),
+    ],
+)
 def test_the_reaction_by_the_basis_is_that_by_the_responses(grid: Grid) -> None:
     """Equation 8.4: k R g = noise e / sqrt(kappa), to rounding for linear neurons, whose responses are exact."""
     model = PAIR.replace(activation="linear", teacher="linear", weight_decay=0.1)

@@ -40,10 +40,9 @@ def measured_order(points, errors):
 def test_flow_has_third_order_against_the_closed_form():
     model, points = MODEL.replace(epsilon=0.0), [12, 16, 22]
     exact = linear(model, [6.0])
+    runs = [final_values(model, count, t_max=6.0, samples=64, replicas=4) for count in points]
     for name in ("train_loss", "test_loss", "mean_weight_norm"):
-        errors = [
-            final_values(model, count, t_max=6.0, samples=64, replicas=4)[name][0] - exact[name][0] for count in points
-        ]
+        errors = [run[name][0] - exact[name][0] for run in runs]
         assert measured_order(points, errors) > 2.5, (name, errors)
 
 

@@ -45,12 +45,17 @@ def test_linear_network_with_label_noise_and_weight_decay_is_exact(changes):
     assert max(worst.values()) < 1e-3, worst
 
 
+@pytest.fixture(scope="module", params=[{}, {"kappa": 0.5, "weight_decay": 0.2, "label_noise": 0.3}])
+def linear_flow(request):
+    """Gradient flow of a linear network, and its closed form: only the time step errs."""
+    model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**request.param)
+    theory = solve(model, 20.0, sample_count=64, replicas=4, rtol=5e-3, atol=1e-5)
+    return theory, linear(model, theory.time.values)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.2, "label_noise": 0.3}])
-def test_linear_network_by_gradient_flow_keeps_its_tolerance(changes):
-    model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**changes)
-    theory = solve(model, 20.0, sample_count=64, replicas=4, points=46, rtol=5e-3, atol=1e-5)
-    exact = linear(model, theory.time.values)
+def test_linear_network_by_gradient_flow_keeps_its_tolerance(linear_flow):
+    theory, exact = linear_flow
     assert theory.attrs["tolerance_met"] == 1
     for name in ("train_loss", "test_loss"):
         allowed = 5e-3 * exact[name] + 1e-5 * exact[name][0]
@@ -73,12 +78,10 @@ def test_lazy_limit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"kappa": 0.5, "weight_decay": 0.2, "label_noise": 0.3}])
-def test_the_flow_s_own_error_covers_its_deviation_at_all_times(changes):
-    """At epsilon = 0 only the time step errs: first rows of low order, curves of two grids that cross."""
-    model = Model(alpha=1.0, epsilon=0.0, kappa=3.0).replace(**changes)
-    theory = solve(model, 20.0, sample_count=64, replicas=4)
-    for name, curve in linear(model, theory.time.values).items():
+def test_the_flow_s_own_error_covers_its_deviation_at_all_times(linear_flow):
+    """First rows are of low order, and curves of two grids cross."""
+    theory, exact = linear_flow
+    for name, curve in exact.items():
         deviation, own = np.abs(theory[name].values - curve), theory[f"{name}_error"].values
         assert (deviation <= 3 * own + 1e-12).all(), name
         assert (own <= 0.01 * np.abs(curve).max()).all(), name
