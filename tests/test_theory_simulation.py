@@ -32,9 +32,8 @@ PLANTED, RANDOM = (
 )
 
 
-#: How the relative deviation falls with D.  From random initialisation the train loss falls between 1/D and D^-1/2, and
-#: the overlap, itself of order 1/D before it escapes, does not at first.
-PLANTED_POWER, RANDOM_POWER, ESCAPE_POWER = 1.0, 0.5, 0.0
+#: How the relative deviation falls with D.  From random initialisation the train loss falls between 1/D and D^-1/2.
+PLANTED_POWER, RANDOM_POWER = 1.0, 0.5
 
 
 def beyond_allowance(theories, runs, power, names=NAMES):
@@ -60,15 +59,15 @@ def limit_of(count):
     return stats.norm.ppf(1 - 0.01 / 2 / count)
 
 
-def z_scores(theory, table):
+def z_scores(theory, table, names=NAMES):
     """Difference over the combined standard error, (times, observables)."""
     scores = []
     for time, row in table.items():
         at = theory.sel(time=time, method="nearest")
         assert abs(float(at.time) - time) < 1e-9
-        for name, (mean, error) in zip(NAMES, row, strict=True):
+        for name, (mean, error) in zip(names, row, strict=True):
             scores.append(abs(float(at[name]) - mean) / np.hypot(float(at[f"{name}_stderr"]), error))
-    return np.array(scores).reshape(len(table), len(NAMES))
+    return np.array(scores).reshape(len(table), len(names))
 
 
 def relative_stderr(theory, names=NAMES):
@@ -144,25 +143,29 @@ def test_escape_from_random_initialisation():
     }
     for theory in theories.values():
         assert relative_stderr(theory, ("overlap",)) < 0.02
-    scores = beyond_allowance(theories, ESCAPE, power=ESCAPE_POWER, names=("overlap",))
+    # as it stands, without allowance: without the mean weight's part it is 14 % low at t = 1
+    scores = np.stack([z_scores(theories[dim], ESCAPE[dim], ("overlap",)) for dim in ESCAPE])
     assert np.abs(scores).max() < limit_of(scores.size), scores
 
 
 @pytest.mark.slow
 def test_random_initialisation_of_two_directions():
-    """As of one; the overlaps once they have escaped: before, they are 15 % above the theory at every D."""
+    """Extrapolated in 1/D, each theory with the seed of its D; D = 100 is 16 to 30 % off, which is no straight line."""
     case = json.loads((Path(__file__).parent / "reference" / "directions.json").read_text())["two random"]
-    model, times, names = Model.from_attributes(case["model"]), case["times"], ("test_loss", "trace", *OVERLAPS)
-    runs = {
-        int(dim): {time: [tuple(np.array(row[name])[:, k]) for name in names] for k, time in enumerate(times)}
-        for dim, row in case["rows"].items()
-    }
-    about = {"step": case["step"], "times": times, "replicas": 4, "sample_count": 256}
-    theories = {dim: solve(model.replace(dim=dim), times[-1], **about) for dim in runs}
-    scores = beyond_allowance(theories, runs, power=RANDOM_POWER, names=names)
-    every = np.concatenate([scores[:, :2].ravel(), scores[1:, 2:].ravel()])
-    assert np.abs(every).max() < limit_of(every.size), scores
-    assert (theories[400]["overlap_1"][-1] > 2 * theories[400]["overlap_2"][-1]).item()  # the stronger is learnt first
+    model, times, names = Model.from_attributes(case["model"]), case["times"], (*NAMES[:3], NAMES[4], *OVERLAPS)
+    sizes, scores = [dim for dim in map(int, case["rows"]) if dim > 100], {}
+    about = {"step": case["step"], "times": times, "replicas": 8, "sample_count": 512}
+    theories = [solve(model.replace(dim=dim), times[-1], **about) for dim in sizes]
+    for name in names:
+        simulated, scatter = np.array([case["rows"][str(dim)][name] for dim in sizes]).swapaxes(0, 1)
+        theory, own = (np.stack([one[key].values for one in theories]) for key in (name, f"{name}_stderr"))
+        ratio, error = simulated / theory, np.hypot(scatter, own * simulated / theory) / theory
+        limits = [extrapolate(sizes, ratio[:, k], error[:, k]) for k in range(len(times))]
+        scores[name] = [(limit - 1) / error for limit, error in limits]
+        assert max(error for _, error in limits) < 0.07, name
+    assert np.abs(list(scores.values())).max() < limit_of(len(names) * len(times)), scores
+    last = theories[-2]
+    assert (last["overlap_1"][-1] > 2 * last["overlap_2"][-1]).item()  # the stronger is learnt first
 
 
 # Finite-size scaling

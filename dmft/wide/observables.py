@@ -18,7 +18,8 @@ def wide_observables(
 ) -> dict[str, np.ndarray]:
     """Every observable from the equal-time kernels, equation 4.13.
 
-    trace = C_r + C_c + sum C_q, overlap = sum [b^2 + (c . beta)^2/D^2], and with E = alpha epsilon M' - sum s beta beta^T
+    trace = C_r + C_c + sum C_q, overlap = sum [b^2 + (c . beta)^2/D^2], and with
+    E = alpha epsilon M' - sum s beta beta^T
     tr E/D = alpha epsilon trace' - sum s,
     |E|_F^2/D^2 = (alpha epsilon)^2 (sum C_q'^2 + C_c^2) - 2 alpha epsilon sum s b'^2 + sum s^2,
     sums over directions (equation 15.5).
@@ -31,7 +32,7 @@ def wide_observables(
         model: the model.
         train_loss: (T,).
         target_overlap: b, (T, G).
-        mean_weight_overlap: (c . beta)^2/D^2, likewise. In the losses it is one of many terms of order 1/D, and left out.
+        mean_weight_overlap: (c . beta)^2/D^2, likewise. In the losses it is one of many terms of order 1/D: left out.
         correlations: C_c, C_q (b b^T included; one for each kind of direction) and C_r, (T, T) each.
     """
     count = model.directions

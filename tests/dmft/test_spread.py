@@ -46,6 +46,25 @@ def linear_data_sets(times, step, count):
     return np.array(train), np.array(norm)
 
 
+@pytest.mark.slow
+def test_the_overlap_has_the_mean_weights_own_part_and_its_scatter():
+    """Of linear networks (c . beta)^2/D^2, a square of a normal, is all that the overlap has beside 1/D."""
+    dim, times, rng, found = 100, np.array([0.6, 1.5, 3.0]), np.random.default_rng(3), []
+    for _ in range(500):
+        x = rng.standard_normal((round(KAPPA * dim), dim)) / np.sqrt(dim)
+        left, values, right = np.linalg.svd(x, full_matrices=False)
+        kept = (1 - 0.3 * values**2 / KAPPA) ** np.rint(times / 0.3)[:, None]
+        along = ((1 - kept) * (left.T @ (0.5 * dim * x[:, 0] ** 2)) / values) @ right[:, 0]  # alpha c . beta/D^(1/2)
+        found.append((along / LINEAR.alpha) ** 2 / dim)
+    model = LINEAR.replace(dim=dim)
+    theory = solve(model, 3.0, step=0.3, times=times, replicas=8, spread=16, rtol=0.1)
+    square, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
+    excess = theory.overlap.values - 1 / dim
+    assert (np.abs(excess / square - 1) < 3 * error / square + 3 / dim).all(), excess / square
+    np.testing.assert_allclose(theory.overlap_spread, np.sqrt(2) * excess, rtol=0.02)
+    assert (3 * theory.mean_weight_norm.values / dim < excess).all()  # labels that are large weigh more along beta
+
+
 def linear_variances(kappa, times, step):
     """D times the variance of train loss and of alpha^2 |mean weight|^2/D over data sets, D to infinity, (T,) each.
 
