@@ -234,7 +234,7 @@ def test_a_dataset_carries_kernels_and_the_iteration_s_state(settings):
 @pytest.mark.filterwarnings("ignore:Tolerance not reached")
 def test_seeding_grows_the_target_coordinate_as_c_beta(monkeypatch):
     """D b^2 at D = 10^8 is C_beta, as computed independently for random initialisation, steps of 0.1."""
-    monkeypatch.setattr("dmft.wide.replica.mean_weight_overlap", lambda _, grid, state: np.zeros((grid.size, 1)))
+    monkeypatch.setattr("dmft.wide.replica.mean_weight_overlap", lambda _, grid, __: np.zeros((grid.size, 1)))
     expected = [1.65, 2.71, 4.24, 6.24, 8.62, 11.2, 13.9, 16.5, 19.0, 21.4]
     without_noise = [1.60, 2.47, 3.60, 4.98, 6.55, 8.20, 9.86, 11.5, 13.0, 14.4]
     times = [0.4 * (i + 1) for i in range(10)]
