@@ -1,6 +1,7 @@
 """What a solve will take, before it runs: memory from the sizes of its arrays, time from a measured rule.
 
-A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core. What is not compiled yet, in this
+A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, a data set that is drawn for the
+spread DRAW S T^2. What is not compiled yet, in this
 process or in the cache folder, takes COMPILE seconds a program. How many replicas a solve takes, and whether its grid
 must be refined, it decides as it goes: the engine says what that comes to as a rule (`Engine.effort`).
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from dmft.models.committee import Committee
     from dmft.models.model import Model
 
-#: Seconds of one core for a sample and a squared time point, to compile a program, and of what is done once (imports).
-REPLICA, COMPILE, START = 3e-6, 7.0, 1.6
+#: Seconds of one core for a sample and a squared time point, of a replica and of a data set that is drawn; to compile a
+#: program, and of what is done once (imports).
+REPLICA, DRAW, COMPILE, START = 3e-6, 3e-7, 7.0, 1.6
 #: Bytes that a process takes beside its arrays, and what the compiler adds.
 PROCESS, COMPILER = 0.45 * 2**30, 0.8 * 2**30
 
@@ -66,5 +68,6 @@ def compilation(cost: Cost) -> float:
 
 
 def work(cost: Cost) -> float:
-    """Seconds of all replicas."""
-    return REPLICA * cost.effort * cost.sample_rows / cost.side_by_side
+    """Seconds of all replicas and data sets."""
+    rows = REPLICA * cost.effort * cost.sample_rows + DRAW * cost.spread_rows
+    return rows / cost.side_by_side

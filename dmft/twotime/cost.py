@@ -25,6 +25,7 @@ class Cost:
         missing: how many of them are neither in memory nor in the cache folder.
         sample_rows: samples x points^2, of all replicas together.
         effort: times that, with the further replicas and grids that are found to be needed, as a rule.
+        spread_rows: samples x points^2 of the data sets that are drawn for the spread.
     """
 
     points: int
@@ -37,6 +38,7 @@ class Cost:
     missing: int
     sample_rows: float
     effort: float
+    spread_rows: float
 
     def describe(self) -> str:
         """One line."""
@@ -67,4 +69,5 @@ def expected_cost(engine: Engine, request: Request) -> Cost:
         missing=found.count("compiled"),
         sample_rows=float(sum(run.count * run.sampling.samples * run.points**2 for run in runs)),
         effort=1.0 if grid.explicit else engine.effort(request.t_max),
+        spread_rows=engine.spread_rows(int(request.spread), plan),
     )

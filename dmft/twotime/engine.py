@@ -235,6 +235,10 @@ class Engine(ABC):
         """
         raise ParameterError(f"Argument `spread` must be False for a {type(self.model).__name__}, whose is not known.")
 
+    def spread_rows(self, draws: int, plan: Plan) -> float:  # noqa: ARG002
+        """Samples x points^2 of so many data sets that are drawn."""
+        return 0.0
+
     @abstractmethod
     def evidence(self, plan: Plan, report: Report) -> Evidence:
         """The first replicas of a solve, enough to know the error of the step."""

@@ -167,6 +167,15 @@ class Wide(Engine):
 
         return of
 
+    def spread_rows(self, draws: int, plan: Plan) -> float:
+        """Data sets are drawn on the grid that most replicas are solved on."""
+        if not draws or self.model.dim is None:
+            return 0.0
+        from dmft.wide.spread import data_set_size
+
+        points = plan.grid.size if plan.full else coarse_size(plan.grid.size)
+        return float(draws * data_set_size(self.model) * points**2)
+
     def kernels(self, replicas: list[Replica], grid: Grid) -> list[KernelStack]:  # noqa: ARG002
         """The six kernels, and the difference of the two forms of the correlations."""
         stacks = []

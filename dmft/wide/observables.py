@@ -14,15 +14,10 @@ def wide_observables(
     train_loss: np.ndarray,
     target_overlap: np.ndarray,
     correlations: BySector,
-    mean_weight_overlap: np.ndarray | None = None,
+    along: np.ndarray | float = 0.0,
 ) -> dict[str, np.ndarray]:
-    """Every observable from the equal-time kernels, equation 4.13.
+    """Every observable from the equal-time kernels: equations 4.13 and 15.5.
 
-    trace = C_r + C_c + sum C_q, overlap = sum [b^2 + (c . beta)^2/D^2], and with
-    E = alpha epsilon M' - sum s beta beta^T
-    tr E/D = alpha epsilon trace' - sum s,
-    |E|_F^2/D^2 = (alpha epsilon)^2 (sum C_q'^2 + C_c^2) - 2 alpha epsilon sum s b'^2 + sum s^2,
-    sums over directions (equation 15.5).
     Centred: trace' = trace - trace(0), and the spike part is that of d d^T - d(0) d(0)^T with d(0) = m0 beta.
     If the model's dim is set, what finite D changes in these formulas alone is included: the bulk fills D - K of the
     D directions, and its own |M'|_F^2/D^2 is (1 - K/D)/D C_r^2, or (C_r - 1)^2 in place of C_r^2 if centred, as for a
@@ -32,8 +27,8 @@ def wide_observables(
         model: the model.
         train_loss: (T,).
         target_overlap: b, (T, G).
-        mean_weight_overlap: (c . beta)^2/D^2, likewise. In the losses it is one of many terms of order 1/D: left out.
         correlations: C_c, C_q (b b^T included; one for each kind of direction) and C_r, (T, T) each.
+        along: (c . beta)^2/D^2, (T, G), of the overlap. In the losses it is one of many terms of order 1/D: left out.
     """
     count = model.directions
     c_c, c_r = np.diagonal(correlations.common), np.diagonal(correlations.bulk)
@@ -52,9 +47,8 @@ def wide_observables(
         c_c,
     )
     values = {"train_loss": train_loss, "trace": trace, "mean_weight_norm": c_c}
-    if mean_weight_overlap is not None:
-        squares = squares + of_each(mean_weight_overlap.T, count)
-    return values | overlaps(model, squares) | loss._asdict()
+    values |= overlaps(model, of_each(target_overlap.T**2 + np.transpose(along), count))
+    return values | loss._asdict()
 
 
 def of_each(kinds: np.ndarray, directions: int) -> np.ndarray:

@@ -113,15 +113,15 @@ class Page:
         scale = self.model.epsilon**2 / (self.model.alpha**2 * self.model.kappa)
         return np.outer(self.start[: n + 1], self.start[: n + 1]) + scale * response @ self.gamma_r @ response.T
 
-    def tangents(self, n, force):
-        """Eq. 4.9 under a force on c or on d."""
+    def tangents(self, n, force, head=None, tangent=None):
+        """Eq. 4.9 under a force on c or on d, with R_c or R_d at the head or another response."""
         model, eps = self.model, self.model.epsilon
         k, e = 1 / (model.alpha * model.kappa), eps / (model.alpha * model.kappa)
-        tangent = self.tangent[force]
+        tangent = self.tangent[force] if tangent is None else tangent
         p = -k * np.tensordot(STEP * self.response["c"][n], tangent["x"], axes=1)
         q = -e * np.tensordot(STEP * self.response["d"][n], tangent["y"], axes=1)
-        head = p if force == "c" else q
-        head += self.response[force][n]
+        headed = p if force == "c" else q
+        headed += self.response[force][n] if head is None else head
         w = -2 * e * STEP * np.einsum("sj,jsm->sm", self.g[:, n] * self.bath[:, n], tangent["delta"])
         w *= self.with_bath_tangent
         feature, outlier, delta = 1 + eps * self.p[n][:, None], self.q[n][:, None], self.delta[n][:, None]
@@ -158,6 +158,19 @@ class Page:
             "correlation_outlier": np.outer(self.b, self.b) + eps**2 * scale * r_d @ gamma_d @ r_d.T,
             "correlation_bulk": self.bulk_correlation(STEPS),
         }
+
+    def mean_weight_along_the_target(self):
+        """C_cbeta(t, t) of eq. 5.3, by the response of c_beta itself: eq. 4.7 with u^2, and tangents of that head."""
+        model, rows = self.model, STEPS + 1
+        tangent = {name: np.zeros((rows, len(self.u), rows)) for name in self.tangent["c"]}
+        response, keep = np.zeros((rows, rows)), 1 - STEP * model.weight_decay
+        for n in range(STEPS):
+            self.tangents(n, "c", response[n], tangent)
+            change = np.tensordot(self.weight * self.u**2, tangent["x"][n], axes=1)
+            response[n + 1] = keep * response[n] + np.eye(rows)[n] - STEP / model.alpha * change
+        force = (1 + model.epsilon * self.p) * self.delta
+        source = (force * self.weight * self.u**2) @ force.T / (model.alpha**2 * model.kappa)
+        return np.einsum("nm,ml,nl->n", STEP * response, source, STEP * response)
 
     def linear_growth(self):
         """C_beta(t, t) of eqs. 5.1 and 5.2, and its part without the noise."""
@@ -204,11 +217,22 @@ def test_a_theory_without_the_bath_s_tangent_is_told_apart():
 def test_section_5_is_how_a_random_start_grows():
     dim = 10**8
     model = Model(alpha=1.0, epsilon=0.5, kappa=3.0)
-    growth = dim * solver(model.replace(dim=dim)).curves["overlap"]
+    replica = solver(model.replace(dim=dim))
+    growth = dim * (replica.curves["overlap"] - replica.mean_weight_overlap[:, 0])
     with_noise, without = Page(model).linear_growth()
     # the solver's outlier has sampled noise of its own, whose mean with u is 0 in the limit of many samples
     np.testing.assert_allclose(with_noise, growth, rtol=0.01)
     assert without[-1] < 0.9 * growth[-1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_section_5_is_the_mean_weight_along_the_target(case):
+    model, dim = CASES[case], 50
+    replica = solver(model.replace(dim=dim))
+    along = Page(model).mean_weight_along_the_target() / dim
+    assert along[-1] > 0.002
+    np.testing.assert_allclose(along, replica.mean_weight_overlap[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(replica.curves["overlap"] - solver(model).curves["overlap"], along, rtol=1e-9)
 
 
 def test_time_unit_of_section_1():
