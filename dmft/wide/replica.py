@@ -26,6 +26,7 @@ from dmft.wide.consistency import (
 )
 from dmft.wide.explicit import advance_explicit
 from dmft.wide.implicit import advance_implicit
+from dmft.wide.history import Block
 from dmft.wide.observables import of_each, wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
@@ -159,6 +160,7 @@ def mean_weight_overlap(model: Model, grid: Grid, state: State) -> np.ndarray:
     for u in np.asarray(state.samples.u, np.float64)[:count]:
         changes = np.zeros((size, size))
         for block in state.history:
+            assert isinstance(block, Block)
             rows = np.asarray(block.common[: max(size - block.first, 0), 0, :size]) @ (weight * (u**2 - 1))
             changes[block.first :, : rows.shape[1]][: len(rows)] = rows
         source = solve_triangular(np.eye(size) + changes * grid.weights / model.alpha, force, lower=True)
