@@ -25,8 +25,8 @@ from dmft.wide.consistency import (
     violation,
 )
 from dmft.wide.explicit import advance_explicit
-from dmft.wide.implicit import advance_implicit
 from dmft.wide.history import Block
+from dmft.wide.implicit import advance_implicit
 from dmft.wide.observables import of_each, wide_observables
 from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica, SampleCurves
