@@ -29,6 +29,8 @@ FILE = Path(__file__).parent.parent / "tests" / "reference" / "numbers.json"
 #: What is left of the inner iteration, or where samples are interpolated, is a rounding error: no number to keep.
 LEFT_OUT = ("_iteration_error", "kernel_regression_train_loss")
 DIGITS = 13
+#: Floors of cases with decisions in them, see `floor_of`.
+DECIDED = {"committee_relu_flow": 1e-4, "sweep_theory": 1e-3}
 
 PLANTED = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.1)
 CENTRED = Model(alpha=0.7, epsilon=0.4, kappa=2.0, initial_overlap=0.2, centered=True)
@@ -208,9 +210,11 @@ def deviations(
 def floor_of(case: str) -> float:
     """Rounding of a case, over its observable: that of sums, or what the flow's inner iteration leaves.
 
-    Each row of the flow is solved to 1e-9, the tightest there is, and there are 24 to 44 of them.
+    Each row of the flow is solved to 1e-9, the tightest there is, and there are 24 to 44 of them. Two cases have
+    decisions in them that the rounding of another processor turns: at which row a sample passes its kink (the same
+    code on two processors: 1.4e-5), and between which times a threshold is crossed (1.5e-4).
     """
-    return 5e-8 if "flow" in case else 1e-11
+    return DECIDED.get(case, 5e-8 if "flow" in case else 1e-11)
 
 
 def _scale(name: str, stored: Mapping[str, list[float | None]]) -> float:
