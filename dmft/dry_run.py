@@ -1,9 +1,9 @@
 """What a solve will take, before it runs: memory from the sizes of its arrays, time from a measured rule.
 
 A replica of S samples on T time points takes about REPLICA S T^2 seconds of one core, a data set that is drawn for the
-spread DRAW S T^2. What is not compiled yet, in this
-process or in the cache folder, takes COMPILE seconds a program. How many replicas a solve takes, and whether its grid
-must be refined, it decides as it goes: the engine says what that comes to as a rule (`Engine.effort`).
+spread DRAW S T^2 (of steps two thirds of that). What is not compiled yet, in this process or in the cache folder, takes
+COMPILE seconds a program. How many replicas a solve takes, and whether its grid must be refined, it decides as it goes:
+the engine says what that comes to as a rule (`Engine.effort`).
 
 The constants were measured on two cores of an x86-64 machine at about 50 GFlop/s per core in double precision, with
 nothing else running. How good they are: docs/performance.md.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Seconds of one core for a sample and a squared time point, of a replica and of a data set that is drawn; to compile a
 #: program, and of what is done once (imports).
-REPLICA, DRAW, COMPILE, START = 3e-6, 3e-7, 7.0, 1.6
+REPLICA, DRAW, COMPILE, START = 3e-6, 5e-7, 7.0, 1.6
 #: Bytes that a process takes beside its arrays, and what the compiler adds.
 PROCESS, COMPILER = 0.45 * 2**30, 0.8 * 2**30
 

@@ -154,15 +154,16 @@ def mean_weight_overlap(model: Model, grid: Grid, state: State) -> np.ndarray:
         return np.zeros((size, count))
     weight, force, response = (
         np.asarray(array, np.float64)
-        for array in (state.samples.weight, state.fields.force_common[:size], state.kernels.response[:size, 0, :size])
+        for array in (state.samples.weight, state.fields.force_common, state.kernels.response)
     )
+    force, response = force[:size], response[:size, 0, :size]
     found = []
     for u in np.asarray(state.samples.u, np.float64)[:count]:
         changes = np.zeros((size, size))
         for block in state.history:
             assert isinstance(block, Block)
-            rows = np.asarray(block.common[: max(size - block.first, 0), 0, :size]) @ (weight * (u**2 - 1))
-            changes[block.first :, : rows.shape[1]][: len(rows)] = rows
+            rows = np.asarray(block.common)[: max(size - block.first, 0), 0, :size] @ (weight * (u**2 - 1))
+            changes[block.first : block.first + len(rows), : rows.shape[1]] = rows
         source = solve_triangular(np.eye(size) + changes * grid.weights / model.alpha, force, lower=True)
         moved = (response * grid.weights) @ source
         found.append(moved**2 @ (weight * u**2) / (model.alpha**2 * model.kappa * model.dim))

@@ -146,7 +146,7 @@ def with_square(drawn: Spread, mean: np.ndarray) -> Spread:
     (c . beta)^2/D^2 is one: c . beta vanishes by symmetry but for its scatter, and no data set that is drawn has it.
     """
     value = np.sqrt(drawn.value**2 + 2 * mean**2)
-    return Spread(value, drawn.stderr * np.where(value > 0, drawn.value / np.where(value > 0, value, 1.0), 1.0))
+    return Spread(value, drawn.stderr * drawn.value / np.where(value > 0, value, 1.0))
 
 
 def deviations(plan: Plan, replica: Replica, count: int) -> dict[str, np.ndarray]:

@@ -74,6 +74,9 @@ def test_estimates_are_those_of_a_dry_run():
     short, long = (dmft.estimate(model, t_max, step=0.2) for t_max in (2.0, 20.0))
     assert long.seconds > short.seconds > 0.0
     assert long.memory_bytes >= short.memory_bytes > 1e8
+    one, two = (dmft.estimate(model, 20.0, step=0.2, spread=draws).seconds - long.seconds for draws in (64, 128))
+    assert two == pytest.approx(2 * one)
+    assert one > 0.0
     few, many = (sim.estimate(model, 5.0, step=0.1, seeds=seeds) for seeds in (2, 20000))
     assert many.seconds > few.seconds > 0.0
     assert few.work == "2 x 50 steps"
