@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from compare.sizes import line
+from compare.extrapolation import line
 from dmft import Committee, solve
 from sim import simulate
 

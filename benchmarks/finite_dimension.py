@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.sizes import line
+from compare.extrapolation import line
 from dmft import Model, solve
 from sim import simulate
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from compare import sizes
+from compare import extrapolation
 from dmft import Model, solve
 from sim import simulate
 
@@ -96,7 +96,7 @@ def pieces(name: str, case: Case, folder: Path) -> tuple[Any, dict[int, Any]]:
 
 def line(dims: np.ndarray, ratio: np.ndarray, error: np.ndarray, own: float) -> tuple[str, ...]:
     """Weighted straight line in 1/D: limit with its error (and `own`), z of the limit 1, slope, chi squared."""
-    limit, of_limit, slope, of_slope, chi2 = sizes.line(1 / dims, ratio, error)
+    limit, of_limit, slope, of_slope, chi2 = extrapolation.line(1 / dims, ratio, error)
     total = np.hypot(of_limit, own)
     return (
         f"{limit:.3f}({1e3 * total:.0f})",

@@ -23,6 +23,9 @@ from dmft.losses.quadratic import OBSERVABLES, is_observable
 
 Kind = Literal["theory", "simulation", "measurement"]
 
+#: Attribute of a theory with a finite D's means (`compare.predicted`): the sizes that were simulated.
+CORRECTED = "corrected_at"
+
 #: Relative size of rounding in a value, by its precision: sums over many samples included.
 ROUNDING = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-2}
 #: Relative size of rounding in a time.
@@ -370,6 +373,9 @@ def _theory_notes(attributes: Mapping[str, Any]) -> list[str]:
     notes = []
     if attributes.get("width", "infinite") != "infinite" and attributes.get("model") != "committee":
         notes.append(f"The theory takes the width {attributes['width']} as infinite.")
+    if CORRECTED in attributes:
+        sizes = ", ".join(map(str, attributes[CORRECTED]))
+        notes.append(f"The theory's means have what simulations at D = {sizes} say of its finite D.")
     if not attributes.get("tolerance_met", True):
         notes.append(f"The theory's tolerance was not reached: {attributes.get('tolerance_message')}.")
     return notes

@@ -4,9 +4,10 @@ At each time an observable of the simulations over that of the theory is, to lea
 
     ratio(D) = limit + slope D^-power,
 
-power 1 where the overlap is planted; of a random start also 1/2, if that fits better. A weighted least-squares line
-through the sizes gives the limit, its standard error and chi^2; z = (limit - 1)/sqrt(error^2 + theory's own^2) says
-whether the networks approach the theory, and |slope| D^-power = 5 or 1 % how large D must be to be that near to it.
+power 1 where the overlap is planted; of a random start also 1/2, if that fits better. With four sizes or more it has
+curvature D^-2 power too. Weighted least squares (`compare.extrapolation`) give the limit, its standard error and chi^2;
+z = (limit - 1)/sqrt(error^2 + theory's own^2) says whether the networks approach the theory, and where the rest is 5 or
+1 % how large D must be to be that near to it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,9 @@ import numpy as np
 import xarray
 
 from compare.curves import read_side
+from compare.extrapolation import Fitted, first_within, polynomial
 from compare.files import finished, load_dataset, number, output_folder, write_dataset, write_picture
+from compare.predicted import PLANTED, RANDOM, corrected
 from compare.sweep.request import check_step
 from dmft import Model, ParameterError, solve
 from dmft.checks import check_integer, check_real, check_seed, check_times, plain, spelt
@@ -49,6 +53,8 @@ TIMES, EARLIEST = 25, 1e-3
 SHARE = 0.1
 #: Deviations from the theory for which the needed D is told.
 NEAR = (0.05, 0.01)
+#: Sizes from which on a curvature is fitted too.
+CURVED = 4
 #: The parts of the test loss are its own; what is compared.
 NAMES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
 
@@ -61,9 +67,11 @@ class FiniteSize:
         model: with the largest D.
         theory: by D; where the overlap is planted all are the one of infinite D.
         simulations: by D.
-        limits: over ("observable", "time"): `limit`, `limit_error`, `slope`, `slope_error`, `power`, `chi2`, `z`, and
-            `dim_for` over ("observable", "time", "deviation"). Ratios simulation/theory, dimensionless.
+        limits: over ("observable", "time"): `limit`, `limit_error`, `slope`, `slope_error`, `curvature` (0 with less
+            than four sizes, else with `curvature_error`), `power`, `chi2`, `z`; `dim_for` over "deviation" too. Ratios
+            simulation/theory, dimensionless.
         ratios: over ("dim", "observable", "time"): `ratio` and its standard error `ratio_error`, the runs' alone.
+        request: the checked arguments.
     """
 
     model: Model
@@ -71,6 +79,37 @@ class FiniteSize:
     simulations: dict[int, xarray.Dataset]
     limits: xarray.Dataset
     ratios: xarray.Dataset
+    request: Request
+
+    @property
+    def ratio(self) -> xarray.Dataset:
+        """The extrapolated ratio simulation/theory, a variable over time for each observable, with `<name>_stderr`."""
+        return self._by_name("limit", "limit_error")
+
+    @property
+    def z(self) -> xarray.Dataset:
+        """By how many combined errors of runs and theory the extrapolated ratio is off 1, likewise."""
+        return self._by_name("z")
+
+    @property
+    def slope(self) -> xarray.Dataset:
+        """The slope of the ratio in D^-power at infinite D, with `<name>_stderr`; the variable's attribute `power`."""
+        return self._by_name("slope", "slope_error")
+
+    @property
+    def dim_for(self) -> xarray.Dataset:
+        """How large D must be to be within a "deviation" of .05 and .01 of the theory, over (time, deviation)."""
+        return self._by_name("dim_for")
+
+    def _by_name(self, kind: str, error: str | None = None) -> xarray.Dataset:
+        """An array of `limits` as one variable for each observable, and its error."""
+        found = {}
+        for name in map(str, self.limits["observable"].to_numpy()):
+            one = self.limits.sel(observable=name, drop=True)
+            found[name] = one[kind].assign_attrs(power=float(one["power"]))
+            if error is not None:
+                found[f"{name}_stderr"] = one[error]
+        return xarray.Dataset(found)
 
     @functools.cached_property
     def worst(self) -> dict[str, tuple[float, float]]:
@@ -111,6 +150,29 @@ class FiniteSize:
                 **{f"dim_for_{100 * near:g}_percent": number(one["dim_for"].sel(deviation=near)) for near in NEAR},
             }
         return {"model": self.model.to_attributes(), "runs": sizes, "observables": rows}
+
+    @spelt
+    def predict(self, dim: int, *, spread: bool | int = False, progress: bool | None = None) -> xarray.Dataset:
+        """The theory at a finite D, as `solve` returns it: its means with what these simulations say of that D.
+
+        Its five observables are those of infinite D times a ratio, the parabola in D^-1 (of a random start in D^-1/2)
+        that is 1 at infinite D and fits the simulations best (`compare.predicted`). `<name>_error` has the error of the
+        ratio in it, that of the runs. `overlay` judges runs at that D by it as by any theory.
+
+        Args:
+            dim: D, the smallest of `dims` at least: what is smaller is not known.
+            spread: as in `solve`: `<name>_spread` over data sets at this D, relative to the mean as in the theory.
+            progress: as in `solve`.
+
+        Raises:
+            ParameterError: an argument is out of range.
+        """
+        dim = self.request.check_dim(dim)
+        theory = self.request.solve(dim, progress, of_size=True, spread=spread)
+        if self.request.planted:  # whose ratios are those to infinite D; at t = 0 nothing is lacking
+            limit, start = self.theory[self.request.dims[0]], theory["time"] == 0
+            theory = theory.assign({name: theory[name].where(start, limit[name]) for name in limit.data_vars})
+        return corrected(theory, self.ratios, dim, PLANTED if self.request.planted else RANDOM)
 
     def __repr__(self) -> str:
         """The table of limits."""
@@ -167,7 +229,7 @@ def finite_size(
         theory, simulations = _parts(request, store, progress)
     ratios = ratios_of(theory, simulations)
     limits = extrapolated(ratios, (1.0,) if request.planted else (1.0, 0.5))
-    return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios)
+    return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios, request)
 
 
 def _parts(
@@ -253,11 +315,20 @@ class Request:
         fields = dataclasses.asdict(self) | {"model": self.model.replace(dim=None).to_attributes()} | numerics()
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
-    def solve(self, dim: int, progress: bool | None) -> xarray.Dataset:
-        """The theory of one size."""
-        model = self.model.replace(dim=None if self.planted else dim)
+    def check_dim(self, dim: Any) -> int:
+        """A size that can be predicted; ParameterError if it is smaller than all that are simulated."""
+        dim = check_integer("dim", dim, at_least=2)
+        if dim < self.dims[0]:
+            raise ParameterError(f"Argument `dim` must be >= {self.dims[0]}, the smallest of `dims`, but is {dim}.")
+        return dim
+
+    def solve(
+        self, dim: int, progress: bool | None, *, of_size: bool = False, spread: bool | int = False
+    ) -> xarray.Dataset:
+        """The theory of one size; `of_size` gives a planted one its dim too."""
+        model = self.model.replace(dim=None if self.planted and not of_size else dim)
         settings: Any = {"step": self.step, "rtol": self.rtol, "seed": self.seed, "progress": progress}
-        return solve(model, self.t_max, times=[0.0, *self.times], **settings)
+        return solve(model, self.t_max, times=[0.0, *self.times], spread=spread, **settings)
 
     def simulate(self, dim: int) -> xarray.Dataset:
         """The runs of one size."""
@@ -308,45 +379,36 @@ def ratios_of(theory: dict[int, xarray.Dataset], simulations: dict[int, xarray.D
     )
 
 
-def line(x: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Weighted least-squares lines a + b x through (L, ...) values: a, its error, b, its error, chi^2, (...) each."""
-    w = 1 / errors**2
-    x = x.reshape(-1, *[1] * (values.ndim - 1))
-    total, first, second = w.sum(0), (w * x).sum(0), (w * x**2).sum(0)
-    determinant = total * second - first**2
-    sums = (w * values).sum(0), (w * x * values).sum(0)
-    a = (second * sums[0] - first * sums[1]) / determinant
-    b = (total * sums[1] - first * sums[0]) / determinant
-    chi2 = (w * (values - a - b * x) ** 2).sum(0)
-    return a, np.sqrt(second / determinant), b, np.sqrt(total / determinant), chi2
-
-
 def extrapolated(ratios: xarray.Dataset, powers: tuple[float, ...]) -> xarray.Dataset:
-    """The lines through the ratios: for each observable the power of all its times together that fits best."""
+    """What fits the ratios: for each observable the power of all its times together that fits best."""
     sizes = ratios["dim"].to_numpy().astype(float)
     values, errors = ratios["ratio"].to_numpy(), ratios["ratio_error"].to_numpy()
-    own = ratios["theory_error"].to_numpy().max(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lines = [np.array(line(sizes**-power, values, errors)) for power in powers]
-        chosen = np.argmin([np.nanmean(one[4], axis=1) for one in lines], axis=0)  # by observable
-        limit, limit_error, slope, slope_error, chi2 = np.moveaxis(
-            np.array([lines[pick][:, row] for row, pick in enumerate(chosen)]), 0, 1
-        )
-        power = np.array(powers)[chosen]
-        z = (limit - 1) / np.hypot(limit_error, own)
-        dim_for = (np.abs(slope)[..., None] / np.array(NEAR)) ** (1 / power[:, None, None])
+    own, order = ratios["theory_error"].to_numpy().max(axis=0), 2 if len(sizes) >= CURVED else 1
+    fits = [polynomial(sizes**-power, values, errors, order) for power in powers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of an observable that is known nowhere
+        chosen = np.argmin([np.nan_to_num(np.nanmean(one.chi2, axis=1)) for one in fits], axis=0)  # by observable
+
+    def of_chosen(kind: Callable[[Fitted], np.ndarray]) -> np.ndarray:
+        return np.array([kind(fits[pick])[place] for place, pick in enumerate(chosen)])
+
+    parts: dict[str, np.ndarray] = {"chi2": of_chosen(lambda fit: fit.chi2)}
+    for place, name in enumerate(("limit", "slope", "curvature")[: order + 1]):
+        parts[name] = of_chosen(lambda fit, place=place: fit.coefficients[place])
+        parts[f"{name}_error"] = of_chosen(lambda fit, place=place: fit.errors[place])
+    parts.setdefault("curvature", np.zeros_like(parts["slope"]))
+    parts["z"] = (parts["limit"] - 1) / np.hypot(parts["limit_error"], own)
+    power = np.array(powers)[chosen]
+    within = np.stack([first_within(near, parts["slope"], parts["curvature"]) for near in NEAR], axis=-1)
+    with np.errstate(divide="ignore"):
+        dim_for = within ** (-1 / power[:, None, None])
     dims = ("observable", "time")
     return xarray.Dataset(
         {
-            "limit": (dims, limit),
-            "limit_error": (dims, limit_error),
-            "slope": (dims, slope),
-            "slope_error": (dims, slope_error),
+            **{name: (dims, array) for name, array in parts.items()},
             "power": ("observable", power),
-            "chi2": (dims, chi2),
-            "z": (dims, z),
             "dim_for": ((*dims, "deviation"), dim_for),
         },
         {"observable": ratios["observable"], "time": ratios["time"], "deviation": list(NEAR)},
-        {"degrees_of_freedom": len(sizes) - 2, "ratio": "simulation over theory"},
+        {"degrees_of_freedom": len(sizes) - 1 - order, "ratio": "simulation over theory"},
     )

@@ -10,7 +10,7 @@ import pytest
 import xarray
 from scipy import stats
 
-from compare.sizes import line
+from compare.extrapolation import line
 from dmft import Committee, solve
 from sim import Optimizer, simulate
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compare.sizes import line
+from compare.extrapolation import line
 from dmft import Model, solve
 from dmft.wide import fields
 from dmft.wide import row as samples

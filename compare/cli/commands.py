@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -55,6 +55,9 @@ from compare.cli.sizes import WITHOUT, compare_sizes, given_dims, requested, siz
 from compare.files import output_folder
 from compare.parts import Parts
 from dmft.compiled.folder import VARIABLE
+
+if TYPE_CHECKING:
+    import xarray
 
 app = App(
     name="dmft",
@@ -150,7 +153,8 @@ def compare(*, options: CompareOptions | None = None) -> None:
     """Solve and simulate; write both, overlay.png and summary.json into DIR, and print how well they agree.
 
     With --measured, runs of your own take the place of the simulation. With --dims, simulations at several D are
-    extrapolated to infinite D; each part is kept in DIR as soon as it is done.
+    extrapolated to infinite D, and with --dim to that D, where --measured are judged by it; each part is kept in DIR as
+    soon as it is done.
 
     Give all of --alpha, --epsilon and --kappa, or none of them for the built-in case, which groks. It is shown at two
     D, with the spread over data sets.
@@ -162,7 +166,7 @@ def compare(*, options: CompareOptions | None = None) -> None:
     second = check_second_dim(options, settings.model)
     answer = _answer("compare", options)
     if dims is not None:
-        return _compare_sizes(answer, settings, dims, options)
+        return _compare_sizes(answer, settings, dims, options, measured, runs)
     if options.dry_run:
         from compare.cli.estimate import simulation_estimate, theory_estimate
 
@@ -189,7 +193,14 @@ def compare(*, options: CompareOptions | None = None) -> None:
         write_comparison(answer, folder, theory, measured, timings, parts, runs, others)
 
 
-def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], options: CompareOptions) -> None:
+def _compare_sizes(
+    answer: Answer,
+    settings: Settings,
+    dims: tuple[int, ...],
+    options: CompareOptions,
+    measured: xarray.Dataset | None,
+    runs: int | None,
+) -> None:
     """Compare at several D, or say what it would take."""
     seeds = settings.seeds if "seeds" in given_values(options) else None
     if options.dry_run:
@@ -199,7 +210,7 @@ def _compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], op
     with output_folder(settings.out) as folder:
         when_interrupted(lambda: sizes_kept(folder))
         _say_model(answer, dataclasses.replace(settings, model=settings.model.replace(dim=None)))
-        compare_sizes(answer, settings, dims, seeds, folder)
+        compare_sizes(answer, settings, dims, seeds, folder, measured, runs)
 
 
 @app.command(help_epilogue=examples("phase"))

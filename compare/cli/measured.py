@@ -31,7 +31,7 @@ def with_measured(options: CompareOptions) -> tuple[CompareOptions, xarray.Datas
             raise ParameterError(f"Argument `{name}` must be left out without `measured`, of which it speaks.")
         return options, None, None
     for name in SIMULATED:
-        if name in given:
+        if name in given and "dims" not in given:
             raise ParameterError(f"Argument `{name}` must be left out with `measured`: nothing is simulated.")
     from compare.conditions import differences
     from compare.own_run import read_run

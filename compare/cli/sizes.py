@@ -1,11 +1,15 @@
-"""`dmft compare --dims`: simulations at several D, extrapolated to the theory of infinite D."""
+"""`dmft compare --dims`: simulations at several D, extrapolated to the theory of infinite D.
+
+With --dim they also say what the theory of infinite D lacks at that D, and with --measured runs of one's own at that D
+are laid over it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compare.cli.answer import Answer
 from compare.cli.options import CompareOptions
@@ -14,11 +18,11 @@ from compare.cli.settings import Settings, given_values
 from dmft.checks import ParameterError
 from dmft.progress import Estimate
 
+if TYPE_CHECKING:
+    import xarray
+
 #: What has no meaning where the sizes are given, or is not asked for of several.
-WITHOUT = (
-    *("dim", "measured", "spread", "form", "atol", "precision"),
-    *("optimizer", "momentum", "schedule", "warmup"),
-)
+WITHOUT = ("form", "atol", "precision", "optimizer", "momentum", "schedule", "warmup")
 
 
 def given_dims(options: CompareOptions) -> tuple[int, ...] | None:
@@ -33,6 +37,8 @@ def given_dims(options: CompareOptions) -> tuple[int, ...] | None:
     for name in WITHOUT:
         if name in given:
             raise ParameterError(f"Argument `{name}` must be left out with `dims`.")
+    if "measured" in given and "dim" not in given:
+        raise ParameterError("Argument `measured` needs `dim`, the size of the runs, where `dims` is given.")
     value = given["dims"]
     try:
         return tuple(int(one) for one in (value.split(",") if isinstance(value, str) else value))
@@ -45,7 +51,10 @@ def requested(settings: Settings, dims: tuple[int, ...], seeds: int | None) -> A
     from compare.sizes import Request
 
     one = settings
-    return Request.of(one.model, one.t_max, dims, seeds, None, one.step, one.rtol, one.seed)
+    request = Request.of(one.model, one.t_max, dims, seeds, None, one.step, one.rtol, one.seed)
+    if one.model.dim is not None:
+        request.check_dim(one.model.dim)
+    return request
 
 
 def sizes_estimates(settings: Settings, dims: tuple[int, ...], seeds: int | None) -> list[Estimate]:
@@ -58,7 +67,7 @@ def sizes_estimates(settings: Settings, dims: tuple[int, ...], seeds: int | None
         if not found or not asked.planted:
             found.append(theory_estimate(of_size))
         found.append(simulation_estimate(of_size))
-    return found
+    return found if settings.model.dim is None else [*found, theory_estimate(settings)]
 
 
 def sizes_kept(folder: Path) -> str:
@@ -67,8 +76,26 @@ def sizes_kept(folder: Path) -> str:
     return f"{', '.join(there) or 'nothing'} of it is kept in {folder}; it goes on with: {this_command()}"
 
 
-def compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], seeds: int | None, folder: Path) -> None:
-    """Simulate, extrapolate, write finite-size.nc, summary.json and finite-size.png beside the parts, and tell."""
+def compare_sizes(
+    answer: Answer,
+    settings: Settings,
+    dims: tuple[int, ...],
+    seeds: int | None,
+    folder: Path,
+    measured: xarray.Dataset | None = None,
+    runs: int | None = None,
+) -> None:
+    """Simulate, extrapolate, write finite-size.nc, summary.json and finite-size.png beside the parts, and tell.
+
+    Args:
+        answer: whom to tell.
+        settings: of the command; with a `dim`, what is predicted there is written too, predicted.nc.
+        dims: the sizes to simulate at.
+        seeds: runs at the largest.
+        folder: where they go.
+        measured: runs at `dim`, laid over what is predicted.
+        runs: of how many runs a measured mean is.
+    """
     from compare.cli.outputs import give
     from compare.files import write_dataset, write_json
     from compare.sizes import finite_size
@@ -79,11 +106,26 @@ def compare_sizes(answer: Answer, settings: Settings, dims: tuple[int, ...], see
     )
     summary = found.summary()
     answer.say(sizes_table(summary))
-    data = {
-        "finite-size.nc": partial(write_dataset, dataset=found.limits.merge(found.ratios)),
-        "summary.json": partial(write_json, content=summary),
-    }
-    give(answer, folder, data, {"finite-size": found.plot}, result=summary)
+    data = {"finite-size.nc": found.limits.merge(found.ratios)}
+    pictures = {"finite-size": found.plot}
+    if one.model.dim is not None:
+        data["predicted.nc"] = theory = found.predict(one.model.dim, spread=one.spread, progress=True)
+        if measured is not None:
+            data["measured.nc"] = measured
+            summary["agreement"], pictures["overlay"] = laid_over(answer, theory, measured, runs)
+    files = {name: partial(write_dataset, dataset=dataset) for name, dataset in data.items()}
+    give(answer, folder, files | {"summary.json": partial(write_json, content=summary)}, pictures, result=summary)
+
+
+def laid_over(
+    answer: Answer, theory: xarray.Dataset, measured: xarray.Dataset, runs: int | None
+) -> tuple[dict[str, Any], Any]:
+    """The agreement of measured runs with what is predicted at their D, told; its summary, and what draws it."""
+    from compare.agreement import overlay
+
+    agreement = overlay(theory, measured, runs=runs)
+    answer.say(f"the runs, and what is predicted at D = {theory.attrs['dim']}:\n\n{agreement}\n")
+    return agreement.summary(), agreement.plot
 
 
 def sizes_table(summary: dict[str, Any]) -> str:

@@ -91,8 +91,10 @@ def _draw_deviations(axes: Axes, ratios: xarray.Dataset, limits: xarray.Dataset,
         at = [len(time) // 3, 2 * len(time) // 3, len(time) - 1][place]
         moved = (place - 1) * shift  # so that bars do not cover each other
         ratio, error = (ratios[key].to_numpy()[:, at] for key in ("ratio", "ratio_error"))
-        limit, limit_error, slope = (float(limits[key][at]) for key in ("limit", "limit_error", "slope"))
-        axes.plot(fine, 100 * (limit + slope * fine**power - 1), color=color, linewidth=1.0)
+        kinds = ("limit", "limit_error", "slope", "curvature")
+        limit, limit_error, slope, curvature = (float(limits[key][at]) for key in kinds)
+        x = fine**power
+        axes.plot(fine, 100 * (limit + slope * x + curvature * x**2 - 1), color=color, linewidth=1.0)
         look = {"color": color, "marker": marker, "linestyle": "none", "markersize": 4.0, "capsize": 1.6}
         axes.errorbar(1 / sizes + moved, 100 * (ratio - 1), 100 * error, **look, label=f"$t$ = {time[at]:.3g}")
         axes.errorbar([moved], [100 * (limit - 1)], [100 * limit_error], **look, markerfacecolor="white")

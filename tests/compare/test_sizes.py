@@ -1,27 +1,18 @@
 """The approach of finite networks to the theory."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import xarray
 
-from compare import finite_size
-from compare.sizes import NAMES, Request, extrapolated, line
+from compare import finite_size, overlay
+from compare.cli import main
+from compare.sizes import NAMES, Request, extrapolated
 from dmft import Model, ParameterError
 
 MODEL = Model(alpha=1.0, epsilon=0.5, kappa=3.0, initial_overlap=0.2)
-
-
-def test_a_line_is_found_with_its_error():
-    rng, dims = np.random.default_rng(3), np.array([100.0, 200.0, 400.0])
-    truth, errors = 1.0 - 8.0 / dims, 0.3 / np.sqrt(dims)
-    values = truth[:, None] + errors[:, None] * rng.standard_normal((3, 4000))
-    a, a_error, b, b_error, chi2 = line(1 / dims, values, np.broadcast_to(errors[:, None], values.shape))
-    assert abs(((a - 1) / a_error).mean()) < 0.08
-    assert abs(((a - 1) / a_error).std() - 1) < 0.05
-    assert abs(((b + 8) / b_error).std() - 1) < 0.05
-    assert abs(chi2.mean() - 1) < 0.1
 
 
 def ratios(power):
@@ -58,9 +49,11 @@ def runs(monkeypatch):
         variables |= {f"{name}_error": ("time", np.full(len(times), 1e-4)) for name in NAMES if kind == "theory"}
         return xarray.Dataset(variables, {"time": np.asarray(times)}, attrs | {"kind": kind})
 
-    def solve(model, _t_max, times, **_):
+    def solve(model, _t_max, times, spread=False, **_):
         calls.append(("solve", model.dim))
-        return dataset("theory", times, np.exp(-np.asarray(times)))
+        theory = dataset("theory", times, np.exp(-np.asarray(times)))
+        spreads = {f"{name}_spread": ("time", np.full(len(times), 0.1)) for name in NAMES if spread}
+        return theory.assign(spreads)
 
     def simulate(model, _t_max, times, seeds, **_):
         calls.append(("simulate", model.dim))
@@ -80,9 +73,108 @@ def test_planted_theory_is_solved_once_and_a_random_start_at_each_size(runs):
     slope = found.limits["slope"] / found.limits["slope_error"]
     assert abs((found.limits["slope"] - 3) / found.limits["slope_error"]).max() < 4.5
     assert (slope > 5).all()
+    np.testing.assert_array_equal(found.ratio["trace"], found.limits["limit"].sel(observable="trace"))
+    np.testing.assert_array_equal(found.z["overlap"], found.limits["z"].sel(observable="overlap"))
+    assert abs((found.slope["trace"] - 3) / found.slope["trace_stderr"]).max() < 4.5
+    assert found.slope["trace"].attrs["power"] == 1
+    assert found.dim_for["test_loss"].sel(deviation=0.01).dims == ("time",)
     runs.clear()
     finite_size(MODEL.replace(initial_overlap=0.0), 2.0, (50, 100), 4)
     assert [call for call in runs if call[0] == "solve"] == [("solve", 50), ("solve", 100)]
+
+
+@pytest.mark.parametrize("planted", [0.2, 0.0])
+def test_the_theory_at_a_size_that_was_not_simulated(planted, runs):
+    found = finite_size(MODEL.replace(initial_overlap=planted), 2.0, (50, 100), 40)
+    runs.clear()
+    theory = found.predict(400, spread=True)
+    assert runs == [("solve", 400)]
+    assert theory.attrs["dim"] == 400
+    assert list(theory.attrs["corrected_at"]) == [50, 100]
+    curve, power = np.exp(-theory.time.values), 1 if planted else 0.5
+    truth = curve * (1 + 3 / 400)  # a term in 1/D, which both parabolas have
+    for name in NAMES:
+        away = (theory[name].values - truth)[1:] / theory[f"{name}_error"].values[1:]
+        assert theory[name].values[0] == 1  # nothing is lacking at t = 0
+        assert theory[f"{name}_error"].values[0] == 1e-4
+        assert np.abs(away).max() < 4, name
+        ratio = theory[name].values / curve
+        np.testing.assert_allclose(theory[f"{name}_spread"].values, 0.1 * ratio)
+        share = 1e-3 / np.sqrt(2 * 40) / curve[1:] * (8 if planted else 3)  # of the runs' error, as found for x^power
+        assert (theory[f"{name}_error"].values[1:] < np.hypot(2 * share * curve[1:], 2e-4)).all(), power
+    notes = overlay(theory, theory.isel(time=slice(None, None, 2))).notes
+    assert "The theory's means have what simulations at D = 50, 100 say of its finite D." in notes
+
+
+@pytest.mark.usefixtures("runs")
+def test_four_sizes_tell_a_curvature():
+    found = finite_size(MODEL, 2.0, (50, 100, 200, 400), 4)
+    assert found.limits.attrs["degrees_of_freedom"] == 1
+    assert max(z for z, _ in found.worst.values()) < 4.5
+    for name, truth in (("slope", 3.0), ("curvature", 0.0)):
+        assert abs((found.limits[name] - truth) / found.limits[f"{name}_error"]).max() < 4.5
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    """A single run at D = 400 that has the term of order 1/D that the simulations have."""
+    time = np.linspace(0.0, 2.0, 9)
+    losses = np.exp(-time) * (1 + 3 / 400)
+    table = np.stack([time, losses, losses], axis=1)
+    np.savetxt(tmp_path / "run.csv", table, delimiter=",", header="time,train_loss,test_loss", comments="")
+    return tmp_path / "run.csv"
+
+
+CASE = ["compare", "--dims", "50,100", "--alpha=1", "--epsilon=0.5", "--kappa=3", "--initial-overlap=0.2"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_of_ones_own_is_judged_by_what_is_predicted_at_its_size(tmp_path, own_run, capsys):
+    out = tmp_path / "out"
+    own = ["--dim=400", "--measured", str(own_run), "--spread", "--test-samples=100000", "--seeds=40"]
+    assert main([*CASE, *own, "--out", str(out)]) == 0
+    made = {"predicted.nc", "measured.nc", "overlay.png", "finite-size.nc", "finite-size.png", "summary.json"}
+    assert made <= {path.name for path in out.iterdir()}
+    said = capsys.readouterr().out
+    assert "what is predicted at D = 400" in said
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["runs"] == {"50": 80, "100": 40}
+    rows = summary["agreement"]["observables"]
+    assert {name: row["verdict"] for name, row in rows.items()} == dict.fromkeys(("train_loss", "test_loss"), "agrees")
+    assert rows["train_loss"]["max_abs_z"] < 0.1  # of a spread of .1
+
+
+@pytest.mark.usefixtures("runs")
+def test_what_is_predicted_is_written_without_runs_too(tmp_path):
+    assert main([*CASE, "--dim=400", "--t-max=2", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "overlay.png").exists()
+    with xarray.open_dataset(tmp_path / "predicted.nc", engine="h5netcdf") as theory:
+        assert theory.attrs["dim"] == 400
+        assert not any(name.endswith("_spread") for name in theory)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--measured", "run.csv"], "`measured` needs `dim`"),
+        (["--dim=40"], "`dim` must be >= 50.*40"),
+        (["--spread"], "`spread`"),
+        (["--dim=400", "--form=network"], "`form` must be left out with `dims`"),
+    ],
+)
+def test_options_that_have_no_meaning_with_several_sizes(more, words, runs, tmp_path, capsys):
+    assert main([*CASE, *more, "--out", str(tmp_path)]) == 2
+    assert re.search(words, capsys.readouterr().err)
+    assert not runs
+
+
+def test_no_size_below_those_simulated_is_predicted(runs):
+    found = finite_size(MODEL, 2.0, (50, 100), 4)
+    runs.clear()
+    for dim, words in ((49, ">= 50.*49"), (100.5, "integer")):
+        with pytest.raises(ParameterError, match=f"`dim`.*{words}"):
+            found.predict(dim)
+    assert not runs
 
 
 def test_what_is_done_is_kept(runs, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
 
-from compare.sizes import line
+from compare.extrapolation import line
 from dmft import Model, ParameterError, solve
 from dmft.checks import precision_context
 from dmft.limits import lazy, linear, population
