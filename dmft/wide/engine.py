@@ -174,7 +174,7 @@ class Wide(Engine):
         from dmft.wide.spread import data_set_size
 
         points = plan.grid.size if plan.full else coarse_size(plan.grid.size)
-        return float(draws * data_set_size(self.model) * points**2)
+        return float(draws * data_set_size(self.model, draws) * points**2)
 
     def kernels(self, replicas: list[Replica], grid: Grid) -> list[KernelStack]:  # noqa: ARG002
         """The six kernels, and the difference of the two forms of the correlations."""

@@ -1,7 +1,8 @@
 """How far curves of one data set lie from the theory's: the scatter of several that are drawn (`dmft.wide.dataset`).
 
 A standard deviation over data sets falls like D^-1/2. So data sets of fewer samples than asked for tell it as well, by
-(D'/D)^1/2 and relative to their own mean, and cost less.
+(D'/D)^1/2 and relative to their own mean, and cost less. What they tell differently is of order 1/D'. The scatter of
+N draws is known to (2 N)^-1/2, and D' grows like N^1/2, so that both fall together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dmft.models.model import Model
 from dmft.twotime.engine import Plan, Report, capacity_of
 from dmft.twotime.grid import Grid
 from dmft.twotime.replicas import side_by_side
-from dmft.twotime.spread import SOURCES, Spread, Spreads
+from dmft.twotime.spread import DRAWS, SOURCES, Spread, Spreads
 from dmft.twotime.steps import multistep
 from dmft.wide.dataset_rows import draw_explicit, draw_implicit, draw_numbers, first_draw
 from dmft.wide.drawn import Draw
@@ -28,16 +29,17 @@ from dmft.wide.sectors import BySector
 from dmft.wide.solution import Replica
 from dmft.wide.start import seed_overlaps
 
-#: Samples and coordinates of a data set that is drawn, at least, unless the one asked for is smaller.
+#: Samples and coordinates of each of DRAWS data sets that are drawn, at least, unless the one asked for is smaller.
 SAMPLES, COORDINATES = 512, 96
 #: Share of the draws that may fail; a mean that is off the theory by more than this factor is not its scale.
 FAILED, OFF = 0.1, 2.0
 
 
-def data_set_size(model: Model) -> int:
-    """P' = kappa D' of the data sets that are drawn."""
+def data_set_size(model: Model, count: int) -> int:
+    """P' = kappa D' of `count` data sets that are drawn."""
     assert model.dim is not None
-    return round(min(model.kappa * model.dim, max(SAMPLES, COORDINATES * model.kappa)))
+    finer = math.sqrt(max(count / DRAWS, 1.0))
+    return round(min(model.kappa * model.dim, finer * max(SAMPLES, COORDINATES * model.kappa)))
 
 
 def data_sets(
@@ -49,7 +51,7 @@ def data_sets(
         replica: of the theory on the same grid.
         sources: what differs from one data set to the next, of SOURCES.
     """
-    model, grid = plan.engine.model, plan.grid
+    model, grid, samples = plan.engine.model, plan.grid, data_set_size(plan.engine.model, count)
     instant = np.zeros((grid.size, 1 + model.directions))
     if not grid.explicit:
         responses = replica.responses
@@ -59,7 +61,7 @@ def data_sets(
 
     def solve(index: int) -> dict[str, np.ndarray] | None:
         with precision_context("float64"):
-            return one_data_set(plan, model, instant, index, sources)
+            return one_data_set(plan, model, instant, index, samples, sources)
 
     timeless = dataclasses.replace(plan, deadline=math.inf)  # which was that of the curves
     found = side_by_side(timeless, solve, range(count), lambda done: report(done, count))
@@ -70,10 +72,10 @@ def data_sets(
 
 
 def one_data_set(
-    plan: Plan, model: Model, instant: np.ndarray, index: int, sources: tuple[str, ...]
+    plan: Plan, model: Model, instant: np.ndarray, index: int, samples: int, sources: tuple[str, ...]
 ) -> dict[str, np.ndarray] | None:
     """The curves of one data set; None if it was not solved. What is no source is the same in all of them."""
-    grid, samples = plan.grid, data_set_size(model)
+    grid = plan.grid
     capacity = capacity_of(grid.size)
     modes = int(max(1, min(capacity, samples / model.kappa - 1, samples - 1)))
     seeds = {
@@ -126,7 +128,7 @@ def spreads(
     model = plan.engine.model
     assert model.dim is not None
     curves = data_sets(plan, replica, count, sources, report)
-    samples = data_set_size(model)
+    samples = data_set_size(model, count)
     scale = np.sqrt(samples / model.kappa / model.dim)
     along = overlaps(model, each := of_each(replica.mean_weight_overlap.T, model.directions))
     apart = along | {"overlap": np.sqrt((each**2).sum(axis=0))}  # independent of each other
@@ -158,7 +160,7 @@ def deviations(plan: Plan, replica: Replica, count: int) -> dict[str, np.ndarray
     """
     model = plan.engine.model
     assert model.dim is not None
-    scale = np.sqrt(data_set_size(model) / model.kappa / model.dim)
+    scale = np.sqrt(data_set_size(model, count) / model.kappa / model.dim)
     curves = data_sets(plan, replica, count, SOURCES, lambda *_: None)
     return {name: scale * (values / np.maximum(values.mean(axis=0), 1e-300) - 1) for name, values in curves.items()}
 

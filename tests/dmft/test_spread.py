@@ -92,8 +92,10 @@ def test_the_closed_form_of_the_variance_is_that_of_real_data_sets():
 
 
 @pytest.mark.slow
-def test_dim_times_the_variance_is_the_closed_form_at_every_dim():
-    """epsilon = 0, D = 100 to 800, 1000 data sets drawn at each."""
+def test_dim_times_the_variance_is_the_closed_form_at_every_dim(monkeypatch):
+    """epsilon = 0, D = 100 to 800, 1000 data sets drawn at each, of 506 samples where there are more."""
+    monkeypatch.setattr(wide_spread, "SAMPLES", 128)
+    monkeypatch.setattr(wide_spread, "COORDINATES", 24)
     times, step, dims = np.array([0.6, 1.5, 3.0]), 0.3, (100, 200, 400, 800)
     closed, ratios = linear_variances(KAPPA, times, step), []
     for dim in dims:
@@ -193,6 +195,15 @@ def test_the_dataset_has_spreads_with_errors():
     larger = solve(MODEL.replace(dim=3000), 2.0, spread=8, **QUICK)
     ratio = theory["train_loss_spread"] / larger["train_loss_spread"]
     assert abs(float(ratio[-1]) / 10 - 1) < 0.7
+
+
+def test_more_data_sets_are_larger_ones_as_well():
+    """Their scatter is known better, and so must be what smaller data sets tell differently."""
+    large = MODEL.replace(dim=10**4)
+    sizes = [wide_spread.data_set_size(large, count) for count in (8, 64, 256, 1024)]
+    assert sizes == [512, 512, 1024, 2048]
+    assert wide_spread.data_set_size(MODEL.replace(kappa=20.0, dim=1000), 256) == 2 * 96 * 20
+    assert wide_spread.data_set_size(MODEL, 256) == 90
 
 
 def test_other_numbers_are_those_without_spread():
