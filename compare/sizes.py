@@ -70,7 +70,7 @@ class FiniteSize:
         limits: over ("observable", "time"): `limit`, `limit_error`, `slope`, `slope_error`, `curvature` (0 with less
             than four sizes, else with `curvature_error`), `power`, `chi2`, `z`; `dim_for` over "deviation" too. Ratios
             simulation/theory, dimensionless.
-        ratios: over ("dim", "observable", "time"): `ratio` and its standard error `ratio_error`, the runs' alone.
+        ratios: over ("dim", "observable", "time"): `ratio` and its standard error `ratio_error`, that of the `runs`.
         request: the checked arguments.
     """
 
@@ -157,11 +157,12 @@ class FiniteSize:
 
         Its five observables are those of infinite D times a ratio, the parabola in D^-1 (of a random start in D^-1/2)
         that is 1 at infinite D and fits the simulations best (`compare.predicted`). `<name>_error` has the error of the
-        ratio in it, that of the runs. `overlay` judges runs at that D by it as by any theory.
+        ratio in it, that of the runs. `overlay` judges runs at that D by it as by any theory. Give 40 runs or more at
+        each size, the largest of which is not below a quarter of this D.
 
         Args:
             dim: D, the smallest of `dims` at least: what is smaller is not known.
-            spread: as in `solve`: `<name>_spread` over data sets at this D, relative to the mean as in the theory.
+            spread: as in `solve`: `<name>_spread` over data sets at this D, corrected by the scatter of the runs.
             progress: as in `solve`.
 
         Raises:
@@ -172,7 +173,15 @@ class FiniteSize:
         if self.request.planted:  # whose ratios are those to infinite D; at t = 0 nothing is lacking
             limit, start = self.theory[self.request.dims[0]], theory["time"] == 0
             theory = theory.assign({name: theory[name].where(start, limit[name]) for name in limit.data_vars})
-        return corrected(theory, self.ratios, dim, PLANTED if self.request.planted else RANDOM)
+        if not spread:
+            return corrected(theory, self.ratios, PLANTED if self.request.planted else RANDOM)
+        spreading = dict.fromkeys(self.request.dims, theory)
+        if self.request.planted:
+            return corrected(theory, self.ratios, PLANTED, spreading)
+        for size in self.request.dims:  # of a random start it is not that of one size times a power of D
+            if size != dim:
+                spreading[size] = self.request.solve(size, progress, spread=spread)
+        return corrected(theory, self.ratios, RANDOM, spreading)
 
     def __repr__(self) -> str:
         """The table of limits."""
@@ -373,8 +382,9 @@ def ratios_of(theory: dict[int, xarray.Dataset], simulations: dict[int, xarray.D
         found["ratio_error"].append(error / np.abs(expected))
         found["theory_error"].append(own / np.abs(expected))
     time = next(iter(simulations.values()))["time"].to_numpy()[1:]
+    arrays: dict[str, Any] = {key: (("dim", "observable", "time"), np.array(values)) for key, values in found.items()}
     return xarray.Dataset(
-        {key: (("dim", "observable", "time"), np.array(values)) for key, values in found.items()},
+        arrays | {"runs": ("dim", [runs.sizes["seed"] for runs in simulations.values()])},
         {"dim": list(simulations), "observable": list(NAMES), "time": time},
     )
 

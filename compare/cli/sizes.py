@@ -62,12 +62,19 @@ def sizes_estimates(settings: Settings, dims: tuple[int, ...], seeds: int | None
     from compare.cli.estimate import simulation_estimate, theory_estimate
 
     asked, found = requested(settings, dims, seeds), []
+
+    def of(dim: int, **changes: Any) -> Settings:
+        return dataclasses.replace(settings, model=settings.model.replace(dim=dim), **changes)
+
     for dim, runs in zip(asked.dims, asked.seeds, strict=True):
-        of_size = dataclasses.replace(settings, model=settings.model.replace(dim=dim), seeds=runs)
         if not found or not asked.planted:
-            found.append(theory_estimate(of_size))
-        found.append(simulation_estimate(of_size))
-    return found if settings.model.dim is None else [*found, theory_estimate(settings)]
+            found.append(theory_estimate(of(dim, spread=False)))
+        found.append(simulation_estimate(of(dim, seeds=runs)))
+    if settings.model.dim is not None:
+        found.append(theory_estimate(settings))
+        if settings.spread and not asked.planted:
+            found += [theory_estimate(of(dim)) for dim in asked.dims]
+    return found
 
 
 def sizes_kept(folder: Path) -> str:

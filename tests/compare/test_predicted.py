@@ -4,12 +4,32 @@ import math
 
 import numpy as np
 import pytest
+import xarray
 
 from compare import finite_size, overlay
+from compare.predicted import spread_factor
 from dmft import Model, solve
 from sim import simulate
 
 OBSERVABLES = ("train_loss", "test_loss", "trace", "overlap", "mean_weight_norm")
+
+
+def test_the_scatter_of_runs_corrects_the_spread():
+    """Of 4000 lots of runs that scatter by 1 + 4 x times the theory's, what is found at x = .05 is 1.2."""
+    rng, x, runs = np.random.default_rng(6), np.array([0.2, 0.1]), np.array([60, 120])
+    expected = np.full((2, 4000), 0.05)
+    chi = np.sqrt(rng.chisquare(runs - 1, (4000, 2)).T / (runs - 1)[:, None])
+    error = expected * (1 + 4 * x)[:, None] * chi / np.sqrt(runs)[:, None]
+    arrays = {
+        "ratio": (("dim", "time"), 2 + 0 * error),
+        "ratio_error": (("dim", "time"), 2 * error),
+        "runs": ("dim", runs),
+    }
+    factor, off = spread_factor(x, 0.05, xarray.Dataset(arrays), expected)
+    assert abs(factor.mean() - 1.2) < 0.01
+    assert 1.4 < factor.std() / off[0] < 1.8  # the error is that of a scatter as the theory expects it
+    nothing, _ = spread_factor(x, 0.05, xarray.Dataset(arrays), 0 * expected)
+    assert np.isnan(nothing).all()
 
 
 @pytest.fixture(scope="module")

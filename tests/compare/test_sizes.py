@@ -38,6 +38,10 @@ def test_the_power_is_chosen_by_fit_and_the_needed_size_follows(power):
     np.testing.assert_allclose(limits["dim_for"].sel(deviation=0.05), needed, rtol=0.1)
 
 
+#: Single runs scatter by so much times D^-1/2.
+NOISE = 0.01
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """Theory and simulation that take no time: the simulation deviates by 3/D."""
@@ -51,13 +55,16 @@ def runs(monkeypatch):
 
     def solve(model, _t_max, times, spread=False, **_):
         calls.append(("solve", model.dim))
-        theory = dataset("theory", times, np.exp(-np.asarray(times)))
-        spreads = {f"{name}_spread": ("time", np.full(len(times), 0.1)) for name in NAMES if spread}
-        return theory.assign(spreads)
+        curve = np.exp(-np.asarray(times))
+        theory = dataset("theory", times, curve, dim="infinite" if model.dim is None else model.dim)
+        for name in NAMES if spread else ():
+            size = NOISE / np.sqrt(model.dim)
+            theory[f"{name}_spread"], theory[f"{name}_spread_stderr"] = (("time", k * size * curve) for k in (1, 0.01))
+        return theory
 
     def simulate(model, _t_max, times, seeds, **_):
         calls.append(("simulate", model.dim))
-        noise = 1e-3 * np.random.default_rng(model.dim).standard_normal((seeds, len(times)))
+        noise = NOISE / np.sqrt(model.dim) * np.random.default_rng(model.dim).standard_normal((seeds, len(times)))
         return dataset("simulation", times, np.exp(-np.asarray(times)) * (1 + 3 / model.dim + noise), seeds=seeds)
 
     monkeypatch.setattr("compare.sizes.solve", solve)
@@ -88,20 +95,19 @@ def test_the_theory_at_a_size_that_was_not_simulated(planted, runs):
     found = finite_size(MODEL.replace(initial_overlap=planted), 2.0, (50, 100), 40)
     runs.clear()
     theory = found.predict(400, spread=True)
-    assert runs == [("solve", 400)]
+    assert runs == [("solve", dim) for dim in ((400,) if planted else (400, 50, 100))]
     assert theory.attrs["dim"] == 400
     assert list(theory.attrs["corrected_at"]) == [50, 100]
-    curve, power = np.exp(-theory.time.values), 1 if planted else 0.5
+    curve, x = np.exp(-theory.time.values), np.array([50.0, 100.0, 400.0]) ** (-1 if planted else -0.5)
     truth = curve * (1 + 3 / 400)  # a term in 1/D, which both parabolas have
+    off = x[2] / np.sqrt(2 * 79 * x[0] ** 2 + 2 * 39 * x[1] ** 2)  # of the scatter that is found of 80 and 40 runs
     for name in NAMES:
-        away = (theory[name].values - truth)[1:] / theory[f"{name}_error"].values[1:]
         assert theory[name].values[0] == 1  # nothing is lacking at t = 0
-        assert theory[f"{name}_error"].values[0] == 1e-4
+        away = (theory[name].values - truth)[1:] / theory[f"{name}_error"].values[1:]
         assert np.abs(away).max() < 4, name
-        ratio = theory[name].values / curve
-        np.testing.assert_allclose(theory[f"{name}_spread"].values, 0.1 * ratio)
-        share = 1e-3 / np.sqrt(2 * 40) / curve[1:] * (8 if planted else 3)  # of the runs' error, as found for x^power
-        assert (theory[f"{name}_error"].values[1:] < np.hypot(2 * share * curve[1:], 2e-4)).all(), power
+        spread, error = (theory[f"{name}_spread{end}"].values[1:] for end in ("", "_stderr"))
+        np.testing.assert_allclose(error / (NOISE / 20 * truth[1:]), np.hypot(off, 0.01), rtol=0.1)
+        assert np.abs((spread - NOISE / 20 * truth[1:]) / error).max() < 4, name
     notes = overlay(theory, theory.isel(time=slice(None, None, 2))).notes
     assert "The theory's means have what simulations at D = 50, 100 say of its finite D." in notes
 
@@ -118,8 +124,8 @@ def test_four_sizes_tell_a_curvature():
 @pytest.fixture
 def own_run(tmp_path):
     """A single run at D = 400 that has the term of order 1/D that the simulations have."""
-    time = np.linspace(0.0, 2.0, 9)
-    losses = np.exp(-time) * (1 + 3 / 400)
+    time = np.append(0.0, np.geomspace(2e-3, 2.0, 25))  # those of the theory
+    losses = np.exp(-time) * np.where(time > 0, 1 + 3 / 400, 1.0)
     table = np.stack([time, losses, losses], axis=1)
     np.savetxt(tmp_path / "run.csv", table, delimiter=",", header="time,train_loss,test_loss", comments="")
     return tmp_path / "run.csv"
@@ -141,7 +147,7 @@ def test_a_run_of_ones_own_is_judged_by_what_is_predicted_at_its_size(tmp_path, 
     assert summary["runs"] == {"50": 80, "100": 40}
     rows = summary["agreement"]["observables"]
     assert {name: row["verdict"] for name, row in rows.items()} == dict.fromkeys(("train_loss", "test_loss"), "agrees")
-    assert rows["train_loss"]["max_abs_z"] < 0.1  # of a spread of .1
+    assert rows["train_loss"]["max_abs_z"] < 1.5
 
 
 @pytest.mark.usefixtures("runs")
