@@ -168,20 +168,19 @@ class FiniteSize:
         Raises:
             ParameterError: an argument is out of range.
         """
-        dim = self.request.check_dim(dim)
-        theory = self.request.solve(dim, progress, of_size=True, spread=spread)
-        if self.request.planted:  # whose ratios are those to infinite D; at t = 0 nothing is lacking
-            limit, start = self.theory[self.request.dims[0]], theory["time"] == 0
+        request = self.request
+        dim = request.check_dim(dim)
+        theory = request.solve(dim, progress, spread=spread)
+        if request.planted:  # whose ratios are those to infinite D; at t = 0 nothing is lacking
+            limit, start = self.theory[request.dims[0]], theory["time"] == 0
             theory = theory.assign({name: theory[name].where(start, limit[name]) for name in limit.data_vars})
-        if not spread:
-            return corrected(theory, self.ratios, PLANTED if self.request.planted else RANDOM)
-        spreading = dict.fromkeys(self.request.dims, theory)
-        if self.request.planted:
-            return corrected(theory, self.ratios, PLANTED, spreading)
-        for size in self.request.dims:  # of a random start it is not that of one size times a power of D
-            if size != dim:
-                spreading[size] = self.request.solve(size, progress, spread=spread)
-        return corrected(theory, self.ratios, RANDOM, spreading)
+        spreading = None
+        if spread:  # of a random start it is not that of one size times a power of D
+            known = request.dims if request.planted else (dim,)
+            spreading = {
+                size: theory if size in known else request.solve(size, progress, spread=spread) for size in request.dims
+            }
+        return corrected(theory, self.ratios, PLANTED if request.planted else RANDOM, spreading)
 
     def __repr__(self) -> str:
         """The table of limits."""
@@ -237,7 +236,7 @@ def finite_size(
     with contextlib.nullcontext() if folder is None else output_folder(folder, "folder") as store:
         theory, simulations = _parts(request, store, progress)
     ratios = ratios_of(theory, simulations)
-    limits = extrapolated(ratios, (1.0,) if request.planted else (1.0, 0.5))
+    limits = extrapolated(ratios, (PLANTED,) if request.planted else (PLANTED, RANDOM))
     return FiniteSize(model.replace(dim=request.dims[-1]), theory, simulations, limits, ratios, request)
 
 
@@ -250,8 +249,8 @@ def _parts(
         if request.planted and theory:
             theory[dim] = theory[request.dims[0]]
         else:
-            name = "theory" if request.planted else f"theory-{dim}"
-            theory[dim] = _kept(store, name, request.key, partial(request.solve, dim, progress))
+            name, of = ("theory", None) if request.planted else (f"theory-{dim}", dim)
+            theory[dim] = _kept(store, name, request.key, partial(request.solve, of, progress))
     with progress_report("simulations", progress) as report:
         for count, dim in enumerate(request.dims):
             simulations[dim] = _kept(store, f"simulation-{dim}", request.key, partial(request.simulate, dim))
@@ -331,13 +330,10 @@ class Request:
             raise ParameterError(f"Argument `dim` must be >= {self.dims[0]}, the smallest of `dims`, but is {dim}.")
         return dim
 
-    def solve(
-        self, dim: int, progress: bool | None, *, of_size: bool = False, spread: bool | int = False
-    ) -> xarray.Dataset:
-        """The theory of one size; `of_size` gives a planted one its dim too."""
-        model = self.model.replace(dim=None if self.planted and not of_size else dim)
+    def solve(self, dim: int | None, progress: bool | None, *, spread: bool | int = False) -> xarray.Dataset:
+        """The theory of one size, or of infinite D."""
         settings: Any = {"step": self.step, "rtol": self.rtol, "seed": self.seed, "progress": progress}
-        return solve(model, self.t_max, times=[0.0, *self.times], spread=spread, **settings)
+        return solve(self.model.replace(dim=dim), self.t_max, times=[0.0, *self.times], spread=spread, **settings)
 
     def simulate(self, dim: int) -> xarray.Dataset:
         """The runs of one size."""
