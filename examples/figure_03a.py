@@ -1,14 +1,15 @@
 """Figure 3 (a): the larger the output scale alpha, the longer the test loss lags behind.
 
-python examples/figure_03a.py [--full]: three values of alpha, or the paper's nine. The figure's target is (beta.x)^2,
-twice that of `Model`: the same as a model of output scale alpha/2, with every loss four times as large, step for step.
+python examples/figure_03a.py [--full] [--dim D]
+
+Three values of alpha, or the paper's nine. The figure's target is (beta.x)^2, twice that of `Model`: the same as a
+model of output scale alpha/2, with every loss four times as large, step for step.
 """
 
 from matplotlib.figure import Figure
 
-from dmft import Model, solve
-from gallery import ACCURACY, draw_simulation, draw_theory, finish, key, relative, run, say, shades, times
-from sim import simulate
+from dmft import Model
+from gallery import both, draw_simulation, draw_theory, finish, key, relative, run, say, say_deviations, shades
 
 #: Values of alpha, draws and training time; the paper has t = 600 (60,000 steps).
 SIZES = {
@@ -19,16 +20,17 @@ SIZES = {
 START = 0.1
 
 
-def draw(size: str) -> Figure:
+def draw(size: str, dim: int | None = None) -> Figure:
     """Train and test loss relative to their start, one colour for each alpha."""
     values, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     panels = dict(zip(("train_loss", "test_loss"), figure.subplots(1, 2, sharey=True), strict=True))
     for alpha, color in zip(values, shades(len(values)), strict=True):
         model = Model(alpha=alpha / 2, epsilon=0.25, kappa=4.5, dim=100, width=500, centered=True)
-        simulation = simulate(model, t_max, seeds=seeds, times=times(t_max))
-        theory = solve(model, t_max * min(1.0, alpha), **ACCURACY)  # the richer, the sooner it is over
+        horizon = t_max * min(1.0, alpha)  # the richer, the sooner it is over
+        theory, simulation = both(model, horizon, t_max, seeds, size, dim)
         say(f"alpha = {alpha:g}", theory, simulation)
+        say_deviations(f"alpha = {alpha:g}", theory, simulation)
         for name, axes in panels.items():
             draw_theory(axes, relative(theory), name, color, "-")
             draw_simulation(axes, relative(simulation), name, color, "o", START)

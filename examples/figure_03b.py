@@ -1,15 +1,15 @@
 """Figure 3 (b): the weaker the quadratic feature epsilon, the later the test loss falls, and the lower it ends.
 
-python examples/figure_03b.py [--full]: three values of epsilon to half the paper's time, or its five to the end. The
-figure's target is (beta.x)^2, twice that of `Model`: the same as a model of output scale alpha/2, with every loss four
-times as large, step for step.
+python examples/figure_03b.py [--full] [--dim D]
+
+Three values of epsilon to half the paper's time, or its five to the end. The figure's target is (beta.x)^2, twice
+that of `Model`: the same as a model of output scale alpha/2, with every loss four times as large, step for step.
 """
 
 from matplotlib.figure import Figure
 
-from dmft import Model, solve
-from gallery import ACCURACY, draw_simulation, draw_theory, finish, key, relative, run, say, shades, times
-from sim import simulate
+from dmft import Model
+from gallery import both, draw_simulation, draw_theory, finish, key, relative, run, say, say_deviations, shades
 
 #: Values of epsilon, draws and training time; the paper has t = 600 (60,000 steps).
 SIZES = {
@@ -20,16 +20,17 @@ SIZES = {
 START = 0.1
 
 
-def draw(size: str) -> Figure:
+def draw(size: str, dim: int | None = None) -> Figure:
     """Train and test loss relative to their start, one colour for each epsilon."""
     values, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     panels = dict(zip(("train_loss", "test_loss"), figure.subplots(1, 2, sharey=True), strict=True))
     for epsilon, color in zip(values, shades(len(values)), strict=True):
         model = Model(alpha=0.5, epsilon=epsilon, kappa=4.5, dim=100, width=500, centered=True)
-        simulation = simulate(model, t_max, seeds=seeds, times=times(t_max))
-        theory = solve(model, min(t_max, 30.0 / epsilon), **ACCURACY)  # the richer, the sooner it is over
+        horizon = min(t_max, 30.0 / epsilon)  # the richer, the sooner it is over
+        theory, simulation = both(model, horizon, t_max, seeds, size, dim)
         say(f"epsilon = {epsilon:g}", theory, simulation)
+        say_deviations(f"epsilon = {epsilon:g}", theory, simulation)
         for name, axes in panels.items():
             draw_theory(axes, relative(theory), name, color, "-")
             draw_simulation(axes, relative(simulation), name, color, "o", START)

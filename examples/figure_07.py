@@ -1,6 +1,8 @@
 """Figure 7: a larger output scale and larger initial weights make training lazy alike.
 
-python examples/figure_07.py [--full]: three output scales and two weight scales, or the paper's nine and five.
+python examples/figure_07.py [--full] [--dim D]
+
+Three output scales and two weight scales, or the paper's nine and five.
 
 With fixed readouts, weights of scale sigma at (alpha, epsilon) are the same network as weights of scale 1 at
 (sigma alpha, sigma epsilon), in the same time: this is how the theory, which knows weights of scale 1 only, reaches
@@ -33,7 +35,7 @@ def movement(theory: xarray.Dataset) -> float:
     return float(np.sqrt(squares / theory["trace"].to_numpy()[0]))
 
 
-def draw(size: str) -> Figure:
+def draw(size: str, dim: int | None = None) -> Figure:
     """Movement of the parameters and final test loss against sigma^2 alpha."""
     alphas, sigmas, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
@@ -44,7 +46,7 @@ def draw(size: str) -> Figure:
             alpha, sigma = (value, 1.0) if swept == "alpha" else (1.0, value)
             # the paper's learning rate is 0.5 N / sigma^2 on the mean square over alpha^2
             end = t_max / sigma**2
-            model = Model(alpha=alpha, epsilon=0.25, kappa=4.5, dim=100, width=500, centered=True)
+            model = Model(alpha=alpha, epsilon=0.25, kappa=4.5, dim=dim or 100, width=500, centered=True)
             experiment = Experiment(model=model, strengths=(2.0,), weight_scale=sigma)
             network = simulate(experiment, end, seeds=seeds, times=times(end, count=9))
             same = model.replace(alpha=sigma * alpha / 2, epsilon=sigma * 0.25)

@@ -1,7 +1,9 @@
 """Figure 10: weights that begin nearer to the solution; the rise of the test loss vanishes.
 
-python examples/figure_10.py [--full]: three shares of the solution, or the paper's six; left for its two neurons, right
-for infinitely many, which the theory describes.
+python examples/figure_10.py [--full] [--dim D]
+
+Three shares of the solution, or the paper's six; left for its two neurons, right for infinitely many, which the
+theory describes.
 
 Weights (1 - s) w + s w_solution of a wide network are weights of scale 1 - s with a planted overlap
 s^2 / (alpha epsilon). In the same time they are weights of scale 1 at (1 - s) alpha and (1 - s) epsilon with an overlap
@@ -10,8 +12,8 @@ larger by 1 / (1 - s)^2.
 
 from matplotlib.figure import Figure
 
-from dmft import Model, solve
-from gallery import ACCURACY, draw_simulation, draw_theory, finish, key, run, say, shades, times
+from dmft import Model
+from gallery import both, draw_simulation, draw_theory, finish, key, run, say, say_deviations, shades, times
 from sim import preset, simulate
 
 #: Shares of the solution, draws and dimension of the wide network, time.
@@ -30,9 +32,9 @@ def interpolated(share: float, dim: int) -> Model:
     return Model(alpha=(1 - share) * alpha, epsilon=(1 - share) * epsilon, kappa=3, dim=dim, initial_overlap=overlap)
 
 
-def draw(size: str) -> Figure:
+def draw(size: str, dim: int | None = None) -> Figure:
     """Test loss, and train loss dashed, one colour for each share of the solution."""
-    shares, seeds, dim, t_max = SIZES[size]
+    shares, seeds, usual, t_max = SIZES[size]
     paper = preset("fig4")
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     two, wide = figure.subplots(1, 2, sharey=True)
@@ -40,9 +42,7 @@ def draw(size: str) -> Figure:
         experiment = paper.runs[0].experiment.replace(interpolation=share)
         pair = simulate(experiment, t_max, seeds=1, seed=paper.seed, times=times(t_max, count=150))
         curves = {"time": pair["time"], **{name: pair[name][0] for name in ("train_loss", "test_loss")}}
-        model = interpolated(share, dim)
-        network = simulate(model, t_max, seeds=seeds, times=times(t_max))
-        theory = solve(model, t_max, **ACCURACY)
+        theory, network = both(interpolated(share, dim or usual), t_max, t_max, seeds, size, dim)
         for name, line, marker in (("train_loss", (0.0, (5.0, 1.5)), "s"), ("test_loss", "-", "o")):
             draw_theory(two, curves, name, color, line)
             draw_theory(wide, theory, name, color, line)
@@ -56,9 +56,10 @@ def draw(size: str) -> Figure:
             f"simulation {peaks[2]:.2f}"
         )
         say(f"share {share:g}", theory, network)
+        say_deviations(f"share {share:g}", theory, network)
     title = "two neurons, simulation: one draw"
     finish(two, START, t_max, ylabel="mean squared error", ylim=(0.0, None), title=title)
-    finish(wide, START, t_max, title=f"infinitely many, $D = {dim}$")
+    finish(wide, START, t_max, title=f"infinitely many, $D = {dim or usual}$")
     entries = [
         (f"{share:.0%} solution", color, "-", None) for share, color in zip(shares, shades(len(shares)), strict=True)
     ]

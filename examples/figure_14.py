@@ -1,17 +1,18 @@
 """Figure 14: targets of one, two and three directions, theory and simulation.
 
-python examples/figure_14.py [--full]: four draws, or 32. The paper states no parameters of this figure: these are
-assumed.
+python examples/figure_14.py [--full] [--dim D]
+
+Four draws, or 32. The paper states no parameters of this figure: these are assumed.
 """
 
 from matplotlib.figure import Figure
 
 from compare import grokking_delay
-from dmft import Model, solve
+from dmft import Model
 from gallery import (
-    ACCURACY,
     TEST,
     TRAIN,
+    both,
     draw_simulation,
     draw_theory,
     finish,
@@ -21,9 +22,8 @@ from gallery import (
     relative,
     run,
     say,
-    times,
+    say_deviations,
 )
-from sim import simulate
 
 #: Number of directions and sample ratio of each panel, draws, training time.
 SIZES = {
@@ -34,16 +34,16 @@ SIZES = {
 START = 0.1
 
 
-def draw(size: str) -> Figure:
+def draw(size: str, dim: int | None = None) -> Figure:
     """Train and test loss relative to their start, one panel for each number of directions."""
     panels, seeds, t_max = SIZES[size]
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     for axes, (directions, kappa) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
         model = Model(alpha=1.0, epsilon=0.1, kappa=kappa, dim=40, width=100, centered=True)
         model = model.replace(strengths=(1.0,) * directions)
-        network = relative(simulate(model, t_max, seeds=seeds, times=times(t_max)))
-        theory = relative(solve(model, t_max, **ACCURACY))
+        theory, network = map(relative, both(model, t_max, t_max, seeds, size, dim))
         say(f"{directions} directions", theory, network)
+        say_deviations(f"{directions} directions", theory, network)
         for name, (color, line, marker) in (("train_loss", TRAIN), ("test_loss", TEST)):
             draw_theory(axes, theory, name, color, line)
             draw_simulation(axes, network, name, color, marker, START)

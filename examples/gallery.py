@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from matplotlib.lines import Line2D
 from compare import overlay
 from compare.figures.style import LOOK, thin
 from compare.grokking import Duration
+from dmft import Model, solve
+from sim import simulate
 
 #: Okabe and Ito's colours; train and test differ in line style too.
 TRAIN, TEST = ("#0072B2", (0.0, (5.0, 1.5)), "s"), ("#D55E00", "-", "o")
@@ -29,31 +32,62 @@ PARTS = {
 }
 #: Tolerance of the theory in a picture.
 ACCURACY: dict[str, Any] = {"rtol": 0.05, "atol": 2e-3}
+#: With `--dim`: draws times D, and fewest draws; a run at larger D scatters less and costs more.
+DRAWS: dict[str, tuple[int, int]] = {"full": (6400, 8), "default": (1600, 4), "quick": (0, 2)}
+#: Of smaller losses, relative to their start, deviations are not told: float32 rounds them.
+SMALL = 1e-3
 
 
-def run(draw: Callable[[str], Figure], name: str) -> None:
-    """The command line of a script: draw in the size asked for, and write NAME.png."""
+def run(draw: Callable[..., Figure], name: str) -> None:
+    """The command line of a script: draw in the size asked for, and write NAME.png.
+
+    A `draw` that takes a `dim` has the option `--dim`, and writes NAME-D<dim>.png with it.
+    """
     parser = argparse.ArgumentParser(description=draw.__doc__)
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--full", action="store_const", const="full", dest="size", help="as in the paper, step for step")
     sizes.add_argument("--quick", action="store_const", const="quick", dest="size", help="seconds: does it run?")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the picture [default: this one]")
+    if "dim" in inspect.signature(draw).parameters:
+        described = "infinitely wide networks of another dimension D, and the theory with its spread over data sets"
+        parser.add_argument("--dim", type=int, help=described)
     given = parser.parse_args()
+    dim: int | None = getattr(given, "dim", None)
+    if dim is not None and dim < 2:
+        parser.error(f"argument --dim: must be an integer >= 2, but is {dim}")
     start = time.perf_counter()
     with matplotlib.rc_context(LOOK):
-        figure = draw(given.size or "default")
+        figure = draw(given.size or "default", **({} if dim is None else {"dim": dim}))
         given.out.mkdir(parents=True, exist_ok=True)
-        figure.savefig(given.out / f"{name}.png", dpi=160)
-    print(f"wrote {given.out / name}.png after {time.perf_counter() - start:.0f} s")
+        file = given.out / (f"{name}.png" if dim is None else f"{name}-D{dim}.png")
+        figure.savefig(file, dpi=160)
+    print(f"wrote {file} after {time.perf_counter() - start:.0f} s")
+
+
+def both(
+    model: Model, horizon: float, t_max: float, seeds: int, size: str, dim: int | None
+) -> tuple[xarray.Dataset, xarray.Dataset]:
+    """Theory to `horizon` and simulation to `t_max`; at a `dim` of one's own as `--dim` says."""
+    if dim is None:
+        return solve(model, horizon, **ACCURACY), simulate(model, t_max, seeds=seeds, times=times(t_max))
+    model = model.replace(dim=dim, width=None)
+    theory = solve(model, horizon, spread=True, **ACCURACY)
+    total, fewest = DRAWS[size]
+    draws = max(fewest, round(total / dim))
+    return theory, simulate(model, t_max, seeds=draws, times=times(t_max), precision="float32")
 
 
 def draw_theory(axes: Axes, dataset: xarray.Dataset | Mapping[str, Any], name: str, color: Any, line: Any) -> None:
-    """A curve of the theory (or of a closed form) from the first positive time on, with a band of one error."""
+    """A curve of the theory (or of a closed form) from the first positive time on, with a band of one error.
+
+    A paler band is what single data sets scatter by.
+    """
     time, value = (np.asarray(dataset[key]) for key in ("time", name))
     axes.plot(time[1:], value[1:], color=color, ls=line, lw=1.5)
-    if f"{name}_error" in dataset:
-        error = np.asarray(dataset[f"{name}_error"])
-        axes.fill_between(time[1:], (value - error)[1:], (value + error)[1:], color=color, alpha=0.2, lw=0)
+    for band, alpha in ((f"{name}_error", 0.2), (f"{name}_spread", 0.12)):
+        if band in dataset:
+            width = np.asarray(dataset[band])
+            axes.fill_between(time[1:], (value - width)[1:], (value + width)[1:], color=color, alpha=alpha, lw=0)
 
 
 def draw_simulation(axes: Axes, dataset: xarray.Dataset, name: str, color: Any, marker: str, start: float) -> None:
@@ -81,7 +115,7 @@ def relative(dataset: xarray.Dataset) -> xarray.Dataset:
     scaled = dataset.copy()
     for loss in ("train_loss", "test_loss"):
         first = dataset[loss].isel(time=0).mean()
-        for name in (loss, f"{loss}_stderr", f"{loss}_error"):
+        for name in (loss, f"{loss}_stderr", f"{loss}_error", f"{loss}_spread"):
             if name in scaled:
                 scaled[name] = dataset[name] / first
     return scaled
@@ -142,3 +176,24 @@ def say(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
             f"at the end {late[-1]:+.0%}"
         )
     print(f"{label}: " + "; ".join(words), flush=True)
+
+
+def say_deviations(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
+    """Theory over simulation, less one, with one standard error, at four times."""
+    end = min(float(theory.time[-1]), float(simulation.time[-1]))
+    at = end * np.array([1 / 30, 0.1, 0.3, 1.0])
+    for name in ("train_loss", "test_loss"):
+        mean = simulation[name].mean("seed")
+        first = float(mean[0])
+        words = []
+        for when, of_theory, off, of_runs, error in zip(
+            at,
+            *(np.interp(at, theory.time, theory[each]) for each in (name, f"{name}_error")),
+            *(np.interp(at, simulation.time, each) for each in (mean, simulation[f"{name}_stderr"])),
+            strict=True,
+        ):
+            ratio = of_theory / of_runs
+            large = of_runs > SMALL * first
+            bar = ratio * np.hypot(off / of_theory, error / of_runs)
+            words.append(f"t = {when:.3g}: " + (f"{ratio - 1:+.1%} +- {bar:.1%}" if large else "-"))
+        print(f"{label}, {simulation.sizes['seed']} draws, {name}: " + ", ".join(words), flush=True)

@@ -76,6 +76,62 @@ def test_a_script_tells_of_its_sizes(monkeypatch, capsys) -> None:
     assert all(option in shown for option in ("--full", "--quick", "--out"))
 
 
+#: Scripts that show theory and simulation at a dimension of one's own.
+AT_ANY_DIM = ("figure_01", "figure_03a", "figure_03b", "figure_07", "figure_09", "figure_10", "figure_14")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_wrong_dimension_is_one_line(script: Path, monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    for given in ("1", "-400", "many"):
+        monkeypatch.setattr(sys, "argv", [script.name, "--quick", "--dim", given])
+        with pytest.raises(SystemExit, match="2"):
+            runpy.run_path(str(script), run_name="__main__")
+        said = capsys.readouterr().err.splitlines()[-1]
+        known = script.stem in AT_ANY_DIM
+        assert ("argument --dim: " if known else "unrecognized arguments: --dim") in said
+        assert given in said
+
+
+@pytest.mark.slow
+def test_a_script_shows_theory_with_its_spread_at_a_dimension_of_one_s_own(tmp_path) -> None:
+    script = EXAMPLES / "figure_09.py"
+    command = [sys.executable, str(script), "--quick", "--dim", "30", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["gallery-fig9-D30.png"]
+    assert re.search(r"P = 3 D, 2 draws, test_loss: t = 0.0333: [+-]\d+\.\d% \+- \d", done.stdout)
+
+
+def test_deviations_are_those_of_the_means_with_both_errors(monkeypatch, capsys) -> None:
+    """Theory 10 % high with an error of 3 %, runs with one of 4 %: 10 % +- 5.5 %; nothing of a loss at rounding."""
+    import xarray
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    say_deviations = runpy.run_path(str(EXAMPLES / "gallery.py"))["say_deviations"]
+    time, ones = np.array([0.0, 1.0, 3.0, 10.0, 30.0]), np.ones(5)
+    test = {"test_loss": ("time", 1.1 * ones), "test_loss_error": ("time", 0.033 * ones)}
+    train = {"train_loss": ("time", 1.1 * ones), "train_loss_error": ("time", 0.033 * ones)}
+    theory = xarray.Dataset({**test, **train}, {"time": time})
+    runs = np.stack([0.96 * ones, 1.04 * ones])
+    falls = runs * np.array([1.0, 1.0, 1.0, 1.0, 1e-6])
+    simulation = xarray.Dataset(
+        {
+            "test_loss": (("seed", "time"), runs),
+            "train_loss": (("seed", "time"), falls),
+            "test_loss_stderr": ("time", 0.04 * ones),
+            "train_loss_stderr": ("time", 0.04 * ones),
+        },
+        {"time": time},
+    )
+    say_deviations("case", theory, simulation)
+    train_line, test_line = capsys.readouterr().out.splitlines()
+    assert test_line == "case, 2 draws, test_loss: " + ", ".join(
+        f"t = {when}: +10.0% +- 5.5%" for when in ("1", "3", "9", "30")
+    )
+    assert train_line.endswith("t = 9: +10.0% +- 5.5%, t = 30: -")
+
+
 # What the scripts assume
 
 
