@@ -1,6 +1,8 @@
 """Options and run-time shape checking for the whole test-suite."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,19 @@ from jaxtyping import install_import_hook
 #: What one process has compiled, the others (workers, commands under test) read: set before anyone imports jax.
 KEPT = Path(__file__).parents[1] / ".pytest_cache" / "executables"
 os.environ["DMFT_CACHE"] = str(KEPT)
+
+#: The compiler takes two thirds of the time with these, for code up to a sixth slower: right for tests, which mostly compile.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+
+
+def compiler_knows(flags: str) -> bool:
+    """Whether jax starts with these: one that lacks a flag ends the process."""
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode == 0
+
+
+if "XLA_FLAGS" not in os.environ:  # workers are told by the process that starts them
+    os.environ["XLA_FLAGS"] = QUICK if compiler_knows(QUICK) else ""
 
 #: Modules whose array shapes are checked; the user's own arguments are checked, and tested, by the package itself.
 CHECKED = ("twotime.anderson", "twotime.kernels", "twotime.noise", "wide")
