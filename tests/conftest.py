@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 KEPT = Path(__file__).parents[1] / ".pytest_cache" / "executables"
 os.environ["DMFT_CACHE"] = str(KEPT)
 
-#: The compiler takes two thirds of the time with these, for code up to a sixth slower: right for tests, which mostly compile.
+#: The compiler takes two thirds of the time with these, for code up to a sixth slower: tests mostly compile.
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
 
 
