@@ -41,7 +41,7 @@ def draw(size: str, dim: int | None = None) -> Figure:
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     moved, final = figure.subplots(1, 2)
     for swept, values in (("alpha", alphas), ("sigma", sigmas)):
-        points = []
+        points, spreads = [], []
         for value in values:
             alpha, sigma = (value, 1.0) if swept == "alpha" else (1.0, value)
             # the paper's learning rate is 0.5 N / sigma^2 on the mean square over alpha^2
@@ -50,11 +50,13 @@ def draw(size: str, dim: int | None = None) -> Figure:
             experiment = Experiment(model=model, strengths=(2.0,), weight_scale=sigma)
             network = simulate(experiment, end, seeds=seeds, times=times(end, count=9))
             same = model.replace(alpha=sigma * alpha / 2, epsilon=sigma * 0.25)
-            theory = solve(same, end, **ACCURACY, kernels=True, times=np.array([0.0, end]))
+            at_end = {"kernels": True, "times": np.array([0.0, end]), "spread": dim is not None}
+            theory = solve(same, end, **ACCURACY, **at_end)
             ends = [network[name].to_numpy()[:, -1] for name in ("parameter_movement", "test_loss")]
             ends[1] = ends[1] / 3.0
             means = [(each.mean(), each.std(ddof=1) / np.sqrt(seeds)) for each in ends]
             points.append((sigma**2 * alpha, movement(theory), 4.0 * float(theory.test_loss[-1]) / 3.0, *means))
+            spreads.append(4.0 * float(theory.test_loss_spread[-1]) / 3.0 if dim else 0.0)
             predicted, (mean, error) = points[-1][1], means[0]
             print(
                 f"alpha {alpha:g}, sigma {sigma:g}: movement {predicted:.3f}, simulation {mean:.3f} +- {error:.3f}; "
@@ -63,6 +65,8 @@ def draw(size: str, dim: int | None = None) -> Figure:
             )
         x = [point[0] for point in points]
         color, line, marker = LOOK[swept]
+        level, width = np.array([point[2] for point in points]), np.array(spreads)
+        final.fill_between(x, level - width, level + width, color=color, alpha=0.12, lw=0)
         for axes, at in ((moved, 1), (final, 2)):
             axes.plot(x, [point[at] for point in points], color=color, ls=line)
             mean, error = np.transpose([point[at + 2] for point in points])

@@ -1,6 +1,10 @@
 """Settings of jax that a user may have made: none changes a number or stops a run."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -67,3 +71,21 @@ def test_numbers_are_the_same_under_any_setting(expected: list[Any]) -> None:
     for found, wanted in zip(datasets(), expected, strict=True):
         for name in wanted.data_vars:
             np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_tests_compiler_differs_from_the_users_by_rounding(expected: list[Any], tmp_path: Path) -> None:
+    """What tests/conftest.py asks of XLA, against XLA as it is."""
+    program = (
+        "import numpy, runpy, sys\n"
+        "for k, found in enumerate(runpy.run_path(sys.argv[1])['datasets']()):\n"
+        "    numpy.savez(f'{k}.npz', **{name: found[name].values for name in found.data_vars})"
+    )
+    command = [sys.executable, "-c", program, str(Path(__file__).resolve())]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"XLA_FLAGS": ""}, check=True)
+    for k, wanted in enumerate(expected):
+        with np.load(tmp_path / f"{k}.npz") as found:
+            assert set(found) == set(wanted.data_vars)
+            for name in found:
+                scale = np.abs(wanted[name].to_numpy()).max()
+                np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, atol=1e-9 * scale, err_msg=name)

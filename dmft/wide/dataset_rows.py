@@ -94,9 +94,14 @@ def draw_implicit(
     *,
     iteration: Iteration,
 ) -> Draw:
-    """Solve rows first <= n < stop of the gradient flow; row 0 has no past, and moves nothing (h_0 = 0)."""
+    """Solve rows first <= n < stop of the gradient flow; row 0 has no past, and moves nothing (h_0 = 0).
 
-    def body(n: Array, state: Draw) -> Draw:
+    It ends at a row that is not solved: nothing follows from it. That row and the later ones have a mismatch above
+    `iteration.accepted`.
+    """
+
+    def body(reached: tuple[Array, Draw]) -> tuple[Array, Draw]:
+        n, state = reached
         past = state.kernels.rows(lambda rows: steps.history(rows, n))
 
         def function(row: DrawRow) -> tuple[DrawRow, Drawn]:
@@ -107,9 +112,15 @@ def draw_implicit(
         seeding = implicit_seeding(c, steps, state.seeding, n, solution.seen.growth)
         state = revealed_row(c, steps, state, n, row, solution.seen)
         state = state._replace(seeding=put_rows(state.seeding, n, seeding))
-        return put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
+        return n + 1, put(state, n, rounds=solution.rounds, mismatch=solution.mismatch)
 
-    return jax.lax.fori_loop(first, stop, body, state)
+    def goes_on(reached: tuple[Array, Draw]) -> Array:
+        n, state = reached
+        return (n < stop) & ((n == first) | (state.mismatch[n - 1] <= iteration.accepted))
+
+    end, state = jax.lax.while_loop(goes_on, body, (first, state))
+    rows = jnp.arange(len(state.mismatch))
+    return state._replace(mismatch=jnp.where((end <= rows) & (rows < stop), jnp.inf, state.mismatch))
 
 
 def revealed_row(c: Couplings, steps: Steps, state: Draw, n: Array, row: DrawRow, drawn: Drawn) -> Draw:
