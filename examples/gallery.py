@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from compare import overlay
 from compare.figures.style import LOOK, thin
 from compare.grokking import Duration
-from dmft import Model, solve
+from dmft import ConvergenceError, Model, solve
 from sim import simulate
 
 #: Okabe and Ito's colours; train and test differ in line style too.
@@ -71,7 +71,11 @@ def both(
     if dim is None:
         return solve(model, horizon, **ACCURACY), simulate(model, t_max, seeds=seeds, times=times(t_max))
     model = model.replace(dim=dim, width=None)
-    theory = solve(model, horizon, spread=True, **ACCURACY)
+    try:
+        theory = solve(model, horizon, spread=True, **ACCURACY)
+    except ConvergenceError as error:
+        print(f"no spread is drawn: {error}", flush=True)
+        theory = solve(model, horizon, **ACCURACY)
     total, fewest = DRAWS[size]
     draws = max(fewest, round(total / dim))
     return theory, simulate(model, t_max, seeds=draws, times=times(t_max), precision="float32")
