@@ -34,6 +34,8 @@ PARTS = {
 ACCURACY: dict[str, Any] = {"rtol": 0.05, "atol": 2e-3}
 #: With `--dim`: draws times D, and fewest draws; a run at larger D scatters less and costs more.
 DRAWS: dict[str, tuple[int, int]] = {"full": (6400, 8), "default": (1600, 4), "quick": (0, 2)}
+#: Data sets of the theory's spread.
+DATA_SETS = 16
 #: Of smaller losses, relative to their start, deviations are not told: float32 rounds them.
 SMALL = 1e-3
 
@@ -72,7 +74,7 @@ def both(
         return solve(model, horizon, **ACCURACY), simulate(model, t_max, seeds=seeds, times=times(t_max))
     model = model.replace(dim=dim, width=None)
     try:
-        theory = solve(model, horizon, spread=True, **ACCURACY)
+        theory = solve(model, horizon, spread=DATA_SETS, **ACCURACY)
     except ConvergenceError as error:
         print(f"no spread is drawn: {error}", flush=True)
         theory = solve(model, horizon, **ACCURACY)

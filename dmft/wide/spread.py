@@ -33,7 +33,7 @@ from dmft.wide.start import seed_overlaps
 SAMPLES, COORDINATES = 512, 96
 #: Of the iteration of a row, which is worse conditioned for one data set than for their mean.
 DEPTH, ROUNDS = 48, 400
-#: Steps in place of each of the theory's, the second where too many data sets are not solved: in eight times the time.
+#: Steps in place of each of the theory's: the second, which takes longer, where too many data sets are not solved.
 FINER = (1, 2)
 #: Share of the draws that may fail; a mean that is off the theory by more than this factor is not its scale.
 FAILED, OFF = 0.1, 2.0
