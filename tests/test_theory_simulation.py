@@ -154,7 +154,7 @@ def test_random_initialisation_of_two_directions():
     case = json.loads((Path(__file__).parent / "reference" / "directions.json").read_text())["two random"]
     model, times, names = Model.from_attributes(case["model"]), case["times"], (*NAMES[:3], NAMES[4], *OVERLAPS)
     sizes, scores = [dim for dim in map(int, case["rows"]) if dim > 100], {}
-    about = {"step": case["step"], "times": times, "replicas": 8, "sample_count": 512}
+    about = {"step": case["step"], "times": times, "replicas": 8, "sample_count": 256}
     theories = [solve(model.replace(dim=dim), times[-1], **about) for dim in sizes]
     for name in names:
         simulated, scatter = np.array([case["rows"][str(dim)][name] for dim in sizes]).swapaxes(0, 1)
