@@ -73,7 +73,8 @@ def test_extras() -> None:
 
 def run(*command: object, cwd: Path, seconds: float = 600.0) -> str:
     """Standard output of a command that succeeds, outside of this environment."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAX", "XLA", "VIRTUAL"))}
+    ours = ("PYTHON", "JAX", "XLA", "VIRTUAL")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     result = subprocess.run(
         list(map(str, command)), cwd=cwd, env=clean, capture_output=True, text=True, check=False, timeout=seconds
     )
