@@ -52,10 +52,10 @@ def draw(size: str, dim: int | None = None) -> Figure:
     draw_losses(losses, theory, network, START)
     lazy = {"time": theory["time"], **limits.lazy(model, theory["time"])}
     entries = [("train", *TRAIN), ("test", *TEST)]
-    for name, (label, line, marker) in (("train_loss", ("train", *TRAIN[1:])), ("test_loss", ("test", *TEST[1:]))):
-        draw_theory(losses, lazy, name, "0.55", line)
+    for label, (_, line, marker) in (("train", TRAIN), ("test", TEST)):
+        draw_theory(losses, lazy, f"{label}_loss", "0.55", line)
         if dim is None:
-            draw_simulation(losses, network, f"linearized_{name}", "0.35", marker, START)
+            draw_simulation(losses, network, f"linearized_{label}_loss", "0.35", marker, START)
         entries.append((f"linearised, {label}", "0.45", line, marker if dim is None else None))
     if dim is None:
         losses.axhline(float(network["kernel_regression_test_loss"].mean()), color="#CC79A7", ls="-.", lw=1.0)

@@ -14,7 +14,7 @@ import xarray
 from matplotlib.figure import Figure
 
 from dmft import Model, solve
-from gallery import ACCURACY, key, run, times
+from gallery import ACCURACY, key, run, solve_with_spread, times
 from sim import Experiment, simulate
 
 #: Output scales, weight scales, draws, training time at weight scale 1.
@@ -50,13 +50,13 @@ def draw(size: str, dim: int | None = None) -> Figure:
             experiment = Experiment(model=model, strengths=(2.0,), weight_scale=sigma)
             network = simulate(experiment, end, seeds=seeds, times=times(end, count=9))
             same = model.replace(alpha=sigma * alpha / 2, epsilon=sigma * 0.25)
-            at_end = {"kernels": True, "times": np.array([0.0, end]), "spread": dim is not None}
-            theory = solve(same, end, **ACCURACY, **at_end)
+            at_end = {"kernels": True, "times": np.array([0.0, end])}
+            theory = solve(same, end, **ACCURACY, **at_end) if dim is None else solve_with_spread(same, end, **at_end)
             ends = [network[name].to_numpy()[:, -1] for name in ("parameter_movement", "test_loss")]
             ends[1] = ends[1] / 3.0
             means = [(each.mean(), each.std(ddof=1) / np.sqrt(seeds)) for each in ends]
             points.append((sigma**2 * alpha, movement(theory), 4.0 * float(theory.test_loss[-1]) / 3.0, *means))
-            spreads.append(4.0 * float(theory.test_loss_spread[-1]) / 3.0 if dim else 0.0)
+            spreads.append(4.0 * float(theory.get("test_loss_spread", [0.0])[-1]) / 3.0)
             predicted, (mean, error) = points[-1][1], means[0]
             print(
                 f"alpha {alpha:g}, sigma {sigma:g}: movement {predicted:.3f}, simulation {mean:.3f} +- {error:.3f}; "

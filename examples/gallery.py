@@ -73,14 +73,19 @@ def both(
     if dim is None:
         return solve(model, horizon, **ACCURACY), simulate(model, t_max, seeds=seeds, times=times(t_max))
     model = model.replace(dim=dim, width=None)
-    try:
-        theory = solve(model, horizon, spread=DATA_SETS, **ACCURACY)
-    except ConvergenceError as error:
-        print(f"no spread is drawn: {error}", flush=True)
-        theory = solve(model, horizon, **ACCURACY)
+    theory = solve_with_spread(model, horizon)
     total, fewest = DRAWS[size]
     draws = max(fewest, round(total / dim))
     return theory, simulate(model, t_max, seeds=draws, times=times(t_max), precision="float32")
+
+
+def solve_with_spread(model: Model, horizon: float, **settings: Any) -> xarray.Dataset:
+    """The theory with its spread over data sets; without it, and said so, where they cannot be solved."""
+    try:
+        return solve(model, horizon, spread=DATA_SETS, **ACCURACY, **settings)
+    except ConvergenceError as error:
+        print(f"no spread is drawn: {error}", flush=True)
+        return solve(model, horizon, **ACCURACY, **settings)
 
 
 def draw_theory(axes: Axes, dataset: xarray.Dataset | Mapping[str, Any], name: str, color: Any, line: Any) -> None:

@@ -109,7 +109,7 @@ def instant_responses(plan: Plan, solved: Grid, replica: Replica) -> np.ndarray:
     rates = 1 / np.maximum(moved[1:], 1e-300) - 1 / solved.weights[1:, None]
     rows, weights = np.linspace(0, solved.size - 1, grid.size), grid.weights[:, None]
     slowing = 1 + weights * np.stack([np.interp(rows, np.arange(1, solved.size), rate) for rate in rates.T], axis=1)
-    return np.where(slowing > 0, weights / np.where(slowing > 0, slowing, 1.0), 0.0)
+    return np.divide(weights, slowing, out=np.zeros_like(slowing), where=slowing > 0)
 
 
 def one_data_set(

@@ -237,7 +237,7 @@ def test_refusals(model, arguments, words):
 
 def test_data_sets_that_are_not_solved_are_no_spread(monkeypatch):
     monkeypatch.setattr(wide_spread, "one_data_set", lambda *_: None)
-    with pytest.raises(ConvergenceError, match="of 8 data sets"):
+    with pytest.raises(ConvergenceError, match="More than 10% of 8 data sets"):
         solve(MODEL, 1.0, spread=8, **QUICK)
 
 
