@@ -41,12 +41,14 @@ def this_command(*more: str) -> str:
 
 
 def run_as_process(run: Callable[[], int]) -> int:
-    """The exit code of `run`, which has the whole process to itself."""
+    """The exit code of `run`, which has the whole process to itself. Ctrl-C after `run` changes nothing."""
     _open_streams()
     _check_width()
     _watch_interrupts()
     try:
-        return run()
+        code = run()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is half a second of Python's own end
+        return code
     except KeyboardInterrupt:
         _end()
 
