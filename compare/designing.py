@@ -331,11 +331,8 @@ def checked(found: Design, request: Request, runs: int) -> Design:
     if not found.steps:
         run = simulate(model, request.t_max, times=[0.0, request.t_max], **settings)
     else:
-        import jax.numpy as jnp
-
         sizes, largest, count = np.array(found.steps), max(found.steps), len(found.steps)
-        factors = sizes / largest
-        rule = "gd" if np.ptp(sizes) == 0 else Optimizer("gd", schedule=lambda n: jnp.asarray(factors)[n])
+        rule = "gd" if np.ptp(sizes) == 0 else Optimizer("gd", schedule=sizes / largest)
         run = simulate(model, count * largest, step=largest, optimizer=rule, **settings)
     last = run["test_loss"].isel(time=-1).to_numpy()
     return dataclasses.replace(

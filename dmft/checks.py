@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PRECISIONS = ("float64", "float32")
+#: Learning rates along a run that have a name.
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 class ParameterError(ValueError):
@@ -216,6 +218,39 @@ def check_momentum(value: object) -> float:
     if number >= 1.0:
         raise ParameterError(f"Argument `momentum` must be a number >= 0 and < 1, but is {number:g}.")
     return number
+
+
+def check_schedule(schedule: Any) -> Any:
+    """A name out of SCHEDULES or a function as it is; factors of the steps as float64 (n,), finite and >= 0."""
+    if callable(schedule) or (isinstance(schedule, str) and schedule in SCHEDULES):
+        return schedule
+    import numpy as np
+
+    factors = None
+    with contextlib.suppress(TypeError, ValueError):
+        factors = None if isinstance(schedule, str) else np.array(schedule, np.float64)
+    if factors is None or factors.ndim != 1:
+        raise ParameterError(
+            f"Argument `schedule` must be one of {', '.join(SCHEDULES)}, a function of the step number or an array "
+            f"with one factor a step, but is {schedule!r}."
+        )
+    factors.setflags(write=False)
+    return check_factors(factors)
+
+
+def check_factors(factors: np.ndarray, count: int | None = None) -> np.ndarray:
+    """The factors of a schedule, (n,); ParameterError unless finite, >= 0 and, if `count` is given, as many."""
+    import numpy as np
+
+    if count is not None and len(factors) != count:
+        raise ParameterError(
+            f"Argument `schedule` must have a factor for each of {count} steps, but has {len(factors)}."
+        )
+    bad = ~(np.isfinite(factors) & (factors >= 0))
+    if bad.any():
+        n = int(np.argmax(bad))
+        raise ParameterError(f"Argument `schedule` must be finite and >= 0, but is {factors[n]:g} at step {n}.")
+    return factors
 
 
 def check_path(name: str, value: object) -> Path:

@@ -77,6 +77,8 @@ class Request:
                 f"Argument `step` must be given with {settings}: "
                 "only plain gradient descent on all samples has a gradient flow, which is followed without a step."
             )
+        if self.count is not None:
+            self.optimizer.check_steps(self.count)
         put("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, at_least=0.0))
         if self.checkpoint is not None:
             put("checkpoint", checked_path(self.checkpoint))
@@ -85,6 +87,11 @@ class Request:
     def is_flow(self) -> bool:
         """Whether gradient flow is followed, not gradient descent."""
         return self.step is None
+
+    @property
+    def count(self) -> int | None:
+        """Number of steps; None for gradient flow, which has steps of its own."""
+        return None if self.step is None else max(1, round(self.t_max / self.step))
 
     @property
     def companions(self) -> int:
@@ -139,8 +146,8 @@ def make_plan(system: System, request: Request) -> Plan:
             time = observed_steps(round(t_max / spacing), spacing, None) * spacing
             time[-1] = t_max  # n (t_max / n) may differ from t_max in the last bit
         return Plan(0.0, PROGRESS, np.arange(time.size), np.minimum(time, t_max))
-    step = request.step
-    count = max(1, round(t_max / step))
+    step, count = request.step, request.count
+    assert count is not None
     check_presence(system, step)
     if count > MOST_STEPS:
         raise ParameterError(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dmft import Model
+from dmft.checks import SCHEDULES
 from dmft.models.model import field_names
-from sim.training.optimizers import LINEAR_RULES, RULES, SCHEDULES
+from sim.training.optimizers import LINEAR_RULES, RULES
 
 #: Options beside the model's, by who takes them.
 COMMON = ("t_max", "step", "rtol", "precision", "seed")

@@ -19,10 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from dmft.checks import ParameterError, check_bool, check_momentum, precision_context
+from dmft.checks import (
+    ParameterError,
+    check_bool,
+    check_factors,
+    check_momentum,
+    check_schedule,
+    precision_context,
+)
 from dmft.models.fingerprint import schedule_code
-
-SCHEDULES = ("constant", "linear", "cosine")
 
 
 def glided(x: Any, pull: Any, velocity: Any, push: Any, glide: Any, mu: Any) -> tuple[Any, Any]:
@@ -111,40 +116,14 @@ def momentum_of(momentum: Any, nesterov: Any, schedule: Any, step: float | None,
 
 def _factors(schedule: Any, count: int) -> tuple[str, np.ndarray]:
     """Name and factors, (count,)."""
+    schedule = check_schedule(schedule)
     at = np.arange(count) / count
     shapes = {"constant": np.ones(count), "linear": 1 - at, "cosine": 0.5 * (1 + np.cos(np.pi * at))}
     if isinstance(schedule, str):
-        if schedule not in shapes:
-            raise ParameterError(
-                f"Argument `schedule` must be one of {', '.join(SCHEDULES)}, a function of the step number or an "
-                f"array, but is {schedule!r}."
-            )
         return schedule, shapes[schedule]
-    name = "function" if callable(schedule) else "array"
-    factors = _values(schedule, count) if callable(schedule) else _listed(schedule)
-    if len(factors) != count:
-        raise ParameterError(
-            f"Argument `schedule` must have a factor for each of {count} steps, but has {len(factors)}."
-        )
-    bad = ~(np.isfinite(factors) & (factors >= 0))
-    if bad.any():
-        n = int(np.argmax(bad))
-        raise ParameterError(f"Argument `schedule` must be finite and >= 0, but is {factors[n]:g} at step {n}.")
-    return name, factors
-
-
-def _listed(schedule: Any) -> np.ndarray:
-    """An array of factors."""
-    try:
-        factors = np.asarray(schedule, np.float64)
-    except (TypeError, ValueError):
-        factors = None
-    if factors is None or factors.ndim != 1:
-        raise ParameterError(
-            f"Argument `schedule` must be one of {', '.join(SCHEDULES)}, a function of the step number or an array "
-            f"with one factor a step, but is {schedule!r}."
-        )
-    return factors
+    if callable(schedule):
+        return "function", check_factors(_values(schedule, count), count)
+    return "array", check_factors(schedule, count)
 
 
 def _values(schedule: Callable[[Any], Any], count: int) -> np.ndarray:

@@ -17,7 +17,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dmft.checks import ParameterError, check_bool, check_choice, check_integer, check_momentum, precision_context
+from dmft.checks import (
+    ParameterError,
+    check_bool,
+    check_factors,
+    check_integer,
+    check_momentum,
+    check_schedule,
+    precision_context,
+)
 from dmft.models.fingerprint import ByContent, schedule_code, short_code
 
 if TYPE_CHECKING:
@@ -28,7 +36,6 @@ if TYPE_CHECKING:
 RULES = ("gd", "momentum", "nesterov", "adam", "adamw")
 #: Rules that are the same for rotated rows, because they are linear in the gradient.
 LINEAR_RULES = ("gd", "momentum", "nesterov")
-SCHEDULES = ("constant", "linear", "cosine")
 #: Steps of the longest run whose schedule is compared with others.
 MOST_COMPARED = 1_000_000
 
@@ -48,7 +55,8 @@ class Optimizer(ByContent):
         replacement: draw each batch independently, with replacement. Otherwise each epoch goes once through a fresh
             random order in floor(P / B) batches, leaving out the last P mod B samples of that order.
         schedule: factor of `step` as the run proceeds: "constant" 1, "linear" from 1 to 0, "cosine" likewise along
-            half a cosine; or a function of the step number (an optax schedule, for one).
+            half a cosine; a function of the step number (an optax schedule, for one); or an array with one factor a
+            step.
         warmup: first steps, over which the factor rises linearly to 1.
 
     Raises:
@@ -59,7 +67,7 @@ class Optimizer(ByContent):
     momentum: float | None = None
     batch_size: int | None = None
     replacement: bool = False
-    schedule: str | Callable[[Any], Any] = "constant"
+    schedule: str | Callable[[Any], Any] | np.ndarray = "constant"
     warmup: int = 0
 
     def __post_init__(self) -> None:
@@ -80,8 +88,7 @@ class Optimizer(ByContent):
         object.__setattr__(self, "replacement", check_bool("replacement", self.replacement))
         if self.replacement and self.batch_size is None:
             raise ParameterError("Argument `replacement` must be False unless a `batch_size` is given, but is True.")
-        if not callable(self.schedule):
-            check_choice("schedule", self.schedule, SCHEDULES)
+        object.__setattr__(self, "schedule", check_schedule(self.schedule))
         object.__setattr__(self, "warmup", check_integer("warmup", self.warmup, at_least=0))
         if is_transformation(self.rule) and self.scheduled:
             raise ParameterError(
@@ -97,7 +104,7 @@ class Optimizer(ByContent):
     @property
     def scheduled(self) -> bool:
         """Whether the learning rate changes along the run."""
-        return self.schedule != "constant" or self.warmup > 0
+        return not (isinstance(self.schedule, str) and self.schedule == "constant") or self.warmup > 0
 
     @property
     def is_flow(self) -> bool:
@@ -106,7 +113,7 @@ class Optimizer(ByContent):
 
     @property
     def functions(self) -> dict[str, Any]:
-        """What was handed in as code, by argument."""
+        """What was handed in as code, or as an array, by argument."""
         own = {"optimizer": self.rule, "schedule": self.schedule}
         return {name: value for name, value in own.items() if not isinstance(value, str)}
 
@@ -119,9 +126,15 @@ class Optimizer(ByContent):
         if self.batch_size is not None:
             attributes |= {"batch_size": self.batch_size, "replacement": int(self.replacement)}
         if self.scheduled:
-            name = self.schedule if isinstance(self.schedule, str) else "function"
+            name = "function" if callable(self.schedule) else "array"
+            name = self.schedule if isinstance(self.schedule, str) else name
             attributes |= {"schedule": name, "warmup": self.warmup}
         return attributes
+
+    def check_steps(self, count: int) -> None:
+        """ParameterError if an array of factors is not for a run of `count` steps."""
+        if not (isinstance(self.schedule, str) or callable(self.schedule)):
+            check_factors(self.schedule, count)
 
 
 def is_transformation(rule: object) -> bool:
@@ -257,6 +270,8 @@ def schedule_factor(optimizer: Optimizer, pace: Pace, n: Any) -> jax.Array:
     rise = jnp.minimum(1.0, (position + 1.0) / (optimizer.warmup + 1.0))
     if callable(optimizer.schedule):
         return rise * jnp.asarray(optimizer.schedule(n), pace.step.dtype)
+    if not isinstance(optimizer.schedule, str):
+        return rise * jnp.asarray(optimizer.schedule, pace.step.dtype)[n]
     done = jnp.clip((position - optimizer.warmup) / jnp.maximum(pace.count - optimizer.warmup, 1), 0.0, 1.0)
     shapes = {
         "constant": jnp.ones_like(done),

@@ -1,5 +1,6 @@
 """Optimisers against optax used by hand on an independently written loss, and minibatches against their definition."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -72,6 +73,11 @@ CASES = {
     "function": (
         Optimizer("momentum", schedule=optax.exponential_decay(1.0, 4, 0.5)),
         optax.sgd(optax.exponential_decay(STEP, 4, 0.5), 0.9),
+        True,
+    ),
+    "array": (
+        Optimizer("nesterov", 0.5, schedule=0.5 ** (np.arange(COUNT) / 4)),
+        optax.sgd(optax.exponential_decay(STEP, 4, 0.5), 0.5, nesterov=True),
         True,
     ),
 }
@@ -162,6 +168,21 @@ def test_rules_written_alike_share_what_is_compiled() -> None:
     assert COUNTS["compiled"] + COUNTS["loaded"] == before
 
 
+def test_an_array_is_a_copy_and_tells_runs_apart(tmp_path) -> None:
+    factors = np.linspace(1.0, 0.0, 5)
+    optimizer = Optimizer(schedule=factors)
+    factors[:] = 1.0
+    run = {"seeds": 1, "step": STEP, "checkpoint": tmp_path / "a", "checkpoint_every": 0.0}
+    falling = simulate(MODEL, 5 * STEP, optimizer=optimizer, **run)
+    with pytest.raises(ParameterError, match="schedule_code = "):
+        simulate(MODEL, 5 * STEP, optimizer=Optimizer(schedule=factors), **run)
+    same = simulate(MODEL, 5 * STEP, seeds=1, step=STEP, optimizer=Optimizer(schedule=lambda n: 1.0 - n / 4))
+    np.testing.assert_allclose(falling.train_loss, same.train_loss, rtol=1e-12)
+    assert (falling.attrs["schedule"], same.attrs["schedule"]) == ("array", "function")
+    assert falling.attrs["schedule_factors"] == same.attrs["schedule_factors"]
+    assert Optimizer(schedule=list(np.ones(3))) == Optimizer(schedule=np.ones(3)) != Optimizer(schedule=np.zeros(3))
+
+
 def test_an_epoch_without_replacement_shows_every_sample_once() -> None:
     batches = drawn_batches(20, False, 9).reshape(3, 60)
     for epoch in batches:
@@ -201,6 +222,12 @@ def test_schedules_start_at_one_and_end_at_zero() -> None:
         ("replacement", {"replacement": True}),
         ("replacement", {"replacement": 1, "batch_size": 3}),
         ("schedule", {"schedule": "steps"}),
+        ("schedule", {"schedule": np.ones(9)}),
+        ("schedule", {"schedule": np.ones(11)}),
+        ("schedule", {"schedule": np.ones((2, 5))}),
+        ("schedule", {"schedule": [1.0] * 9 + [-1.0]}),
+        ("schedule", {"schedule": [1.0] * 9 + [math.nan]}),
+        ("schedule", {"schedule": 0.5}),
         ("schedule", {"rule": optax.sgd(0.1), "warmup": 3}),
         ("warmup", {"warmup": -1}),
     ],
