@@ -23,7 +23,6 @@ from gallery import (
     key,
     run,
     say,
-    say_deviations,
     times,
 )
 from sim import preset, simulate
@@ -66,7 +65,6 @@ def draw(size: str, dim: int | None = None) -> Figure:
     key(losses, entries, loc="lower left", title="lines: theory, points: simulation", title_fontsize=7.5)
 
     say("network", theory, network)
-    say_deviations("network", theory, network)
     print("theory:    ", grokking_delay(theory).t_train, grokking_delay(theory).t_test)
     print("simulation:", grokking_delay(network).t_train, grokking_delay(network).t_test)
     if dim is None:

@@ -9,7 +9,7 @@ that of `Model`: the same as a model of output scale alpha/2, with every loss fo
 from matplotlib.figure import Figure
 
 from dmft import Model
-from gallery import both, draw_simulation, draw_theory, finish, key, relative, run, say, say_deviations, shades
+from gallery import both, draw_simulation, draw_theory, finish, key, relative, run, say, shades
 
 #: Values of epsilon, draws and training time; the paper has t = 600 (60,000 steps).
 SIZES = {
@@ -30,7 +30,6 @@ def draw(size: str, dim: int | None = None) -> Figure:
         horizon = min(t_max, 30.0 / epsilon)  # the richer, the sooner it is over
         theory, simulation = both(model, horizon, t_max, seeds, size, dim)
         say(f"epsilon = {epsilon:g}", theory, simulation)
-        say_deviations(f"epsilon = {epsilon:g}", theory, simulation)
         for name, axes in panels.items():
             draw_theory(axes, relative(theory), name, color, "-")
             draw_simulation(axes, relative(simulation), name, color, "o", START)

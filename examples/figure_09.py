@@ -23,7 +23,6 @@ from gallery import (
     last,
     run,
     say,
-    say_deviations,
 )
 
 #: Samples, draws and training time (the code's 50,000 steps last 1250).
@@ -60,7 +59,6 @@ def draw(size: str, dim: int | None = None) -> Figure:
         finish(parts, START, t_max, ylim=(0.0, None))
         label = f"P = {samples}" if dim is None else f"P = {samples / 40:g} D"
         say(label, theory, network)
-        say_deviations(label, theory, network)
         print(
             f"{label}: test loss, theory {last(theory, 'test_loss')} at t = {float(theory.time[-1]):g}; "
             f"simulation {regime(network)}, {last(network, 'test_loss')} at the end, below 0.1 in "

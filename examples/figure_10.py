@@ -13,7 +13,7 @@ larger by 1 / (1 - s)^2.
 from matplotlib.figure import Figure
 
 from dmft import Model
-from gallery import both, draw_simulation, draw_theory, finish, key, run, say, say_deviations, shades, times
+from gallery import both, draw_simulation, draw_theory, finish, key, run, say, shades, times
 from sim import preset, simulate
 
 #: Shares of the solution, draws and dimension of the wide network, time.
@@ -56,7 +56,6 @@ def draw(size: str, dim: int | None = None) -> Figure:
             f"simulation {peaks[2]:.2f}"
         )
         say(f"share {share:g}", theory, network)
-        say_deviations(f"share {share:g}", theory, network)
     title = "two neurons, simulation: one draw"
     finish(two, START, t_max, ylabel="mean squared error", ylim=(0.0, None), title=title)
     finish(wide, START, t_max, title=f"infinitely many, $D = {dim or usual}$")

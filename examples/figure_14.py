@@ -22,7 +22,6 @@ from gallery import (
     relative,
     run,
     say,
-    say_deviations,
 )
 
 #: Number of directions and sample ratio of each panel, draws, training time.
@@ -43,7 +42,6 @@ def draw(size: str, dim: int | None = None) -> Figure:
         model = model.replace(strengths=(1.0,) * directions)
         theory, network = map(relative, both(model, t_max, t_max, seeds, size, dim))
         say(f"{directions} directions", theory, network)
-        say_deviations(f"{directions} directions", theory, network)
         for name, (color, line, marker) in (("train_loss", TRAIN), ("test_loss", TEST)):
             draw_theory(axes, theory, name, color, line)
             draw_simulation(axes, network, name, color, marker, START)

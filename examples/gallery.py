@@ -175,7 +175,7 @@ def reached(duration: Duration) -> str:
 
 
 def say(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
-    """One line on how well two sides agree: largest |z|, and differences of the losses where they are largest."""
+    """How well two sides agree: largest |z|, differences of the losses where they are largest, and at four times."""
     agreement = overlay(theory, simulation)
     words = []
     for name in ("train_loss", "test_loss"):
@@ -187,9 +187,10 @@ def say(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
             f"at the end {late[-1]:+.0%}"
         )
     print(f"{label}: " + "; ".join(words), flush=True)
+    _say_deviations(label, theory, simulation)
 
 
-def say_deviations(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
+def _say_deviations(label: str, theory: xarray.Dataset, simulation: xarray.Dataset) -> None:
     """Theory over simulation, less one, with one standard error, at four times."""
     end = min(float(theory.time[-1]), float(simulation.time[-1]))
     at = end * np.array([1 / 30, 0.1, 0.3, 1.0])

@@ -108,7 +108,7 @@ def test_deviations_are_those_of_the_means_with_both_errors(monkeypatch, capsys)
     import xarray
 
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    say_deviations = runpy.run_path(str(EXAMPLES / "gallery.py"))["say_deviations"]
+    say_deviations = runpy.run_path(str(EXAMPLES / "gallery.py"))["_say_deviations"]
     time, ones = np.array([0.0, 1.0, 3.0, 10.0, 30.0]), np.ones(5)
     test = {"test_loss": ("time", 1.1 * ones), "test_loss_error": ("time", 0.033 * ones)}
     train = {"train_loss": ("time", 1.1 * ones), "train_loss_error": ("time", 0.033 * ones)}
