@@ -41,13 +41,14 @@ def draw(size: str, dim: int | None = None) -> Figure:
         model = Model(alpha=1.0, epsilon=0.1, kappa=kappa, dim=40, width=100, centered=True)
         model = model.replace(strengths=(1.0,) * directions)
         theory, network = map(relative, both(model, t_max, t_max, seeds, size, dim))
-        say(f"{directions} directions", theory, network)
+        label = f"{directions} direction{'s' * (directions > 1)}"
+        say(label, theory, network)
         for name, (color, line, marker) in (("train_loss", TRAIN), ("test_loss", TEST)):
             draw_theory(axes, theory, name, color, line)
             draw_simulation(axes, network, name, color, marker, START)
         delay = grokking_delay(network, 0.1)
         print(
-            f"{directions} directions: a tenth of the first loss at t = {reached(delay.t_train)} (train), "
+            f"{label}: a tenth of the first loss at t = {reached(delay.t_train)} (train), "
             f"{reached(delay.t_test)} (test); test at the end {last(network, 'test_loss')}",
             flush=True,
         )
@@ -56,7 +57,7 @@ def draw(size: str, dim: int | None = None) -> Figure:
             START,
             t_max,
             ylim=(0.0, 1.6),
-            title=f"{directions} direction{'s' * (directions > 1)}, $\\kappa = {kappa:g}$",
+            title=f"{label}, $\\kappa = {kappa:g}$",
         )
     figure.axes[0].set_ylabel("loss / initial")
     key(
