@@ -32,7 +32,8 @@ class RunError(RuntimeError):
     """A run that was well posed could not be completed. The command line exits with code 1.
 
     Attributes:
-        curves: the dataset up to where the run failed, with the attribute `complete` = 0; None if there is none.
+        curves: the dataset up to where the run failed, with the attribute `complete` = 0 (1 if only the spread over
+            data sets is missing); None if there is none.
     """
 
     curves: Any = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmft.checks import ParameterError, spelt
+from dmft.checks import ConvergenceError, ParameterError, spelt
 from dmft.models.committee import Committee
 from dmft.models.model import Model
 from dmft.progress import progress_report
@@ -105,7 +105,8 @@ def solve(
         ParameterError: an argument is out of range.
         DivergenceError: gradient descent with this step diverges; says when, and which step is stable.
         ConvergenceError: the self-consistency of a time point was not reached; says what to change.
-            Both carry the curves up to there as `curves`, a dataset with the attribute `complete` = 0.
+            Both carry the curves up to there as `curves`, a dataset with the attribute `complete` = 0. Where the data
+            sets alone were not solved, `curves` has everything but the spread, and `complete` = 1.
         MemoryLimitError: the run does not fit in memory; says how large it is.
     """
     request = Request(
@@ -134,7 +135,11 @@ def solve(
             evidence = _solve(engine, request, report)
         except Unsolved as unsolved:
             raise failure(unsolved, request.times) from None
-        spreads = find_spreads and find_spreads(evidence, request.spread, request.sources, report)
+        try:
+            spreads = find_spreads and find_spreads(evidence, request.spread, request.sources, report)
+        except ConvergenceError as error:
+            error.curves = prediction(evidence, request.times, kernels=request.kernels)
+            raise
         return prediction(evidence, request.times, kernels=request.kernels, spreads=spreads)
 
 

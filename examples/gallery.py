@@ -84,8 +84,10 @@ def solve_with_spread(model: Model, horizon: float, **settings: Any) -> xarray.D
     try:
         return solve(model, horizon, spread=DATA_SETS, **ACCURACY, **settings)
     except ConvergenceError as error:
+        if error.curves is None or not error.curves.attrs["complete"]:
+            raise
         print(f"no spread is drawn: {error}", flush=True)
-        return solve(model, horizon, **ACCURACY, **settings)
+        return error.curves
 
 
 def draw_theory(axes: Axes, dataset: xarray.Dataset | Mapping[str, Any], name: str, color: Any, line: Any) -> None:

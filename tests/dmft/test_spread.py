@@ -6,6 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray
 
 from compare import overlay, read_run
 from dmft import Committee, ConvergenceError, Model, ParameterError, solve
@@ -235,10 +236,11 @@ def test_refusals(model, arguments, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_data_sets_that_are_not_solved_are_no_spread(monkeypatch):
+def test_data_sets_that_are_not_solved_are_no_spread_and_lose_no_curves(monkeypatch):
     monkeypatch.setattr(wide_spread, "one_data_set", lambda *_: None)
-    with pytest.raises(ConvergenceError, match="More than 10% of 8 data sets"):
-        solve(MODEL, 1.0, spread=8, **QUICK)
+    with pytest.raises(ConvergenceError, match="More than 10% of 8 data sets") as caught:
+        solve(MODEL, 1.0, spread=8, times=[0.0, 0.7, 1.0], **QUICK)
+    xarray.testing.assert_identical(caught.value.curves, solve(MODEL, 1.0, times=[0.0, 0.7, 1.0], **QUICK))
 
 
 @pytest.mark.slow
