@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import xarray
 
-from compare.measured import ACCURACIES, LOSSES, gather, missing
+from compare.measured import ACCURACIES, LOSSES, checked_time, gather, missing
 from dmft.checks import ParameterError
 from dmft.losses.quadratic import OBSERVABLES, is_observable
 
@@ -28,8 +28,6 @@ CORRECTED = "corrected_at"
 
 #: Relative size of rounding in a value, by its precision: sums over many samples included.
 ROUNDING = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-2}
-#: Relative size of rounding in a time.
-TIME_ROUNDING = {"float64": 1e-9, "float32": 1e-6, "float16": 1e-2}
 
 #: K times the relative variance of a mean of K squares of labels u^2 / 2 with normal u; of residuals later it is less.
 KURTOSIS = 105.0 / 9.0 - 1.0
@@ -97,7 +95,7 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
         ParameterError: it is none of these, or its arrays are not as they must be.
     """
     dataset, notes = gather(argument, source)
-    time, time_rounding = _checked_time(argument, dataset)
+    time, time_rounding = checked_time(argument, dataset)
     dataset = dataset.assign_coords(time=("time", time, dataset["time"].attrs))
     kind = cast(Kind, dataset.attrs["kind"] if dataset.attrs.get("kind") in get_args(Kind) else "measurement")
     names = _observables(dataset)
@@ -117,6 +115,8 @@ def read_side(argument: str, source: object, *, runs: int | None = None) -> Side
         known = 1 if selected else told if count is None else int(count)
         found = _read_means(argument, dataset, names, kind, known)
     notes += [*found.notes, *_gap_notes(found, time, kind)]
+    if kind == "measurement":
+        notes += _sign_notes(found, time)
     if found.runs == 1:
         what = {"theory": "replica", "simulation": "seed", "measurement": "run"}[kind]
         notes.append(f"One {what} {NO_SCATTER}: nothing can be said about agreement.")
@@ -199,29 +199,24 @@ def _gap_notes(found: _Read, time: np.ndarray, kind: Kind) -> list[str]:
     return notes
 
 
+def _sign_notes(found: _Read, time: np.ndarray) -> list[str]:
+    """Notes on losses below 0, which no mean square is."""
+    notes = []
+    for name in LOSSES:
+        below = np.asarray(found.curves[name][1]) < 0.0 if name in found.freedom else np.zeros(1, bool)
+        if below.any():
+            first = f"first t = {time[int(np.argmax(below))]:g}"
+            notes.append(
+                f"The measurement's {name} is negative at {below.sum()} of {below.size} times ({first}), as no mean "
+                'square is: is it a logarithm (`loss="log"`)?'
+            )
+    return notes
+
+
 def total_error(dataset: xarray.Dataset, name: str) -> xarray.DataArray | None:
     """The total standard error of observable `name`: the total of a theory, else the scatter; None if unknown."""
     total, scatter = (dataset.get(f"{name}{ending}") for ending in ("_error", "_stderr"))
     return scatter if total is None else total
-
-
-def _checked_time(argument: str, dataset: xarray.Dataset) -> tuple[np.ndarray, float]:
-    """The times as float64, and the relative size of rounding in them."""
-    if "time" not in dataset.variables:
-        raise missing(argument, "time", dataset.variables)
-    if dataset["time"].dims != ("time",) or dataset.sizes["time"] == 0:
-        raise ParameterError(f"Argument `{argument}` must hold curves over `time`, but holds one time or none.")
-    given = dataset["time"].to_numpy()
-    required = f"Argument `{argument}` must hold `time`, (T,) finite and strictly increasing, but"
-    if given.dtype.kind not in "fiu":
-        raise ParameterError(f"{required} it is of type {given.dtype}.")
-    time = given.astype(np.float64)
-    if not np.all(np.isfinite(time)):
-        raise ParameterError(f"{required} it contains {time[~np.isfinite(time)][0]}.")
-    if not np.all(np.diff(time) > 0.0):
-        first = int(np.argmin(np.diff(time) > 0.0))
-        raise ParameterError(f"{required} {time[first]:g} is followed by {time[first + 1]:g}.")
-    return time, TIME_ROUNDING.get(str(given.dtype), TIME_ROUNDING["float64"])
 
 
 def _observables(dataset: xarray.Dataset) -> list[str]:

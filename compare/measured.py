@@ -27,6 +27,9 @@ RUN_COLUMNS = ("seed", "run")
 #: Names that are listed in a message, at most.
 LISTED = 10
 
+#: Relative size of rounding in a time.
+TIME_ROUNDING = {"float64": 1e-9, "float32": 1e-6, "float16": 1e-2}
+
 LOSSES = ("train_loss", "test_loss")
 #: Those of a classification, in the same order.
 ACCURACIES = ("train_accuracy", "test_accuracy")
@@ -141,6 +144,25 @@ def _over_time(dataset: xarray.Dataset) -> xarray.Dataset:
     if "time" in dataset.dims or "time" not in dataset.variables or dataset["time"].ndim != 1:
         return dataset
     return dataset.set_coords("time").swap_dims({dataset["time"].dims[0]: "time"})
+
+
+def checked_time(argument: str, dataset: xarray.Dataset) -> tuple[np.ndarray, float]:
+    """The times as float64, and the relative size of rounding in them."""
+    if "time" not in dataset.variables:
+        raise missing(argument, "time", dataset.variables)
+    if dataset["time"].dims != ("time",) or dataset.sizes["time"] == 0:
+        raise ParameterError(f"Argument `{argument}` must hold curves over `time`, but holds one time or none.")
+    given = dataset["time"].to_numpy()
+    required = f"Argument `{argument}` must hold `time`, (T,) finite and strictly increasing, but"
+    if given.dtype.kind not in "fiu":
+        raise ParameterError(f"{required} it is of type {given.dtype}.")
+    time = given.astype(np.float64)
+    if not np.all(np.isfinite(time)):
+        raise ParameterError(f"{required} it contains {time[~np.isfinite(time)][0]}.")
+    if not np.all(np.diff(time) > 0.0):
+        first = int(np.argmin(np.diff(time) > 0.0))
+        raise ParameterError(f"{required} {time[first]:g} is followed by {time[first + 1]:g}.")
+    return time, TIME_ROUNDING.get(str(given.dtype), TIME_ROUNDING["float64"])
 
 
 def read_file(argument: str, path: str | os.PathLike[str]) -> Any:

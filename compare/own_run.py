@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from compare.measured import LOSSES, gather
+from compare.measured import LOSSES, checked_time, gather
 from dmft.checks import ParameterError, check_choice, check_integer, check_real, plain, spelt
 from dmft.models.units import Units
 
@@ -85,6 +85,7 @@ def read_run(
     _convention(loss)  # refused before anything is read
     unit = _unit_of_time(learning_rate, loss_factor, model)
     dataset, notes = gather("source", source, columns)
+    checked_time("source", dataset)
     if learning_rate is not None:
         dataset = dataset.assign_coords(time=unit * dataset["time"].astype(float))
     tested = {} if test_samples is None else {"test_samples": check_integer("test_samples", test_samples, at_least=1)}

@@ -229,12 +229,13 @@ def check_schedule(schedule: Any) -> Any:
 
     factors = None
     with contextlib.suppress(TypeError, ValueError):
-        factors = None if isinstance(schedule, str) else np.array(schedule, np.float64)
-    if factors is None or factors.ndim != 1:
+        factors = np.array(schedule)
+    if factors is None or factors.ndim != 1 or factors.dtype.kind not in "iuf":  # nor complex, nor texts of digits
         raise ParameterError(
             f"Argument `schedule` must be one of {', '.join(SCHEDULES)}, a function of the step number or an array "
             f"with one factor a step, but is {schedule!r}."
         )
+    factors = factors.astype(np.float64)
     factors.setflags(write=False)
     return check_factors(factors)
 
