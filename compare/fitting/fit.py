@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 RANGE = 20.0
 #: How many of the best starts are fitted.
 FITTED = 2
+#: How often the errors of the best point are taken for those of the curves, at most, and the change of log parameters
+#: after which they are those of the end.
+WEIGHED, SETTLED = 3, 0.01
 #: Tolerance of the theory that is searched with, over the one asked for; and at least. It has the fewest replicas.
 ROUGH, LEAST_ROUGH = 5.0, 0.05
 
@@ -242,6 +246,8 @@ def fitted(problem: Problem, starts: int, seed: int, intervals: bool) -> Fit:
     """The best of several fits, with its errors."""
     search = problem.roughly()
     places = start_places(search, starts, seed)
+    with contextlib.suppress(RunError):  # without it, all points count alike at first
+        weigh(search, search.point(places[0]))
     screened = [(one, _chi2(search, one)) for one in places]
     if not any(np.isfinite(chi2) for _, chi2 in screened):
         search.point(places[0])  # says why
@@ -253,8 +259,12 @@ def fitted(problem: Problem, starts: int, seed: int, intervals: bool) -> Fit:
         | {"first_chi2": chi2, "chi2": ends[id(one)][0].chi2 if id(one) in ends else math.inf}
         for one, chi2 in screened
     )
-    deviations, scaled = weigh(problem, problem.point(best.x))
-    best, ended = descend(problem, best.x)
+    for _ in range(WEIGHED):
+        deviations, scaled = weigh(problem, problem.point(best.x))
+        before = best.x
+        best, ended = descend(problem, before)
+        if np.abs(best.x - before).max() < SETTLED:
+            break
     if scaled:  # errors are the scatter about the fit
         degrees = problem.degrees
         problem.error = problem.error * math.sqrt(max(best.chi2 / max(degrees, 1.0), 1e-12))

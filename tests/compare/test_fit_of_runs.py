@@ -107,3 +107,16 @@ def test_single_simulations_are_covered():
             assert stats.binomtest(count, 60, level).pvalue > 0.01
     print("p values", np.quantile(p_values, [0.1, 0.5, 0.9]))
     assert dataclasses.is_dataclass(found)
+
+
+def test_the_early_scatter_of_a_small_run_does_not_decide():
+    """The train loss of this run begins 15 % low. Searched with equal weights it gave 1.86(3) and 0.93(3)."""
+    truth = Model(alpha=1.0, epsilon=0.5, kappa=3.0, dim=60, initial_overlap=0.1)
+    run = simulate(truth, 4.0, seeds=1, times=np.linspace(0.0, 4.0, 38), progress=False)
+    curves = {"time": run["time"].to_numpy()} | {name: run[name].to_numpy()[0] for name in ("train_loss", "test_loss")}
+    assert curves["train_loss"][0] == pytest.approx(0.426, abs=0.01)
+    found = fit(curves, truth, rtol=0.05, intervals=False)
+    for name, value in found.values.items():
+        assert abs(value - getattr(truth, name)) < 3 * found.errors[name] < 0.2 * value
+    assert found.p_value is not None
+    assert found.p_value > 0.2
