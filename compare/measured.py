@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -159,6 +160,8 @@ def checked_time(argument: str, dataset: xarray.Dataset) -> tuple[np.ndarray, fl
     time = given.astype(np.float64)
     if not np.all(np.isfinite(time)):
         raise ParameterError(f"{required} it contains {time[~np.isfinite(time)][0]}.")
+    if time[0] < 0.0:
+        raise ParameterError(f"Argument `{argument}` must hold `time` >= 0, but it begins at {time[0]:g}.")
     if not np.all(np.diff(time) > 0.0):
         first = int(np.argmin(np.diff(time) > 0.0))
         raise ParameterError(f"{required} {time[first]:g} is followed by {time[first + 1]:g}.")
@@ -184,7 +187,9 @@ def read_file(argument: str, path: str | os.PathLike[str]) -> Any:
                 return dict(arrays)
         if ending in (".csv", ".tsv"):
             separator = "," if ending == ".csv" else "\t"
-            return pandas.read_csv(place, sep=separator, skipinitialspace=True, comment="#")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows longer than the header
+                return pandas.read_csv(place, sep=separator, skipinitialspace=True, comment="#", index_col=False)
         lines = place.read_text(encoding="utf-8").splitlines()
         return pandas.DataFrame([json.loads(line) for line in lines if line.strip()])
     except Exception as error:  # damaged files fail in many ways
@@ -202,6 +207,11 @@ def _columns_of(argument: str, frame: pandas.DataFrame, needed: Sequence[str]) -
         if name not in frame.columns:
             raise missing(argument, name, frame.columns)
     runs = [name for name in RUN_COLUMNS if name in frame.columns][:1]
+    for name in runs:
+        unknown = np.asarray(frame[name].isna(), bool)
+        if unknown.any():
+            row = int(np.argmax(unknown)) + 1
+            raise ParameterError(f"Argument `{argument}` must hold `{name}` in every row, but holds none in row {row}.")
     keys = [*runs, "time"]
     if frame.duplicated(keys).any():
         groups = frame.groupby(keys, sort=False, dropna=False)

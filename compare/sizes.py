@@ -222,6 +222,7 @@ def finite_size(
         t_max: last time, > 0, in the units of THEORY section 1.
         dims: sizes D, at least 2 different ones, increasing.
         seeds: runs at each D, or at the largest (at D then seeds x largest/D, so that errors are about even); >= 2.
+            Errors are estimated from them: over 8 they are honest, with 4 too small by a factor of 1.6, with 2 of 3.
         times: output times in (0, t_max]; None for 25, even in ln t.
         step: None for gradient flow, or the step of gradient descent, of theory and simulation.
         rtol: of the theory, from 1e-8 to 1; a tenth of it of the simulations' flow.

@@ -255,6 +255,32 @@ def check_factors(factors: np.ndarray, count: int | None = None) -> np.ndarray:
     return factors
 
 
+def tabulated(schedule: Callable[[Any], Any], count: int) -> np.ndarray:
+    """A function of the step number at all of them, (count,), in one call if it takes arrays.
+
+    Raises:
+        ParameterError: it does not return a number.
+    """
+    import numpy as np
+
+    with precision_context("float64"):
+        try:
+            together = np.asarray(schedule(np.arange(count)), np.float64)
+            if together.shape == (count,):
+                return together
+        except Exception:  # written for one number
+            pass
+        return np.array([_factor(schedule(n), n) for n in range(count)])
+
+
+def _factor(value: Any, n: int) -> float:
+    """What a function returned at step n."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ParameterError(f"Argument `schedule` must return a number, but returns {value!r} at step {n}.") from None
+
+
 def check_path(name: str, value: object) -> Path:
     """Return `value` as a path, `~` expanded; ParameterError unless it is a text, or a path, that names something."""
     path = None

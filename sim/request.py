@@ -78,7 +78,7 @@ class Request:
                 "only plain gradient descent on all samples has a gradient flow, which is followed without a step."
             )
         if self.count is not None:
-            self.optimizer.check_steps(self.count)
+            put("optimizer", self.optimizer.of_steps(self.count))
         put("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, at_least=0.0))
         if self.checkpoint is not None:
             put("checkpoint", checked_path(self.checkpoint))

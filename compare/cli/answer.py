@@ -35,15 +35,20 @@ class Answer:
         """The files written, and for a program also what was `found`, JSON-able (None for what does not exist)."""
         if self.as_json:
             content = {"command": self.command, "files": [str(path) for path in files], **found}
-            print(json.dumps(content, allow_nan=False), flush=True)
+            print(_json(content), flush=True)
         elif files:
             print("wrote " + ", ".join(map(str, files)), flush=True)
 
     def tell_plan(self, settings: dict[str, Any], estimates: Sequence[Estimate]) -> None:
         """What --dry-run says: settings as a TOML file, estimates as its comments; or both as JSON."""
         # JSON writes booleans, numbers and texts as TOML does.
-        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
+        lines = [f"{name} = {_json(value)}" for name, value in settings.items()]
         lines += [f"# {estimate.describe()}" for estimate in estimates]
         self.say("\n".join([f"# dmft {self.command} would run with", *lines, f"# {TRUST}", "# Nothing was run."]))
         found = [dataclasses.asdict(estimate) for estimate in estimates]
         self.finish([], dry_run=True, settings=settings, estimates=found)
+
+
+def _json(value: Any) -> str:
+    """As JSON; arrays, such as a schedule of a configuration file, as lists."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())

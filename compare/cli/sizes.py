@@ -41,7 +41,7 @@ def given_dims(options: CompareOptions) -> tuple[int, ...] | None:
         raise ParameterError("Argument `measured` needs `dim`, the size of the runs, where `dims` is given.")
     value = given["dims"]
     try:
-        return tuple(int(one) for one in (value.split(",") if isinstance(value, str) else value))
+        return tuple(map(int, value.split(","))) if isinstance(value, str) else tuple(value)  # checked as in Python
     except (TypeError, ValueError):
         raise ParameterError(f"Argument `dims` must be sizes such as 100,200,400, but is {value!r}.") from None
 

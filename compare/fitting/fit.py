@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,8 @@ from compare.fitting.least_squares import (
 from compare.fitting.theory import Solved
 from dmft.checks import ParameterError, RunError, check_integer, check_real, check_seed, spelt
 from dmft.derivatives import check_parameters
+from dmft.models.committee import Committee
+from dmft.models.model import Model
 from dmft.twotime.request import MIN_REPLICAS
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Factors that parameters may move by from where they start, each way, unless bounds are given.
 RANGE = 20.0
+#: Bounds must be further apart than this factor.
+NARROWEST = 1.0 + 1e-5
 #: How many of the best starts are fitted.
 FITTED = 2
 #: How often the errors of the best point are taken for those of the curves, at most, and the change of log parameters
@@ -195,6 +199,10 @@ def fit(
 
 def check_free(free: Any, model: Any) -> tuple[str, ...]:
     """The names of free parameters; ParameterError if one is unknown, fixed, or 0 in the model."""
+    if not isinstance(model, Model | Committee):
+        raise ParameterError(f"Argument `model` must be a dmft.Model or dmft.Committee, but is {model!r}.")
+    if not isinstance(free, Iterable) or not all(isinstance(name, str) for name in free):
+        raise ParameterError(f"Argument `free` must be names of parameters, but is {free!r}.")
     names = (free,) if isinstance(free, str) else tuple(free)
     rest = tuple(name for name in names if name != TIME)
     if not rest and names == (TIME,):
@@ -224,17 +232,23 @@ def unit_of_time(rate: float | None, loss_factor: float, model: Any) -> float:
 
 def check_bounds(bounds: Any, names: tuple[str, ...], model: Any) -> np.ndarray:
     """Logarithms of the bounds, (2, p); those of a time scale are infinite unless given."""
+    if not isinstance(bounds, Mapping | None):
+        raise ParameterError(f"Argument `bounds` must map parameters to (least, largest), but is {bounds!r}.")
     given = dict(bounds or {})
-    for name in given:
+    for name, ends in given.items():
         if name not in names:
             raise ParameterError(f"Argument `bounds` must be of free parameters, {', '.join(names)}, but has {name!r}.")
+        if not isinstance(ends, Sequence | np.ndarray) or isinstance(ends, str) or len(ends) != 2:
+            raise ParameterError(
+                f"Argument `bounds` must be (least, largest) about the model's {name}, but is {ends!r}."
+            )
     found = []
     for name in names:
         low, high = (0.0, math.inf) if name == TIME else (getattr(model, name) / RANGE, getattr(model, name) * RANGE)
         if name in given:
-            low, high = (check_real("bounds", end, above=0.0) for end in given[name])
+            low, high = (check_real(f"bounds[{name}]", end, above=0.0) for end in given[name])
             inside = name == TIME or low <= getattr(model, name) <= high
-            if not low < high or not inside:
+            if not low * NARROWEST < high or not inside:
                 raise ParameterError(
                     f"Argument `bounds` must be (least, largest) about the model's {name}, but is {given[name]!r}."
                 )
@@ -259,17 +273,26 @@ def fitted(problem: Problem, starts: int, seed: int, intervals: bool) -> Fit:
         | {"first_chi2": chi2, "chi2": ends[id(one)][0].chi2 if id(one) in ends else math.inf}
         for one, chi2 in screened
     )
-    for _ in range(WEIGHED):
-        deviations, scaled = weigh(problem, problem.point(best.x))
-        before = best.x
-        best, ended = descend(problem, before)
-        if np.abs(best.x - before).max() < SETTLED:
-            break
+    best, ended, deviations, scaled = _settled(problem, best)
     if scaled:  # errors are the scatter about the fit
         degrees = problem.degrees
         problem.error = problem.error * math.sqrt(max(best.chi2 / max(degrees, 1.0), 1e-12))
         best = problem.point(best.x)
     return _result(problem, best, ended, deviations, scaled, followed, intervals)
+
+
+def _settled(problem: Problem, best: Point) -> tuple[Point, str, np.ndarray | None, bool]:
+    """The fit whose errors are those of its own end; what is wrong with it, and what `weigh` returns there."""
+    before = best.x
+    deviations, scaled = weigh(problem, problem.point(before))
+    best, ended = descend(problem, before)
+    for _ in range(WEIGHED - 1):
+        if np.abs(best.x - before).max() < SETTLED:
+            break
+        before = best.x
+        deviations, scaled = weigh(problem, problem.point(before))
+        best, ended = descend(problem, before)
+    return best, ended, deviations, scaled
 
 
 def _chi2(problem: Problem, x: np.ndarray) -> float:

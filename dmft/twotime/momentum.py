@@ -14,7 +14,6 @@ and glide = s mu, or push = s (1 + mu) and glide = s mu^2.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from dmft.checks import (
     check_factors,
     check_momentum,
     check_schedule,
-    precision_context,
+    tabulated,
 )
 from dmft.models.fingerprint import schedule_code
 
@@ -122,25 +121,5 @@ def _factors(schedule: Any, count: int) -> tuple[str, np.ndarray]:
     if isinstance(schedule, str):
         return schedule, shapes[schedule]
     if callable(schedule):
-        return "function", check_factors(_values(schedule, count), count)
+        return "function", check_factors(tabulated(schedule, count), count)
     return "array", check_factors(schedule, count)
-
-
-def _values(schedule: Callable[[Any], Any], count: int) -> np.ndarray:
-    """A function of the step number at all of them, in one call if it takes arrays."""
-    with precision_context("float64"):
-        try:
-            together = np.asarray(schedule(np.arange(count)), np.float64)
-            if together.shape == (count,):
-                return together
-        except Exception:  # written for one number
-            pass
-        return np.array([_factor(schedule(n), n) for n in range(count)])
-
-
-def _factor(value: Any, n: int) -> float:
-    """What a function returned at step n."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ParameterError(f"Argument `schedule` must return a number, but returns {value!r} at step {n}.") from None

@@ -25,6 +25,7 @@ from dmft.checks import (
     check_momentum,
     check_schedule,
     precision_context,
+    tabulated,
 )
 from dmft.models.fingerprint import ByContent, schedule_code, short_code
 
@@ -131,10 +132,24 @@ class Optimizer(ByContent):
             attributes |= {"schedule": name, "warmup": self.warmup}
         return attributes
 
-    def check_steps(self, count: int) -> None:
-        """ParameterError if an array of factors is not for a run of `count` steps."""
-        if not (isinstance(self.schedule, str) or callable(self.schedule)):
+    def of_steps(self, count: int) -> Optimizer:
+        """The same for a run of `count` steps: with an array where jax cannot trace the function of the step number.
+
+        Raises:
+            ParameterError: an array has another length; a function returns what is no number >= 0.
+        """
+        if isinstance(self.schedule, str):
+            return self
+        if not callable(self.schedule):
             check_factors(self.schedule, count)
+            return self
+        if not _is_traceable(self.schedule):
+            return dataclasses.replace(self, schedule=check_factors(tabulated(self.schedule, count), count))
+        if count <= MOST_COMPARED:
+            import jax
+
+            check_factors(tabulated(jax.vmap(self.schedule), count), count)
+        return self
 
 
 def is_transformation(rule: object) -> bool:
@@ -238,6 +253,17 @@ def _optax_rule(optimizer: Optimizer, pace: Pace) -> Rule:
         return optax.apply_updates(state, updates), own
 
     return Rule(transformation.init, move)
+
+
+def _is_traceable(schedule: Callable[[Any], Any]) -> bool:
+    """Whether a function of the step number is one of numbers that jax does not know yet."""
+    import jax
+
+    try:
+        found = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jax.numpy.int32))
+    except Exception:  # whatever a function of the user's raises
+        return False
+    return getattr(found, "shape", None) == ()
 
 
 def schedule_factors(optimizer: Optimizer, count: int) -> np.ndarray:

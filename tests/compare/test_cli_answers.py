@@ -262,3 +262,11 @@ def test_completion(shell, tmp_path) -> None:
     )
     for word in (*COMMANDS, "initial-overlap", "dry-run"):
         assert word in result.stdout
+
+
+def test_a_schedule_of_a_file_may_be_an_array(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text("alpha = 1.0\nepsilon = 0.5\nkappa = 2.0\nschedule = [1.0, 0.5]\nstep = 0.5\nt_max = 1.0\n")
+    for as_json in ([], ["--json"]):
+        assert main(["solve", "--config", str(config), "--dry-run", *as_json]) == 0
+        assert "[1.0, 0.5]" in capsys.readouterr().out

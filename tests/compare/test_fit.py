@@ -245,6 +245,14 @@ def test_a_fit_that_ends_on_a_bound_says_so():
         ({"time": None, "step": TIMES}, {"learning_rate": 0.1}, "Argument `dim` of the model must be set"),
         ({}, {"bounds": {"kappa": (1, 2)}}, "Argument `bounds` must be of free parameters, alpha, epsilon, but"),
         ({}, {"bounds": {"alpha": (2, 3)}}, "Argument `bounds` must be (least, largest) about the model's alpha"),
+        ({}, {"bounds": {"alpha": (0.5, 1, 2)}}, "Argument `bounds` must be (least, largest) about the model's alpha"),
+        ({}, {"bounds": {"alpha": 2.0}}, "Argument `bounds` must be (least, largest) about the model's alpha"),
+        ({}, {"bounds": {"alpha": (1.0, 1.0000001)}}, "`bounds` must be (least, largest) about the model's alpha"),
+        ({}, {"bounds": {"alpha": (None, 2.0)}}, "Argument `bounds[alpha]` must be"),
+        ({}, {"bounds": (0.5, 2.0)}, "Argument `bounds` must map parameters to (least, largest), but is (0.5, 2.0)."),
+        ({}, {"free": None}, "Argument `free` must be names of parameters, but is None."),
+        ({}, {"free": 3}, "Argument `free` must be names of parameters, but is 3."),
+        ({"time": TIMES - 1.0}, {}, "Argument `curves` must hold `time` >= 0, but it begins at -0.95."),
         ({}, {"starts": 0}, "Argument `starts` must be an integer >= 1"),
     ],
 )
@@ -259,6 +267,13 @@ def test_what_cannot_be_fitted_is_said_before_anything_is_solved(changes, settin
     with pytest.raises(ParameterError) as error:
         fit(curves, MODEL, **settings)
     assert message in str(error.value).replace("Argument `width` of the model", "Argument `dim` of the model")
+
+
+def test_a_fit_needs_a_model():
+    curves = {"time": TIMES, "train_loss": np.ones(30), "test_loss": np.ones(30)}
+    for model in (None, Model):
+        with pytest.raises(ParameterError, match=r"^Argument `model` must be a dmft\.Model"):
+            fit(curves, model)
 
 
 def test_combinations_in_words():

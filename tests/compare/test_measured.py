@@ -186,6 +186,14 @@ def test_one_run_takes_the_spread_that_the_theory_predicts(runs, make_theory):
         ("run.npz", "x", "cannot be read"),
         ("run.jsonl", "{", "cannot be read"),
         ("run.csv", "time,train_loss,test_loss\n0,a,1\n", "must hold numbers in `train_loss`"),
+        ("run.csv", "time,train_loss,test_loss\n", "must hold curves over `time`, but holds one time or none"),
+        ("run.csv", "time,train_loss,test_loss\n-1,1,1\n1,1,1\n", "must hold `time` >= 0, but it begins at -1"),
+        ("run.csv", "time,train_loss,test_loss\n0,1,1,3\n1,2,1,4\n", "cannot be read"),  # not read as 1, 1, 3
+        (
+            "run.csv",
+            "seed,time,train_loss,test_loss\n0,0,1,1\n,0,1,1\n",
+            "`seed` in every row, but holds none in row 2",
+        ),
     ],
 )
 def test_a_file_that_is_no_run_is_one_sentence(name, content, message, make_theory, tmp_path):
@@ -193,6 +201,9 @@ def test_a_file_that_is_no_run_is_one_sentence(name, content, message, make_theo
         (tmp_path / name).write_text(content)
     with pytest.raises(ParameterError, match=message):
         overlay(make_theory(), tmp_path / name)
+    if content:
+        with pytest.raises(ParameterError, match=message):
+            read_run(tmp_path / name)
     with pytest.raises(ParameterError, match="a folder is at"):
         overlay(make_theory(), str(tmp_path))
 
@@ -203,3 +214,11 @@ def test_what_holds_no_curves_is_refused(wrong, make_theory):
         overlay(make_theory(), wrong)
     with pytest.raises(ParameterError, match="`dataset` must be a dataset"):
         grokking_delay(wrong)
+
+
+def test_a_negative_loss_is_noted(runs, make_theory):
+    logs = single(runs, 0) | {"test_loss": np.log(runs["test_loss"][0])}
+    assert any(
+        "test_loss is negative at" in note and 'loss="log"' in note for note in overlay(make_theory(), logs).notes
+    )
+    assert not any("negative" in note for note in overlay(make_theory(), runs).notes)

@@ -168,6 +168,21 @@ def test_rules_written_alike_share_what_is_compiled() -> None:
     assert COUNTS["compiled"] + COUNTS["loaded"] == before
 
 
+TABLE = np.linspace(1.0, 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [lambda n: 1.0 if n < 3 else 0.5, lambda n: np.where(n < 3, 1.0, 0.5), lambda n: TABLE[n]],
+    ids=["branches", "numpy", "table"],
+)
+def test_functions_that_jax_cannot_trace_are_those_of_numbers(schedule) -> None:
+    values = np.array([float(schedule(n)) for n in range(5)])
+    both = (simulate(MODEL, 0.5, seeds=1, step=STEP, optimizer=Optimizer(schedule=one)) for one in (schedule, values))
+    found, expected = (run.train_loss.to_numpy() for run in both)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_an_array_is_a_copy_and_tells_runs_apart(tmp_path) -> None:
     factors = np.linspace(1.0, 0.0, 5)
     optimizer = Optimizer(schedule=factors)
@@ -231,6 +246,10 @@ def test_schedules_start_at_one_and_end_at_zero() -> None:
         ("schedule", {"schedule": 1j * np.ones(10)}),
         ("schedule", {"schedule": ["1"] * 10}),
         ("schedule", {"schedule": []}),
+        ("schedule", {"schedule": lambda n: 0.5 - n}),
+        ("schedule", {"schedule": lambda n: math.nan * n}),
+        ("schedule", {"schedule": lambda _: None}),
+        ("schedule", {"schedule": lambda _: "a"}),
         ("schedule", {"rule": optax.sgd(0.1), "warmup": 3}),
         ("warmup", {"warmup": -1}),
     ],
