@@ -246,10 +246,6 @@ def test_schedules_start_at_one_and_end_at_zero() -> None:
         ("schedule", {"schedule": 1j * np.ones(10)}),
         ("schedule", {"schedule": ["1"] * 10}),
         ("schedule", {"schedule": []}),
-        ("schedule", {"schedule": lambda n: 0.5 - n}),
-        ("schedule", {"schedule": lambda n: math.nan * n}),
-        ("schedule", {"schedule": lambda _: None}),
-        ("schedule", {"schedule": lambda _: "a"}),
         ("schedule", {"rule": optax.sgd(0.1), "warmup": 3}),
         ("warmup", {"warmup": -1}),
     ],
@@ -258,6 +254,16 @@ def test_schedules_start_at_one_and_end_at_zero() -> None:
 def test_bad_optimizers_are_refused_by_name(name: str, changes: dict) -> None:
     with pytest.raises(ParameterError, match=f"^Argument `{name}`"):
         simulate(MODEL, 1.0, step=0.1, optimizer=Optimizer(**changes))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [lambda n: 0.5 - n, lambda n: math.nan * n, lambda _: None, lambda _: "a"],
+    ids=["negative", "nan", "none", "text"],
+)
+def test_functions_of_no_factors_are_refused(schedule) -> None:
+    with pytest.raises(ParameterError, match="^Argument `schedule`"):
+        simulate(MODEL, 1.0, step=0.1, optimizer=Optimizer(schedule=schedule))
 
 
 def test_an_unknown_rule_is_told_what_exists() -> None:
