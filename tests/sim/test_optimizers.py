@@ -262,7 +262,7 @@ def test_bad_optimizers_are_refused_by_name(name: str, changes: dict) -> None:
     ids=["negative", "nan", "none", "text"],
 )
 def test_functions_of_no_factors_are_refused(schedule) -> None:
-    with pytest.raises(ParameterError, match="^Argument `schedule`"):
+    with pytest.raises(ParameterError, match=r"^Argument `schedule`"):
         simulate(MODEL, 1.0, step=0.1, optimizer=Optimizer(schedule=schedule))
 
 
