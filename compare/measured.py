@@ -160,8 +160,6 @@ def checked_time(argument: str, dataset: xarray.Dataset) -> tuple[np.ndarray, fl
     time = given.astype(np.float64)
     if not np.all(np.isfinite(time)):
         raise ParameterError(f"{required} it contains {time[~np.isfinite(time)][0]}.")
-    if time[0] < 0.0:
-        raise ParameterError(f"Argument `{argument}` must hold `time` >= 0, but it begins at {time[0]:g}.")
     if not np.all(np.diff(time) > 0.0):
         first = int(np.argmin(np.diff(time) > 0.0))
         raise ParameterError(f"{required} {time[first]:g} is followed by {time[first + 1]:g}.")

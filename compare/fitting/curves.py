@@ -114,6 +114,8 @@ def _measured(dataset: xarray.Dataset, in_steps: bool, notes: list[str]) -> Meas
         if name not in dataset:
             dataset[name] = xarray.full_like(dataset[names[0]], 1.0)
     side = read_side("curves", dataset)
+    if side.time[0] < 0.0:
+        raise ParameterError(f"Argument `curves` must hold `time` >= 0, but it begins at {side.time[0]:g}.")
     parts = [side.parts(name) for name in names]
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.stack([part[0].to_numpy() for part in parts])

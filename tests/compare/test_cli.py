@@ -350,7 +350,7 @@ def test_compare_says_why_a_run_of_ones_own_differs(tmp_path, own_run, capsys):
             "must hold `los`, but holds it, loss, val, time; is",
         ),
         (["--measured", "run.csv", "--loss", "quarter"], "`loss` must be one of mean, half"),
-        (["--measured", "run.csv", *OWN, "--runs", "1"], "`runs` must be an integer >= 2"),
+        (["--measured", "run.csv", *OWN, "--time", "it", "--runs", "1"], "`runs` must be an integer >= 2"),
     ],
 )
 def test_runs_that_cannot_be_read_are_refused_first(arguments, words, own_run, fake_runs, monkeypatch, capsys):
