@@ -168,6 +168,8 @@ import sys
 from dmft.compiled import folder
 folder.LIMIT = 700_000
 letter = sys.argv[1].encode()
+print("ready", flush=True)
+sys.stdin.readline()
 found = 0
 for turn in range(150):
     name = f"entry{turn % 5}"
@@ -180,6 +182,15 @@ assert found > 10, found
 
 
 def test_processes_at_once_find_whole_entries(place):
-    together = [subprocess.Popen([sys.executable, "-c", AT_ONCE, letter]) for letter in "abc"]
+    pipe = subprocess.PIPE
+    together = [
+        subprocess.Popen([sys.executable, "-c", AT_ONCE, letter], stdin=pipe, stdout=pipe, text=True)
+        for letter in "abc"
+    ]
+    for process in together:  # one that begins before the others finds nothing of theirs
+        assert process.stdout.readline() == "ready\n"
+    for process in together:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     assert [process.wait() for process in together] == [0, 0, 0]
     assert {path.suffix for path in place.iterdir()} == {".bin"}
